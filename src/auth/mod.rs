@@ -1,0 +1,103 @@
+//! Who is this user: sources in a list, the first that knows the user decides.
+
+pub mod sources;
+
+use std::net::SocketAddr;
+
+use async_trait::async_trait;
+
+use crate::model::{Credentials, Pool, Secret, SessionId, User};
+
+/// A question to a passdb.
+#[derive(Debug)]
+pub struct Question<'a> {
+    /// Name and password as given.
+    pub credentials: &'a Credentials,
+    /// "imap".
+    pub service: &'static str,
+    /// The client's true address.
+    pub client: SocketAddr,
+    /// The address that the client connected to.
+    pub local: SocketAddr,
+    /// The client's connection is encrypted.
+    pub secured: bool,
+    /// The session's name in the log.
+    pub session: &'a SessionId,
+}
+
+/// A place that knows users.
+#[async_trait]
+pub trait Source: Send + Sync {
+    /// Name for logs: kind and place.
+    fn name(&self) -> String;
+
+    /// Checks the password and says what is known about the user. Never blocks the event loop.
+    async fn ask(&self, question: &Question<'_>) -> Verdict;
+}
+
+/// What a source says.
+#[derive(Debug)]
+pub enum Verdict {
+    /// The password is right, or the backend will check it.
+    Granted(Box<Grant>),
+    /// The user is known and the password is wrong, or the user may not log in.
+    Denied(Denial),
+    /// Not known here: ask the next.
+    Unknown,
+    /// The source could not answer; the text is for the operator.
+    Unavailable(String),
+}
+
+/// Why a known user is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Denial {
+    /// Wrong password.
+    Password,
+    /// `nologin`, `allow_nets` and the like.
+    Forbidden,
+}
+
+/// A user who may log in.
+#[derive(Debug)]
+pub struct Grant {
+    /// Canonical name.
+    pub user: User,
+    /// Nobody has checked the password: the backend will.
+    pub unproven: bool,
+    /// What the passdb says about the backend's side. Names as in Dovecot's proxy fields.
+    pub fields: Fields,
+}
+
+/// A passdb's extra fields that bear on proxying.
+#[derive(Debug, Default)]
+pub struct Fields {
+    /// `pool`, or Dovecot's `director_tag`.
+    pub pool: Option<Pool>,
+    /// `host`: a backend's name or address. One of the table is a pin; another one is obeyed and never stored.
+    pub host: Option<String>,
+    /// `port` at `host`.
+    pub port: Option<u16>,
+    /// `destuser`: the name at the backend; also what the affinity key is made of.
+    pub destuser: Option<String>,
+    /// `master`: log in as this user on behalf of the user, with `pass`.
+    pub master: Option<String>,
+    /// `pass`: the password for the backend instead of the client's.
+    pub pass: Option<Secret>,
+    /// `ssl` or `starttls`, with `any-cert` not verified; only with a `host` that is not of the table.
+    pub tls: Option<FieldTls>,
+    /// `proxy_timeout`: time for connecting and logging in.
+    pub timeout: Option<std::time::Duration>,
+    /// `proxy_nopipelining`.
+    pub no_pipelining: bool,
+    /// `proxy_not_trusted`: do not announce the client.
+    pub not_trusted: bool,
+}
+
+/// Protection of a connection to a `host` of the passdb's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FieldTls {
+    /// STARTTLS rather than TLS from the first byte.
+    pub starttls: bool,
+    /// The certificate must be valid for the host.
+    pub verify: bool,
+}

@@ -1,0 +1,13 @@
+//! Nouns that every room speaks. Each is parsed once into a type that cannot be wrong; a separate type per kind of id.
+
+mod auth;
+mod ending;
+mod ids;
+mod refusal;
+mod secret;
+
+pub use auth::{Credentials, Mechanism, User};
+pub use ending::{Ending, Phase, Who};
+pub use ids::{BackendId, Generation, Incarnation, Key, Pool, SessionId, Weight};
+pub use refusal::Refusal;
+pub use secret::Secret;

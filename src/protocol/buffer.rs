@@ -1,0 +1,105 @@
+//! Buffers of the dialogue before login. Both carry passwords, so both wipe what they gave away and never leave a copy
+//! behind when they grow.
+
+use zeroize::{Zeroize, Zeroizing};
+
+/// Received bytes, at most `capacity` of them at a time.
+pub struct Input {
+    bytes: Zeroizing<Vec<u8>>,
+    start: usize,
+    end: usize,
+}
+
+impl Input {
+    /// An empty one that holds up to `capacity` bytes and never more.
+    pub fn with_capacity(capacity: usize) -> Self {
+        Self { bytes: Zeroizing::new(vec![0; capacity]), start: 0, end: 0 }
+    }
+
+    /// What has come and was not consumed.
+    pub fn filled(&self) -> &[u8] {
+        &self.bytes[self.start..self.end]
+    }
+
+    /// Whether there is nothing to read.
+    pub fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
+    /// Whether no byte more can be taken.
+    pub fn is_full(&self) -> bool {
+        self.filled().len() == self.bytes.len()
+    }
+
+    /// Wipes the first `count` bytes; the next ones move up.
+    pub fn consume(&mut self, count: usize) {
+        let count = count.min(self.end - self.start);
+        self.bytes[self.start..self.start + count].zeroize();
+        self.start += count;
+        if self.start == self.end {
+            (self.start, self.end) = (0, 0);
+        }
+    }
+
+    /// Room for the next read, then [`Input::advance`]. Empty if full.
+    pub fn spare(&mut self) -> &mut [u8] {
+        if self.start > 0 {
+            self.bytes.copy_within(self.start..self.end, 0);
+            let rest = self.end - self.start;
+            self.bytes[rest..self.end].zeroize();
+            (self.start, self.end) = (0, rest);
+        }
+        &mut self.bytes[self.end..]
+    }
+
+    /// `count` bytes were written to [`Input::spare`].
+    pub fn advance(&mut self, count: usize) {
+        self.end = (self.end + count).min(self.bytes.len());
+    }
+
+    /// Takes as much of `bytes` as fits; returns how much.
+    pub fn push(&mut self, bytes: &[u8]) -> usize {
+        let spare = self.spare();
+        let count = spare.len().min(bytes.len());
+        spare[..count].copy_from_slice(&bytes[..count]);
+        self.advance(count);
+        count
+    }
+}
+
+/// Bytes to send.
+#[derive(Default)]
+pub struct Output(Zeroizing<Vec<u8>>);
+
+impl Output {
+    /// An empty one.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Appends.
+    pub fn put(&mut self, bytes: impl AsRef<[u8]>) {
+        let bytes = bytes.as_ref();
+        if self.0.capacity() - self.0.len() < bytes.len() {
+            let mut grown = Vec::with_capacity((self.0.len() + bytes.len()).next_power_of_two().max(256));
+            grown.extend_from_slice(&self.0);
+            self.0 = Zeroizing::new(grown); // the old one is wiped as it drops
+        }
+        self.0.extend_from_slice(bytes);
+    }
+
+    /// What is to be sent.
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Whether there is nothing to send.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// It was sent: wipe it.
+    pub fn clear(&mut self) {
+        self.0.zeroize();
+    }
+}

@@ -1,0 +1,270 @@
+//! What a proxy asks a shard and what it is answered: one type per Lua script, which bears the same name.
+
+use std::collections::BTreeMap;
+
+use crate::model::{BackendId, Generation, Incarnation, Key, Pool, Weight};
+
+/// The most keys in one [`Request::Declare`] or one page of [`Request::Held`] or [`Request::Reap`].
+pub const PAGE: usize = 100;
+/// The most kicks in the answer to one heartbeat.
+pub const KICKS: usize = 500;
+
+/// A request with the three things that make it safe to lose, repeat and delay.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Call {
+    /// Who asks.
+    pub incarnation: Incarnation,
+    /// The server run that the last hello was answered by; empty in a hello.
+    pub run: String,
+    /// One more than the call before. A hello has one more than any call that this incarnation ever sent.
+    pub seq: u64,
+    /// What is asked.
+    pub request: Request,
+}
+
+/// What can be asked. Each variant is one atomic script.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Request {
+    /// A link has connected: register, renew the lease, learn whether to re-assert.
+    Hello(Hello),
+    /// Renew the lease, advance the clock; hear of kicks, a newer table and chores.
+    Heartbeat(Heartbeat),
+    /// Give a key its home and count one session more.
+    Claim(Claim),
+    /// State how many sessions this incarnation holds of each key. At most [`PAGE`].
+    Declare(Vec<Declared>),
+    /// Read a page of the keys that the store thinks this incarnation holds. Changes nothing; `cursor` starts as "0".
+    Held {
+        /// From the answer before.
+        cursor: String,
+    },
+    /// Chore: end an over-due lease; free a due orphan, page by page.
+    Reap {
+        /// Whose.
+        orphan: Incarnation,
+    },
+    /// The incarnation is known to be dead: orphan it if it is not, and make it due for freeing now.
+    Forget {
+        /// Whose.
+        dead: Incarnation,
+    },
+    /// Replace the backend table, if it is still the version that the new one was made from.
+    Table {
+        /// The version it was made from; 0 for none.
+        based_on: u64,
+        /// All rows.
+        rows: BTreeMap<BackendId, Row>,
+    },
+}
+
+/// See [`Request::Hello`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hello {
+    /// The highest call number that was ever answered to this incarnation (0 for none). If the store's is lower, writes
+    /// were lost and the proxy must re-assert.
+    pub acked: u64,
+    /// Configured name of the proxy.
+    pub name: String,
+    /// Version of homing.
+    pub version: String,
+}
+
+/// See [`Request::Heartbeat`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// All of the ledger has been declared since the hello that asked for it.
+    pub asserted: bool,
+    /// The version of the table that this proxy has.
+    pub table_version: u64,
+}
+
+/// See [`Request::Claim`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// Whose home.
+    pub key: Key,
+    /// Live sessions of the key at this proxy, without the one that claims.
+    pub have: u32,
+    /// The pool that may serve it.
+    pub pool: Pool,
+    /// The backend that the passdb names.
+    pub pin: Option<BackendId>,
+    /// The most sessions of the key, fleet-wide; 0 for any number.
+    pub limit: u32,
+    /// Nobody has checked the password yet: the backend will. A binding made by such a claim is deleted, not
+    /// remembered, if its last session ends before one was proven.
+    pub unproven: bool,
+}
+
+/// One line of [`Request::Declare`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Declared {
+    /// Which key.
+    pub key: Key,
+    /// Where its sessions are. Ignored if `count` is 0.
+    pub backend: BackendId,
+    /// The generation under which they were opened. Ignored if `count` is 0.
+    pub generation: Generation,
+    /// Sessions of the key at this proxy, now.
+    pub count: u32,
+    /// None of them has been accepted by passdb or backend yet.
+    pub unproven: bool,
+}
+
+/// What is answered.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Reply {
+    /// To a hello.
+    Hello(Welcome),
+    /// To a heartbeat.
+    Heartbeat(Beat),
+    /// To a claim.
+    Claim(Home),
+    /// To a declare: keys of this call whose sessions here must be closed.
+    Declare(Vec<Kick>),
+    /// To a held: keys, and the cursor of the next page, or `None` at the end. A key may come twice.
+    Held(Vec<Key>, Option<String>),
+    /// To a reap or forget: what is left to do for that incarnation.
+    Reap(Reaped),
+    /// To a table: the version it got, or, if it came too late, the table that is in force.
+    Table(Result<u64, Table>),
+    /// The proxy and the store do not share a past: say hello. Nothing was changed.
+    Lost,
+    /// A call with this number, or a later one, was applied before. Nothing was changed.
+    Stale,
+}
+
+/// The answer to a hello.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Welcome {
+    /// To be carried by every call from now on.
+    pub run: String,
+    /// Version of the table in this shard; 0 for none.
+    pub table_version: u64,
+    /// Declare all of the ledger, audit the rest, then say so in a heartbeat.
+    pub assert: bool,
+    /// Milliseconds until the recovery window may close; 0 if none is open.
+    pub recovering_ms: u64,
+    /// Other incarnations with a lease.
+    pub peers: u32,
+}
+
+/// The answer to a heartbeat.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Beat {
+    /// Version of the table in this shard; 0 for none.
+    pub table_version: u64,
+    /// The table, if it is newer than the proxy's.
+    pub table: Option<Table>,
+    /// At most [`KICKS`] keys whose sessions here must be closed. Repeated until declared 0 or claimed anew.
+    pub kicks: Vec<Kick>,
+    /// Incarnations that somebody should reap, at most 10.
+    pub chores: Vec<Incarnation>,
+    /// A recovery window is open: milliseconds until it may close, at least 1 while somebody still has to re-assert.
+    pub recovering_ms: u64,
+}
+
+/// The answer to a claim.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Home {
+    /// The key's home; `have + 1` sessions of it are now counted for this incarnation.
+    Bound {
+        /// Where.
+        backend: BackendId,
+        /// Since which generation.
+        generation: Generation,
+    },
+    /// Not now; ask again after so many milliseconds. `have` sessions are counted.
+    Wait {
+        /// When to ask again.
+        ms: u64,
+        /// What is waited for.
+        reason: WaitReason,
+    },
+    /// The key has as many sessions as it may. `have` sessions are counted.
+    Limit,
+    /// No backend may take the key. `have` sessions are counted.
+    NoBackend,
+}
+
+/// What a claim waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WaitReason {
+    /// A recovery window is open.
+    Recovery,
+    /// Sessions at a backend that is down or gone are still being closed.
+    Closing,
+}
+
+/// Sessions of a key that must end: all that are at another backend than its binding's or of an older generation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kick {
+    /// Whose.
+    pub key: Key,
+    /// The backend it is bound to now; `None` if it is not bound.
+    pub backend: Option<BackendId>,
+    /// The binding's generation; 0 if it is not bound.
+    pub generation: Generation,
+}
+
+/// How far the reaping of an incarnation has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reaped {
+    /// Its lease has not run out: nothing was done.
+    Alive,
+    /// It is an orphan, off the load, but its keys are not due.
+    Orphan,
+    /// A page of keys was freed; there are more.
+    More,
+    /// Nothing is left of it.
+    Gone,
+}
+
+/// The backends that claims may choose from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Table {
+    /// Grows with every change; 0 for none.
+    pub version: u64,
+    /// By name.
+    pub rows: BTreeMap<BackendId, Row>,
+}
+
+/// One backend of the table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// Its share of new users.
+    pub weight: Weight,
+    /// Its pool.
+    pub pool: Pool,
+    /// Whether it takes users.
+    pub state: BackendState,
+    /// Since when it has been in that state: store clock in milliseconds, 0 for always. `slow_start` counts from here.
+    pub since: u64,
+}
+
+/// Whether a backend takes users.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum BackendState {
+    /// Takes new users.
+    Up,
+    /// Takes nobody; its sessions are to be closed.
+    Down,
+    /// Takes no new users; users without sessions leave at their next claim.
+    Drain,
+}
+
+impl BackendState {
+    /// The word in the store, the configuration and the CLI.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Down => "down",
+            Self::Drain => "drain",
+        }
+    }
+
+    /// The state of that word.
+    pub fn from_word(word: &str) -> Option<Self> {
+        [Self::Up, Self::Down, Self::Drain].into_iter().find(|state| state.word() == word)
+    }
+}

@@ -1,0 +1,1 @@
+//! Logging set-up; `names.rs` lists every log field once.
