@@ -1,1 +1,2 @@
 //! Logging set-up; `names.rs` lists every log field once.
+pub mod names;

@@ -1,0 +1,2 @@
+//! x
+pub const PHASE: &str = "phase";
