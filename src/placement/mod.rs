@@ -4,6 +4,7 @@ mod claim;
 mod declare;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use crate::fleet::Fleet;
@@ -47,6 +48,11 @@ impl Placement {
             tokio::spawn(declare::keep(shard.clone()));
         }
         Self { fleet, times }
+    }
+
+    /// The isolation deadline of a key's shard, for its relay.
+    pub fn isolation(&self, key: &Key) -> Arc<AtomicU64> {
+        self.fleet.shard_of(key).lease.deadline().clone()
     }
 
     /// Gives a key its home and counts one session there. `stop` ends that session, from now on.
