@@ -98,6 +98,15 @@ impl Output {
         self.0.is_empty()
     }
 
+    /// The first `count` bytes were sent: wipe them, the next ones move up.
+    pub fn consume(&mut self, count: usize) {
+        let sent = count.min(self.0.len());
+        let rest = self.0.len() - sent;
+        self.0.copy_within(sent.., 0);
+        self.0[rest..].zeroize();
+        self.0.truncate(rest);
+    }
+
     /// It was sent: wipe it.
     pub fn clear(&mut self) {
         self.0.zeroize();
