@@ -4,3 +4,5 @@
 pub fn main() -> std::process::ExitCode {
     std::process::ExitCode::SUCCESS
 }
+
+pub(crate) mod demo;
