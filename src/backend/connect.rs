@@ -7,14 +7,13 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::debug;
 
 use super::table::Server;
 use crate::model::{BackendId, Phase, Secret};
-use crate::net::{DriveError, Stream, TlsFault, drive, flush, proxy_header};
+use crate::net::{DriveError, OutgoingProxyHeader, ProxyTls, Stream, TlsFault, drive, emit_proxy_header, flush, tune};
 use crate::protocol::{
     Announcement, Backend, BackendLogin, BackendRefusal, BackendWish, Handover, Input, Output, Violation, imap,
 };
@@ -156,9 +155,8 @@ async fn attempt(server: &Server, request: &Request<'_>) -> Result<Arrival, Conn
     let (tcp, address) = dial(server, request.own).await?;
     let mut stream = Stream::Plain(tcp);
     if server.announce.proxy && request.trusted {
-        let header = proxy_header::emit(request.announcement);
         let mut out = Output::new();
-        out.put(&header);
+        out.put(proxy_header(request.announcement));
         flush(&mut stream, &mut out).await.map_err(|error| lost(server, Some(error)))?;
     }
     if let Some(tls) = server.tls.as_ref().filter(|tls| !tls.starttls) {
@@ -228,7 +226,7 @@ async fn dial(server: &Server, own: &[SocketAddr]) -> Result<(TcpStream, SocketA
         }
         match timeout_at(deadline, TcpStream::connect(address)).await.map_err(too_slow)? {
             Ok(tcp) => {
-                prepare(&tcp);
+                tune(&tcp);
                 return Ok((tcp, address));
             }
             Err(error) => last = error,
@@ -254,10 +252,16 @@ fn loops_back(address: SocketAddr, own: &[SocketAddr]) -> bool {
     })
 }
 
-fn prepare(tcp: &TcpStream) {
-    // Neither failure changes what is said: they cost latency, or the early notice of a dead peer.
-    let _ = tcp.set_nodelay(true);
-    let _ = SockRef::from(tcp).set_tcp_keepalive(&TcpKeepalive::new().with_time(Duration::from_secs(120)));
+/// The client's addresses, and what else a PROXY v2 header can say of it.
+fn proxy_header(announcement: &Announcement) -> Vec<u8> {
+    let tls = announcement.secured.then(ProxyTls::default);
+    emit_proxy_header(&OutgoingProxyHeader {
+        source: announcement.client,
+        destination: announcement.local,
+        tls: tls.as_ref(),
+        authority: announcement.server_name.as_deref(),
+        unique_id: announcement.session.as_str().as_bytes(),
+    })
 }
 
 async fn encrypt(server: &Server, tls: &super::table::Tls, stream: Stream) -> Result<Stream, ConnectError> {

@@ -180,6 +180,21 @@ impl Ledger {
         self.close_where(why, |_| true)
     }
 
+    /// Ends the sessions of some keys that were not told to end yet, at least `least` sessions if there are as many.
+    /// Returns how many.
+    pub fn close_some(&self, least: usize, why: Ending) -> usize {
+        let mut book = self.lock();
+        let mut closed = 0;
+        for entry in book.entries.values_mut().filter(|entry| !entry.kicked && !entry.sessions.is_empty()) {
+            if closed >= least {
+                break;
+            }
+            closed += entry.sessions.len();
+            close(entry, why);
+        }
+        closed
+    }
+
     /// The store's memory may be gone: every key is dirty, and owed until it is declared.
     pub fn begin_assertion(&self) {
         let mut book = self.lock();

@@ -13,7 +13,7 @@ use super::ending::Record;
 use super::{Services, login};
 use crate::config::{ListenerConfig, ListenerTls};
 use crate::model::{Ending, Phase, SessionId};
-use crate::net::{ProxyHeader, ServerTls, Stream, canonical, proxy_header};
+use crate::net::{ProxyHeader, ServerTls, Stream, canonical, receive_proxy_header};
 use crate::protocol::{Bounds, Farewell, Frontend, FrontendSettings, Output, imap};
 
 /// How long last words may take to send.
@@ -97,7 +97,7 @@ impl Door {
         if !self.listener.trusted_networks.iter().any(|network| network.contains(&peer)) {
             return Err(format!("{peer} is not in trusted_networks"));
         }
-        match timeout(self.listener.proxy_timeout, proxy_header::receive(tcp)).await {
+        match timeout(self.listener.proxy_timeout, receive_proxy_header(tcp)).await {
             Ok(header) => header.map_err(|error| error.to_string()),
             Err(_) => Err("no PROXY header came within proxy_timeout".to_owned()),
         }
@@ -109,7 +109,7 @@ impl Door {
         let limit = self.services.limits.load().tls_timeout;
         let why = match timeout(limit, self.tls.accept(tcp, &self.listener.alpn)).await {
             Ok(Ok((stream, facts))) => {
-                record.tls = Some(facts.version.clone());
+                record.tls = Some(facts.version.to_owned());
                 let server_name = facts.server_name.or(guest.server_name);
                 return Some(Guest { stream, secured: true, server_name, ..guest });
             }

@@ -122,8 +122,9 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
-        // A task that was cut off (the process goes down) says so.
-        let (ending, phase) = self.end.unwrap_or((Ending::Shutdown, Phase::Preauth));
+        // Without an end the task was cut off, because the process goes down.
+        let phase = if self.login.is_some() { Phase::Relay } else { Phase::Preauth };
+        let (ending, phase) = self.end.unwrap_or((Ending::Shutdown, phase));
         match &self.login {
             Some(login) => self.tell_session(login, ending, phase),
             None => self.tell_visit(ending, phase),

@@ -118,7 +118,7 @@ async fn authenticate(
         "login refused"
     );
     say(dialogue).await;
-    outcome.map_err(|violation| Some(end_of(violation.into())))
+    Err(outcome.err().map(|violation| end_of(violation.into())))
 }
 
 /// Sends what is to be said, to whoever still listens.

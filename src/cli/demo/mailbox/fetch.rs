@@ -43,7 +43,9 @@ enum Section {
 /// Parses the items of a FETCH, a lone one, a list, or a macro.
 pub(super) fn parse(argument: &Argument) -> Option<Vec<Item>> {
     let items = match argument {
-        Argument::List(items) => items.iter().map(|item| item.text().and_then(item_named)).collect::<Option<Vec<_>>>()?,
+        Argument::List(items) => {
+            items.iter().map(|item| item.text().and_then(item_named)).collect::<Option<Vec<_>>>()?
+        }
         Argument::Atom(atom) => match atom.to_ascii_uppercase().as_str() {
             "FAST" => vec![Item::Flags, Item::InternalDate, Item::Size],
             "ALL" => vec![Item::Flags, Item::InternalDate, Item::Size, Item::Envelope],
@@ -83,9 +85,7 @@ pub(super) fn flags(message: &Message) -> String {
 
 fn item_named(name: &str) -> Option<Item> {
     let upper = name.to_ascii_uppercase();
-    let bytes = |section, peek| {
-        Some(Item::Bytes(Bytes { label: upper.clone(), section, partial: None, peek }))
-    };
+    let bytes = |section, peek| Some(Item::Bytes(Bytes { label: upper.clone(), section, partial: None, peek }));
     match upper.as_str() {
         "FLAGS" => Some(Item::Flags),
         "UID" => Some(Item::Uid),

@@ -46,7 +46,11 @@ pub(super) struct Message {
 
 impl MailStore {
     /// Accounts for `users`, all with the same password, each with what `messages` makes for it.
-    pub(in super::super) fn new(users: &[String], password: &str, messages: impl Fn(&str) -> Vec<Vec<u8>>) -> Arc<Self> {
+    pub(in super::super) fn new(
+        users: &[String],
+        password: &str,
+        messages: impl Fn(&str) -> Vec<Vec<u8>>,
+    ) -> Arc<Self> {
         let account = |user: &String| {
             let account = Account { user: user.clone(), inbox: Mutex::default(), changed: watch::Sender::default() };
             for raw in messages(user) {

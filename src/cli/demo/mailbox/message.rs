@@ -38,7 +38,8 @@ fn name(field: &[u8]) -> &[u8] {
 
 /// The fields whose names are listed, or all others, with the empty line that ends a header.
 pub(super) fn pick(raw: &[u8], names: &[String], listed: bool) -> Vec<u8> {
-    let wanted = |field: &&[u8]| names.iter().any(|wanted| name(field).eq_ignore_ascii_case(wanted.as_bytes())) == listed;
+    let wanted =
+        |field: &&[u8]| names.iter().any(|wanted| name(field).eq_ignore_ascii_case(wanted.as_bytes())) == listed;
     let mut picked = fields(split(raw).0).filter(wanted).collect::<Vec<_>>().concat();
     picked.extend_from_slice(b"\r\n");
     picked

@@ -13,7 +13,8 @@ pub(in super::super) fn samples(user: &str) -> Vec<Vec<u8>> {
          to do anything: your mail program connects again and reaches the other one,\n\
          which sends you to the server that has your index files.\n\n\
          The operators\n";
-    let accents = "Grüße aus Köln!\n\nThis one is in UTF-8, 8bit, with a line that begins with a dot:\n.\nand goes on.\n";
+    let accents =
+        "Grüße aus Köln!\n\nThis one is in UTF-8, 8bit, with a line that begins with a dot:\n.\nand goes on.\n";
     [
         ("Welcome home", "Postmaster <postmaster@homing.example>", welcome.as_str()),
         ("One proxy less", "\"The operators\" <operators@homing.example>", kill),

@@ -71,7 +71,8 @@ impl Session {
     }
 
     pub(super) async fn run(mut self) -> io::Result<()> {
-        let greeting = format!("* OK [CAPABILITY {BEFORE_LOGIN}] {} of the homing demo is ready.\r\n", self.shared.name);
+        let greeting =
+            format!("* OK [CAPABILITY {BEFORE_LOGIN}] {} of the homing demo is ready.\r\n", self.shared.name);
         self.wire.send(greeting.as_bytes()).await?;
         let mut faults = 0;
         while faults < FAULTS {
@@ -229,7 +230,8 @@ impl Session {
     }
 
     fn list(&mut self, verb: &str, arguments: &[Argument]) -> Verdict {
-        let [Some(reference), Some(pattern)] = [arguments.first(), arguments.get(1)].map(|a| a.and_then(Argument::text))
+        let [Some(reference), Some(pattern)] =
+            [arguments.first(), arguments.get(1)].map(|a| a.and_then(Argument::text))
         else {
             return Err(Refused::Bad("LIST takes a reference and a pattern."));
         };

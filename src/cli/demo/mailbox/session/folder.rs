@@ -131,7 +131,8 @@ impl Folder {
         if self.read_only {
             return Err(Refused::No("The mailbox is open for reading only."));
         }
-        let items: &[fetch::Item] = if by_uid { &[fetch::Item::Uid, fetch::Item::Flags] } else { &[fetch::Item::Flags] };
+        let items: &[fetch::Item] =
+            if by_uid { &[fetch::Item::Uid, fetch::Item::Flags] } else { &[fetch::Item::Flags] };
         for (number, uid) in chosen {
             let message = self.account.with(|inbox| {
                 let message = inbox.message(uid)?;
@@ -182,8 +183,7 @@ impl Folder {
 
 /// The items of a STATUS answer; `None` if one is unknown.
 pub(super) fn status(account: &Account, items: &[Argument]) -> Option<String> {
-    let (messages, unseen, next) =
-        account.with(|inbox| (inbox.messages.len(), inbox.unseen(), inbox.next_uid()));
+    let (messages, unseen, next) = account.with(|inbox| (inbox.messages.len(), inbox.unseen(), inbox.next_uid()));
     let item = |item: &Argument| {
         let name = item.text()?.to_ascii_uppercase();
         let value = match name.as_str() {
