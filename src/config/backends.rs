@@ -92,7 +92,7 @@ section! {
         /// Host name or address.
         pub(super) host: String = String::new(), required, example("\"mail1.example.org\"");
         /// IMAP port. By default 143, or 993 with tls "implicit".
-        pub(super) port: Option<u16> = None, min("1"), example("143");
+        pub(super) port: Option<u16> = None, min("1"), example("143"), computed;
         /// How the connection is protected: "none", "starttls" (and then required) or "implicit".
         pub(super) tls: BackendTls = BackendTls::None;
         /// PEM file of authorities to trust instead of the system's.

@@ -162,12 +162,16 @@ fn backend(reader: &mut Reader<'_>, path: &str) -> BackendConfig {
 
 fn host(reader: &mut Reader<'_>, path: &str, host: &str) {
     let key = format!("{path}.host");
-    let address = host.parse::<std::net::IpAddr>().is_ok();
-    let name = !host.is_empty() && host.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_'));
-    if reader.is_sound(&key) && !address && !name {
+    if reader.is_sound(&key) && !is_host(host) {
         let remedy = "write the bare name or address; the port has a key of its own";
         reader.fault(&key, "is not a host name or address", "no user could be brought there", remedy);
     }
+}
+
+/// Whether it is an IP address or could be a host's name.
+pub(super) fn is_host(text: &str) -> bool {
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    text.parse::<std::net::IpAddr>().is_ok() || (!text.is_empty() && text.len() <= 253 && text.chars().all(fits))
 }
 
 fn master(reader: &mut Reader<'_>, path: &str, keys: &BackendKeys) {

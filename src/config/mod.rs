@@ -2,6 +2,7 @@
 //! whether a reload applies it.
 
 mod backends;
+mod changes;
 mod check;
 mod document;
 mod fault;
@@ -12,6 +13,7 @@ mod limits;
 mod operations;
 mod passdb;
 mod reader;
+mod show;
 mod store;
 mod value;
 
@@ -22,6 +24,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 pub use backends::{Announce, BackendConfig, BackendTls, Master};
+pub use changes::Changes;
 pub use fault::{Fault, Faults};
 pub use fleet::FleetConfig;
 pub use front::{Certificate, ClientAuth, ListenerConfig, ListenerTls, TlsConfig, TlsVersion};
@@ -112,6 +115,16 @@ impl Config {
             log: LogConfig::default(),
             admin: AdminConfig::default(),
         }
+    }
+
+    /// Whether a backend can have this name.
+    pub fn is_name(text: &str) -> bool {
+        value::checked_name(text).is_ok()
+    }
+
+    /// Whether this is an IP address, or could be the name of a host.
+    pub fn is_host(text: &str) -> bool {
+        document::is_host(text)
     }
 
     /// What is allowed, but seldom meant: a sentence each, for the operator.

@@ -28,8 +28,8 @@ section! {
         pub(super) kind: Kind = Kind::Backend, required;
         /// The passwd-file; read again when it changes. Needed by kind "file" alone.
         pub(super) path: Option<PathBuf> = None, example("\"users.passwd\"");
-        /// Scheme of passwords without a {SCHEME}; CRYPT is told by the hash's own prefix.
-        pub(super) default_scheme: Option<String> = None, example("\"CRYPT\"");
+        /// Scheme of passwords without a {SCHEME}. By default CRYPT: told by the hash's own prefix. Only for kind "file".
+        pub(super) default_scheme: Option<String> = None, computed, example("\"CRYPT\"");
     }
 }
 
