@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::hasher::Hasher;
 use super::sources::{BackendSource, FileSource};
 use super::{Denial, Grant, Question, Source, Verdict};
-use crate::config::{LimitsConfig, PassdbConfig};
+use crate::config::PassdbConfig;
 use crate::model::{Credentials, Refusal};
 
 /// Longest user name in bytes. RFC 5321 4.5.3.1 allows no longer address, and a name becomes a key of the store.
@@ -27,9 +27,10 @@ struct Link {
 
 impl Chain {
     /// Makes the sources and reads their files, off the event loop. A file that cannot be read is logged and tried again
-    /// at each login, but once a second at most; until it can, logins that reach it get a temporary failure.
-    pub async fn open(passdb: &[PassdbConfig], limits: &LimitsConfig) -> Self {
-        let hasher = Hasher::new(limits.hash_threads);
+    /// at each login, but once a second at most; until it can, logins that reach it get a temporary failure. At most
+    /// `hash_threads` password hashes are computed at once.
+    pub async fn open(passdb: &[PassdbConfig], hash_threads: usize) -> Self {
+        let hasher = Hasher::new(hash_threads);
         let mut sources: Vec<Box<dyn Source>> = Vec::with_capacity(passdb.len());
         for config in passdb {
             match config {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::*;
-use crate::config::{LimitsConfig, PassdbConfig};
+use crate::config::PassdbConfig;
 use crate::model::{Mechanism, Refusal};
 
 pub(super) fn credentials(user: &str, password: &str) -> Credentials {
@@ -21,25 +21,6 @@ pub(super) fn question<'a>(credentials: &'a Credentials, session: &'a SessionId)
         local: "192.0.2.1:993".parse().unwrap(),
         secured: true,
         session,
-    }
-}
-
-fn limits() -> LimitsConfig {
-    use std::time::Duration;
-    LimitsConfig {
-        connections: 10,
-        sessions_per_key: 0,
-        login_timeout: Duration::from_secs(60),
-        tls_timeout: Duration::from_secs(15),
-        line: 8192,
-        literal: 4096,
-        commands: 50,
-        errors: 10,
-        failures: 3,
-        idle_timeout: Duration::from_secs(2100),
-        close_timeout: Duration::from_secs(5),
-        shutdown_grace: Duration::from_secs(10),
-        hash_threads: 2,
     }
 }
 
@@ -121,7 +102,7 @@ async fn acting_as_somebody_else_is_forbidden() {
 
 #[tokio::test]
 async fn the_backend_source_lets_everybody_through_unproven() {
-    let chain = Chain::open(&[PassdbConfig::Backend], &limits()).await;
+    let chain = Chain::open(&[PassdbConfig::Backend], 2).await;
     let session = SessionId::random();
     let grant = chain.authenticate(&question(&credentials("Ann@Example.ORG", "x"), &session)).await.unwrap();
     assert!(grant.unproven);
@@ -175,7 +156,7 @@ async fn i9_no_password_is_in_any_log_or_debug_text() {
         tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(move || writer.clone()).finish();
     let guard = tracing::subscriber::set_default(subscriber);
     let passdb = [PassdbConfig::File { path, default_scheme: "CRYPT".to_owned() }];
-    let chain = Chain::open(&passdb, &limits()).await;
+    let chain = Chain::open(&passdb, 2).await;
     let session = SessionId::random();
     let mut shown = String::new();
     for user in ["ann", "bob", "cat", "dan", "eve", "fay", "gus"] {

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 
 use super::canonical;
 use crate::auth::hasher::Hasher;
+use crate::auth::scheme::{Cost, Stored};
 use crate::auth::{Denial, Grant, Question, Source, Verdict};
 use crate::model::{Secret, User};
 use table::{Entry, Findings, Table};
@@ -107,7 +108,9 @@ impl FileSource {
             Ok(None) => watch.failing = None,
             Ok(Some((loaded, findings))) => {
                 watch.failing = None;
-                self.current.store(Some(Arc::new(loaded)));
+                let old = self.current.swap(Some(Arc::new(loaded)));
+                // A large one takes a while to wipe.
+                tokio::task::spawn_blocking(move || drop(old));
                 self.tell(&findings);
             }
             Err(error) => self.complain(&error, watch),
@@ -154,9 +157,9 @@ impl FileSource {
         tracing::info!("passdb {file}: {} users", findings.users);
     }
 
-    /// An unknown user takes as long as a wrong password.
-    async fn pretend(&self, table: &Table, password: &Secret) {
-        if let Some(typical) = table.typical() {
+    /// A user without a password takes as long as one with a wrong password.
+    async fn pretend(&self, typical: Option<(Stored, Cost)>, password: &Secret) {
+        if let Some(typical) = typical {
             let _ = self.hasher.verify(typical, password).await;
         }
     }
@@ -189,19 +192,21 @@ impl Source for FileSource {
             Err(text) => return Verdict::Unavailable(text),
         };
         let name = canonical(&question.credentials.user);
-        match content.table.find(&name) {
-            None => {
-                self.pretend(&content.table, &question.credentials.password).await;
-                Verdict::Unknown
+        let found = content.table.find(&name);
+        let unusable = !matches!(&found, Some(Ok(entry)) if !entry.is_locked());
+        let typical = if unusable { content.table.typical() } else { None };
+        // Not held while a hash is computed: whoever holds an old content last must wipe it.
+        drop(content);
+        match found {
+            Some(Err((line, fault))) => {
+                return Verdict::Unavailable(format!("{}:{line}: {fault}", self.path.display()));
             }
-            Some(Err((line, fault))) => Verdict::Unavailable(format!("{}:{line}: {fault}", self.path.display())),
-            Some(Ok(entry)) => {
-                if entry.is_locked() {
-                    self.pretend(&content.table, &question.credentials.password).await;
-                }
-                self.judge(name, entry, question).await
-            }
+            Some(Ok(entry)) if !entry.is_locked() => return self.judge(name, entry, question).await,
+            _ => {}
         }
+        let is_known = found.is_some();
+        self.pretend(typical, &question.credentials.password).await;
+        if is_known { Verdict::Denied(Denial::Password) } else { Verdict::Unknown }
     }
 }
 
