@@ -197,16 +197,19 @@ impl Source for FileSource {
         let typical = if unusable { content.table.typical() } else { None };
         // Not held while a hash is computed: whoever holds an old content last must wipe it.
         drop(content);
+        let password = &question.credentials.password;
         match found {
-            Some(Err((line, fault))) => {
-                return Verdict::Unavailable(format!("{}:{line}: {fault}", self.path.display()));
+            Some(Ok(entry)) if !entry.is_locked() => self.judge(name, entry, question).await,
+            Some(Ok(_)) => {
+                self.pretend(typical, password).await;
+                Verdict::Denied(Denial::Password)
             }
-            Some(Ok(entry)) if !entry.is_locked() => return self.judge(name, entry, question).await,
-            _ => {}
+            Some(Err((line, fault))) => Verdict::Unavailable(format!("{}:{line}: {fault}", self.path.display())),
+            None => {
+                self.pretend(typical, password).await;
+                Verdict::Unknown
+            }
         }
-        let is_known = found.is_some();
-        self.pretend(typical, &question.credentials.password).await;
-        if is_known { Verdict::Denied(Denial::Password) } else { Verdict::Unknown }
     }
 }
 
