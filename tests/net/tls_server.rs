@@ -1,7 +1,7 @@
 //! TLS towards clients: which certificate, which version, which client.
 
 use homing::config::{ClientAuth, TlsConfig, TlsVersion};
-use homing::net::{ServerTls, Stream, TlsFault};
+use homing::net::{ProxyTls, ServerTls, Stream, TlsFault};
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256};
 use rustls::SignatureScheme;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -140,6 +140,9 @@ async fn a_requested_certificate_may_be_missing_but_not_wrong() {
 
     let (_, facts, _) = greet(&server, &known, "a.test").await;
     assert_eq!((facts.verified, facts.client_subject.as_deref()), (true, Some("alice")));
+    let told = ProxyTls::from(&facts);
+    assert_eq!((told.version.as_deref(), told.cipher.as_deref()), (Some("TLSv1.3"), Some(facts.cipher)));
+    assert_eq!((told.verified, told.common_name.as_deref()), (true, Some("alice")));
     // A resumed session knows it from its ticket.
     let (_, facts, _) = greet(&server, &known, "a.test").await;
     assert_eq!((facts.verified, facts.client_subject.as_deref()), (true, Some("alice")));
