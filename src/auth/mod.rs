@@ -84,8 +84,13 @@ impl Grant {
     /// What is bound to a backend: the name at the backend, lower-cased. Lower-cased beyond ASCII, too, for a mailbox
     /// that a backend finds under either spelling must not have two homes.
     pub fn key(&self) -> Key {
-        Key::new(self.fields.destuser.as_deref().unwrap_or(self.user.as_str()).to_lowercase())
+        affinity_key(self.fields.destuser.as_deref().unwrap_or(self.user.as_str()))
     }
+}
+
+/// What a name binds to a backend: all of it, lower-cased.
+pub fn affinity_key(name: &str) -> Key {
+    Key::new(name.to_lowercase())
 }
 
 /// A passdb's extra fields that bear on proxying.
