@@ -215,7 +215,11 @@ impl Keeper {
         let mut batch = Vec::with_capacity(PIPELINE);
         while self.jobs.recv_many(&mut batch, PIPELINE).await > 0 {
             let hello = self.news.borrow().hellos;
+            // Whoever meant another hello hears of it by the dropped sender.
             batch.retain(|job: &Job| job.hello.is_none_or(|wanted| wanted == hello));
+            if batch.is_empty() {
+                continue;
+            }
             let (calls, askers) = self.number_all(std::mem::take(&mut batch));
             let sent_boottime_ms = boottime_ms();
             let outcome = timeout(self.patience, connection.exchange(&calls)).await;
@@ -284,3 +288,6 @@ fn jittered(pause: Duration) -> Duration {
     let _ = aws_lc_rs::rand::fill(&mut raw);
     pause.mul_f64(0.5 + f64::from(raw[0]) / 510.0)
 }
+
+#[cfg(test)]
+mod tests;
