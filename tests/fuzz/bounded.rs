@@ -16,12 +16,12 @@ use mutate::Mutator;
 
 #[test]
 fn whatever_clients_say_they_get_bounded_answers_in_our_own_words() {
-    run("client_", "C", 20_000, bodies::imap_frontend::run);
+    run("client_", "C", 50_000, bodies::imap_frontend::run);
 }
 
 #[test]
 fn whatever_servers_say_is_taken_the_same_however_it_is_cut() {
-    run("server_", "S", 20_000, bodies::imap_backend::run);
+    run("server_", "S", 50_000, bodies::imap_backend::run);
 }
 
 #[test]
