@@ -55,13 +55,13 @@ async fn the_witness_sees_no_fault_in_a_user_who_leaves_one_backend_before_enter
         ensure!(imap.backend().await? == backend.name);
         imap.append("INBOX", "Subject: one\r\n\r\nbody\r\n").await?;
         imap.logout().await?;
+        eventually("the session has ended", Duration::from_secs(10), async || {
+            let witness = Witness::hear(&backends)?;
+            ensure!(witness.visits.len() == round + 1 && witness.open().is_empty(), "{witness:?}");
+            Ok(())
+        })
+        .await?;
     }
-    eventually("all sessions have ended", Duration::from_secs(10), async || {
-        let witness = Witness::hear(&backends)?;
-        ensure!(witness.visits.len() == 10 && witness.open().is_empty(), "{witness:?}");
-        Ok(())
-    })
-    .await?;
     Witness::hear(&backends)?.swears_one_home()
 }
 
@@ -72,14 +72,16 @@ async fn a_crowd_at_one_backend_loses_nothing_and_nobody() -> Result {
     let who = users.iter().map(|user| (user.clone(), Habit::Stays));
     let mut crowd = Crowd::enter(&[backends[0].address], who, seed());
     crowd.all_in(30).await?;
+    // Killed in the midst of a SELECT, Dovecot would leave locks behind that it honours for minutes.
+    crowd.rest(30).await?;
     backends[0].kill();
     backends[0].launch().await?;
-    crowd.all_in(30).await?;
-    crowd.rest();
+    crowd.rest(30).await?;
     crowd.wake();
     let story = crowd.go_home().await?;
     println!("{}", story.summary());
-    ensure!(story.total(|diary| diary.losses) == 30 && story.total(|diary| diary.logins) == 60);
+    let losses: Vec<_> = story.diaries.iter().flat_map(|diary| &diary.losses).collect();
+    ensure!(losses.len() == 30 && story.total(|diary| diary.logins) == 60, "{losses:?}");
     story.mail_is_whole(&backends[0], &users).await
 }
 
@@ -121,7 +123,10 @@ async fn haproxy_announces_the_client_to_dovecot() -> Result {
     let client = crate::harness::address::fresh_ip();
     let mut imap = Imap::connect_from(client, haproxy.address).await?;
     imap.login(&users[0]).await?;
-    let visit = Witness::hear(&backends)?.last(&users[0].name)?.clone();
+    let visit = eventually("the login is in the log", Duration::from_secs(10), async || {
+        Ok(Witness::hear(&backends)?.last(&users[0].name)?.clone())
+    })
+    .await?;
     ensure!(visit.field("rip") == Some(&client.to_string()), "{visit:?}");
     ensure!(visit.field("rport") == Some(&imap.local_address()?.port().to_string()), "{visit:?}");
     Ok(())

@@ -30,8 +30,8 @@ pub struct Diary {
     pub user: String,
     /// Successful logins.
     pub logins: usize,
-    /// Sessions that ended without LOGOUT.
-    pub losses: usize,
+    /// Sessions that ended without LOGOUT, and how.
+    pub losses: Vec<String>,
     /// For each loss: how long until the next successful login.
     pub returns: Vec<Duration>,
     /// Refused logins, as the server put it.
@@ -44,7 +44,14 @@ pub struct Diary {
 pub struct Crowd {
     orders: watch::Sender<Orders>,
     clients: JoinSet<Result<Diary>>,
-    online: watch::Receiver<i64>,
+    presence: watch::Receiver<Presence>,
+}
+
+/// How many clients are where.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Presence {
+    online: i64,
+    resting: i64,
 }
 
 /// What all clients are told.
@@ -62,7 +69,7 @@ impl Crowd {
     /// Sends in one client for each entry of `who`. They choose among `doors` at random; `seed` makes it repeatable.
     pub fn enter(doors: &[SocketAddr], who: impl IntoIterator<Item = (User, Habit)>, seed: u64) -> Self {
         let (orders, hear) = watch::channel(Orders::Live);
-        let (count, online) = watch::channel(0);
+        let (count, presence) = watch::channel(Presence::default());
         let mut clients = JoinSet::new();
         for (number, (user, habit)) in who.into_iter().enumerate() {
             let diary = Diary { user: user.name.clone(), ..Diary::default() };
@@ -75,30 +82,30 @@ impl Crowd {
                 number,
                 doors: doors.to_vec(),
                 orders: hear.clone(),
-                online: count.clone(),
+                presence: count.clone(),
                 lost_at: None,
             };
             clients.spawn(client.live());
         }
-        Self { orders, clients, online }
-    }
-
-    /// How many are logged in now.
-    pub fn online(&self) -> i64 {
-        *self.online.borrow()
+        Self { orders, clients, presence }
     }
 
     /// Waits until `count` clients are logged in.
     pub async fn all_in(&mut self, count: i64) -> Result {
-        let wait = self.online.wait_for(|online| *online == count);
-        let waited = tokio::time::timeout(Duration::from_secs(60), wait).await;
-        waited.map(|inner| inner.map(drop)).with_context(|| format!("{} of {count} are in", self.online()))??;
-        Ok(())
+        self.until(|presence| presence.online == count).await
     }
 
-    /// Tells everybody to stay logged in without touching anything.
-    pub fn rest(&self) {
+    /// Tells everybody to idle without touching anything, and waits until `count` clients do.
+    pub async fn rest(&mut self, count: i64) -> Result {
         self.orders.send_replace(Orders::Rest);
+        self.until(|presence| presence.resting == count).await
+    }
+
+    async fn until(&mut self, reached: impl Fn(&Presence) -> bool) -> Result {
+        let waited = tokio::time::timeout(Duration::from_secs(60), self.presence.wait_for(reached)).await;
+        let waited = waited.map(|inner| inner.map(drop));
+        waited.with_context(|| format!("waited in vain: {:?}", *self.presence.borrow()))??;
+        Ok(())
     }
 
     /// Tells everybody to go on.
@@ -150,7 +157,7 @@ impl Story {
              p50 {} p90 {} p99 {} max {}",
             self.diaries.len(),
             self.total(|d| d.logins),
-            self.total(|d| d.losses),
+            self.total(|d| d.losses.len()),
             self.refusals().len(),
             self.total(|d| d.acknowledged.len()),
             at(0.5),
@@ -195,7 +202,7 @@ struct Client {
     dice: Dice,
     doors: Vec<SocketAddr>,
     orders: watch::Receiver<Orders>,
-    online: watch::Sender<i64>,
+    presence: watch::Sender<Presence>,
     lost_at: Option<Instant>,
     diary: Diary,
 }
@@ -204,16 +211,16 @@ impl Client {
     async fn live(mut self) -> Result<Diary> {
         while *self.orders.borrow() != Orders::GoHome {
             let mut imap = self.come_in().await?;
-            self.online.send_modify(|online| *online += 1);
+            self.presence.send_modify(|presence| presence.online += 1);
             let stayed = self.work(&mut imap).await;
-            self.online.send_modify(|online| *online -= 1);
+            self.presence.send_modify(|presence| presence.online -= 1);
             // A connection that dies at LOGOUT is as gone as one that dies before.
             let left = match stayed {
-                Ok(()) => imap.logout().await,
+                Ok(()) => imap.logout().await.context("LOGOUT"),
                 Err(lost) => Err(lost),
             };
-            if left.is_err() {
-                self.diary.losses += 1;
+            if let Err(lost) = left {
+                self.diary.losses.push(format!("{lost:#}"));
                 self.lost_at = Some(Instant::now());
             } else if let Habit::Returns(away) = self.habit {
                 let mut orders = self.orders.clone();
@@ -257,14 +264,14 @@ impl Client {
 
     /// Idles, appends and fetches until told to leave (`Ok`) or cut off (`Err`).
     async fn work(&mut self, imap: &mut Imap) -> Result {
-        imap.command("SELECT INBOX").await?.ok()?;
+        imap.command("SELECT INBOX").await.context("SELECT")?.ok()?;
         for round in 0.. {
             if *self.orders.borrow() == Orders::GoHome || (round == 2 && self.habit != Habit::Stays) {
                 return Ok(());
             }
-            self.idle(imap).await?;
+            self.idle(imap).await.context("IDLE")?;
             if *self.orders.borrow() == Orders::Live {
-                self.append(imap).await?;
+                self.append(imap).await.context("APPEND")?;
                 imap.command("UID FETCH * (FLAGS BODY.PEEK[HEADER.FIELDS (MESSAGE-ID)])").await?.ok()?;
             }
         }
@@ -274,23 +281,16 @@ impl Client {
     /// IDLE for half a second to two, or for as long as everybody rests. Notices at once when it is cut off.
     async fn idle(&mut self, imap: &mut Imap) -> Result {
         let tag = imap.idle().await?;
-        let end = Instant::now() + Duration::from_millis(500 + self.dice.below(1500));
         let mut orders = self.orders.clone();
-        loop {
-            let resting = *orders.borrow_and_update() == Orders::Rest;
-            let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() && !resting {
-                break;
-            }
-            tokio::select! {
-                line = imap.line_within(if resting { Duration::from_secs(600) } else { left }) => {
-                    ensure!(line?.is_none_or(|line| line.starts_with("* ")), "told off while idle");
-                }
-                _ = orders.changed() => {}
-            }
-            if *orders.borrow() == Orders::GoHome {
-                break;
-            }
+        if *orders.borrow() == Orders::Live {
+            let span = Duration::from_millis(500 + self.dice.below(1500));
+            listen(imap, &mut orders, span).await?;
+        }
+        while *orders.borrow_and_update() == Orders::Rest {
+            self.presence.send_modify(|presence| presence.resting += 1);
+            let heard = listen(imap, &mut orders, Duration::from_secs(600)).await;
+            self.presence.send_modify(|presence| presence.resting -= 1);
+            heard?;
         }
         imap.done(&tag).await.map(drop)
     }
@@ -304,6 +304,24 @@ impl Client {
         imap.append("INBOX", &message).await?;
         self.diary.acknowledged.push(id);
         Ok(())
+    }
+}
+
+/// Idles until `span` is over or orders change. Fails when cut off.
+async fn listen(imap: &mut Imap, orders: &mut watch::Receiver<Orders>, span: Duration) -> Result {
+    let end = Instant::now() + span;
+    loop {
+        tokio::select! {
+            biased;
+            _ = orders.changed() => return Ok(()),
+            heard = imap.heard_within(end.saturating_duration_since(Instant::now())) => {
+                if !heard? {
+                    return Ok(());
+                }
+            }
+        }
+        let line = imap.line().await?;
+        ensure!(line.starts_with("* ") && !line.starts_with("* BYE"), "told {line:?} while idle");
     }
 }
 

@@ -5,6 +5,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -26,6 +27,7 @@ pub struct MailStore {
 impl MailStore {
     /// An empty store under `dir` for `users`.
     pub fn new(dir: &Path, users: &[User]) -> Result<Self> {
+        check_version()?;
         let store = Self { dir: dir.join("store"), identity: Identity::find()? };
         store.identity.make_dir(&store.dir)?;
         store.identity.make_dir(&store.dir.join("mail"))?;
@@ -138,7 +140,7 @@ impl Dovecot {
     }
 
     /// `dovecot.conf`. Logins are served by a long-lived process, sessions by one process each that is used again;
-    /// everything that slows a failed login down is off. The log's own times have microseconds (see `witness`).
+    /// everything that slows a failed login down is off.
     fn config(&self, store: &MailStore, options: &DovecotOptions<'_>) -> Result<String> {
         let Self { name, address, tls_address, proxied_address, dir, .. } = self;
         let Identity { user, group, root } = &store.identity;
@@ -235,6 +237,15 @@ service anvil {{
     }
 }
 
+/// Fails with advice if there is no Dovecot that the tests can use.
+fn check_version() -> Result {
+    let output = Command::new("dovecot").arg("--version").output();
+    let output = output.context("no dovecot: install Debian's dovecot-imapd")?;
+    let version = String::from_utf8(output.stdout)?;
+    ensure!(version.starts_with("2.3."), "the tests are written for Dovecot 2.3, this is {version}");
+    Ok(())
+}
+
 /// As whom Dovecot touches mail: `mail` when tests run as root (Dovecot refuses to serve root), else who runs them.
 struct Identity {
     user: String,
@@ -248,7 +259,7 @@ impl Identity {
             return Ok(Self { user: "mail".into(), group: "mail".into(), root: true });
         }
         let ask = |what: &str| -> Result<String> {
-            let output = std::process::Command::new("id").arg(what).output()?;
+            let output = Command::new("id").arg(what).output()?;
             ensure!(output.status.success(), "Dovecot needs a user with a name; `id {what}` knows none");
             Ok(String::from_utf8(output.stdout)?.trim().to_owned())
         };

@@ -237,11 +237,11 @@ impl Imap {
         timeout(patience, self.read_unit()).await.with_context(|| format!("silent for {patience:?}"))?
     }
 
-    /// Reads a line if one comes within `span`.
-    pub async fn line_within(&mut self, span: Duration) -> Result<Option<String>> {
+    /// Whether anything comes, be it the end, within `span`. Reads nothing, so it may be dropped.
+    pub async fn heard_within(&mut self, span: Duration) -> Result<bool> {
         match timeout(span, self.stream.fill_buf()).await {
-            Err(_) => Ok(None),
-            Ok(_) => self.line().await.map(Some),
+            Err(_) => Ok(false),
+            Ok(heard) => Ok(heard.map(|_| true)?),
         }
     }
 

@@ -3,6 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
@@ -74,7 +75,23 @@ impl Drop for Daemon {
         let _ = kill_process_group(self.pid(), Signal::KILL);
         let _ = self.child.kill();
         let _ = self.child.wait();
+        // What it had started dies a moment later, and may hold its sockets until then.
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while group_lives(self.child.id()) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
+}
+
+/// Whether a process of the group is more than a zombie that nobody has waited for.
+fn group_lives(group: u32) -> bool {
+    let Ok(processes) = std::fs::read_dir("/proc") else { return false };
+    processes.flatten().any(|process| {
+        let stat = std::fs::read_to_string(process.path().join("stat")).unwrap_or_default();
+        // proc(5): the name in parentheses may hold anything; then state, parent, group.
+        let fields = stat.rsplit_once(')').map(|(_, rest)| rest.split_whitespace().collect::<Vec<_>>());
+        fields.is_some_and(|f| f.len() > 2 && f[0] != "Z" && f[2] == group.to_string())
+    })
 }
 
 fn append(path: &Path) -> Result<File> {

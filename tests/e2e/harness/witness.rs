@@ -1,10 +1,12 @@
 //! What the backends themselves saw: who was where, from when to when, read from their logs.
 //!
-//! A visit begins with imap-login's `Login:` line and ends with the `Disconnected:` line of the imap process, which it
-//! writes before it lets go of the connection. Each server's log process stamps a line in microseconds when it takes it
-//! out of its pipe, so both stamps are late by that process's turn: microseconds on a quiet machine, milliseconds on a
-//! busy one, never early. Nothing is tolerated on top: an overlap of two stamps is an overlap. In a healthy fleet two
-//! visits of a user to different backends lie at least a store round trip and a login apart.
+//! A visit begins with imap-login's `Login:` line and ends with the imap process's `Disconnected:` line. Each server's
+//! log process stamps them in microseconds of the machine's one clock, and both are late, never early: the first is
+//! written when the imap process has taken the session over, the second when it has closed the mailbox (which it does
+//! after the connection), and the log process must get to them. That makes 0.3 to 5 ms on a busy machine. So an overlap
+//! of two stamps may be false by as much if a user changes backends within milliseconds. A fleet never does that: after
+//! a session's end its user changes only once `user_expire`, a recovery window or an orphan's grace is over. Therefore
+//! nothing is tolerated here. An overlap shorter than the first line's delay could escape.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -28,7 +30,6 @@ pub struct Visit {
     pub from: u64,
     /// The same; `None` while it lasts.
     pub to: Option<u64>,
-    pid: String,
 }
 
 impl Visit {
@@ -71,21 +72,22 @@ impl Witness {
     }
 
     fn read(&mut self, backend: &str, log: &str) -> Result {
-        let mut open = BTreeMap::new();
+        let mut ends = BTreeMap::new();
+        let first = self.visits.len();
         // A last line without its end is still being written.
         for line in log.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n')) {
             let (stamp, rest) = line.split_once(' ').with_context(|| format!("no stamp in {line:?}"))?;
             if rest.starts_with("imap-login: Info: Login: ") {
-                let visit = Visit::begin(backend, line, micros(stamp)?)?;
-                open.insert((visit.pid.clone(), visit.session.clone()), self.visits.len());
-                self.visits.push(visit);
-            } else if let Some((pid, session)) = end(rest) {
-                let visit = open.remove(&(pid.to_owned(), session.to_owned()));
-                let visit = visit.with_context(|| format!("ends what never began: {line:?}"))?;
-                self.visits[visit].to = Some(micros(stamp)?);
+                self.visits.push(Visit::begin(backend, line, micros(stamp)?)?);
+            } else if let Some(session) = end(rest) {
+                ends.insert(session, micros(stamp)?);
             } else if ["Error: ", "Panic: ", "Fatal: "].iter().any(|word| rest.contains(word)) {
                 self.complaints.push(format!("{backend}: {rest}"));
             }
+        }
+        for visit in &mut self.visits[first..] {
+            visit.to = ends.get(&*visit.session).copied();
+            visit.from = visit.from.min(visit.to.unwrap_or(u64::MAX));
         }
         Ok(())
     }
@@ -156,7 +158,6 @@ impl Visit {
             backend: backend.to_owned(),
             user: get("user")?,
             session: get("session")?,
-            pid: get("mpid")?,
             login: line.to_owned(),
             from,
             to: None,
@@ -170,13 +171,11 @@ fn field<'a>(line: &'a str, name: &str) -> Option<&'a str> {
     Some(value.trim_start_matches('<').trim_end_matches('>'))
 }
 
-/// Process and session of `imap(USER)<PROCESS><SESSION>: Info: Disconnected: ...`.
-fn end(line: &str) -> Option<(&str, &str)> {
+/// The session of `imap(USER)<PROCESS><SESSION>: Info: Disconnected: ...`.
+fn end(line: &str) -> Option<&str> {
     let (who, what) = line.strip_prefix("imap(")?.split_once(": Info: ")?;
     what.starts_with("Disconnected").then_some(())?;
-    let mut parts = who.rsplit('<').map(|part| part.trim_end_matches('>'));
-    let session = parts.next()?;
-    Some((parts.next()?, session))
+    who.strip_suffix('>')?.rsplit_once('<').map(|(_, session)| session)
 }
 
 fn micros(stamp: &str) -> Result<u64> {
