@@ -30,3 +30,9 @@ pub async fn throughout(what: &str, span: Duration, mut check: impl AsyncFnMut()
     }
     Ok(())
 }
+
+/// Lets one heavy test run at a time: two crowds on two cores would only measure each other.
+pub async fn heavy() -> tokio::sync::MutexGuard<'static, ()> {
+    static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+    TURN.lock().await
+}
