@@ -6,5 +6,9 @@
 // Whatever fails in a test shall end it.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, unreachable_pub)]
 
+mod amnesia;
+mod chaos;
 mod harness;
+mod homes;
 mod parts;
+mod pause;
