@@ -2,6 +2,7 @@
 //! to standard output, complaints go to standard error.
 
 mod config;
+mod demo;
 mod serve;
 
 use std::error::Error;
@@ -24,6 +25,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(serve::Args),
+    Demo(demo::Args),
     Config(config::Args),
 }
 
@@ -60,6 +62,7 @@ impl Command {
     fn run(self) -> Result<(), Failure> {
         match self {
             Self::Serve(args) => args.run(),
+            Self::Demo(args) => args.run(),
             Self::Config(args) => args.run(),
         }
     }
