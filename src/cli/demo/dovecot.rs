@@ -143,7 +143,8 @@ impl Owner {
 }
 
 async fn check_version() -> anyhow::Result<()> {
-    let missing = || format!("{PROGRAM} cannot be run: install Dovecot (Debian: dovecot-imapd), or go without --dovecot");
+    let missing =
+        || format!("{PROGRAM} cannot be run: install Dovecot (Debian: dovecot-imapd), or go without --dovecot");
     let output = Command::new(PROGRAM).arg("--version").output().await.with_context(missing)?;
     let version = String::from_utf8_lossy(&output.stdout);
     ensure!(version.starts_with("2.3."), "the demo writes settings for Dovecot 2.3, and this is {}", version.trim());

@@ -52,7 +52,8 @@ impl Peer {
                 return text[..end].to_owned();
             }
             let read = self.stream.read_buf(&mut self.seen);
-            let count = tokio::time::timeout(std::time::Duration::from_secs(10), read).await.expect("no answer").unwrap();
+            let count =
+                tokio::time::timeout(std::time::Duration::from_secs(10), read).await.expect("no answer").unwrap();
             assert!(count > 0, "closed before {mark:?}; so far {text:?}");
         }
     }
@@ -154,7 +155,10 @@ async fn fetch_returns_what_was_asked_for_and_marks_as_seen_unless_it_peeks() {
     assert_eq!(read, expected);
     let envelope = peer.ask("d FETCH 1 ENVELOPE").await;
     let from = "((\"A, B\" NIL \"a\" \"b.example\")(NIL NIL \"c\" \"d.example\"))";
-    assert_eq!(envelope, format!("* 1 FETCH (ENVELOPE (NIL \"One\" {from} {from} {from} NIL NIL NIL NIL NIL))\r\nd OK Done.\r\n"));
+    assert_eq!(
+        envelope,
+        format!("* 1 FETCH (ENVELOPE (NIL \"One\" {from} {from} {from} NIL NIL NIL NIL NIL))\r\nd OK Done.\r\n")
+    );
     let structure = peer.ask("e FETCH 2 BODYSTRUCTURE").await;
     assert!(structure.contains("(\"text\" \"plain\" (\"charset\" \"utf-8\") NIL NIL \"7bit\" 8 1 NIL"), "{structure}");
 }
@@ -162,7 +166,8 @@ async fn fetch_returns_what_was_asked_for_and_marks_as_seen_unless_it_peeks() {
 #[tokio::test]
 async fn a_message_appended_at_one_backend_wakes_an_idle_session_at_another() {
     let mail = mail();
-    let (here, there) = (Server::start("mail1", mail.clone()).await.unwrap(), Server::start("mail2", mail).await.unwrap());
+    let (here, there) =
+        (Server::start("mail1", mail.clone()).await.unwrap(), Server::start("mail2", mail).await.unwrap());
     let mut waiting = Peer::logged_in(&there).await;
     waiting.ask("a SELECT INBOX").await;
     waiting.send(b"b IDLE\r\n").await;
@@ -197,7 +202,11 @@ async fn stored_flags_are_found_by_search_and_expunge_renumbers() {
     }
     assert!(peer.ask("e EXPUNGE").await.starts_with("* 1 EXPUNGE\r\n"));
     assert!(peer.ask("f UID SEARCH 1").await.starts_with("* SEARCH 2\r\n"));
-    assert!(peer.ask("g STATUS INBOX (MESSAGES UIDNEXT UNSEEN)").await.starts_with("* STATUS INBOX (MESSAGES 1 UIDNEXT 3 UNSEEN 1)\r\n"));
+    assert!(
+        peer.ask("g STATUS INBOX (MESSAGES UIDNEXT UNSEEN)")
+            .await
+            .starts_with("* STATUS INBOX (MESSAGES 1 UIDNEXT 3 UNSEEN 1)\r\n")
+    );
 }
 
 #[tokio::test]
@@ -215,7 +224,9 @@ async fn a_mailbox_opened_by_examine_is_not_changed() {
 async fn list_patterns_find_the_inbox() {
     let server = server().await;
     let mut peer = Peer::logged_in(&server).await;
-    for (pattern, found) in [("*", true), ("%", true), ("inbox", true), ("IN*x", true), ("INBOX/%", false), ("Sent", false)] {
+    for (pattern, found) in
+        [("*", true), ("%", true), ("inbox", true), ("IN*x", true), ("INBOX/%", false), ("Sent", false)]
+    {
         assert_eq!(peer.ask(&format!("a LIST \"\" \"{pattern}\"")).await.contains("INBOX\r\n"), found, "{pattern}");
     }
 }

@@ -77,9 +77,10 @@ impl Session {
 
 /// Everybody at once, half through each proxy, every other with TLS.
 async fn log_in(site: &Site) -> anyhow::Result<(Vec<Session>, Act)> {
-    let logins = users().take(USERS).enumerate().map(|(number, user)| async move {
-        Session::open(site, &user, number % 2, number % 4 < 2).await
-    });
+    let logins = users()
+        .take(USERS)
+        .enumerate()
+        .map(|(number, user)| async move { Session::open(site, &user, number % 2, number % 4 < 2).await });
     let sessions = try_join_all(logins).await?;
     let spread = spread(sessions.iter().map(|session| session.backend.as_str()), site);
     let act = Act {
