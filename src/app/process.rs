@@ -96,17 +96,13 @@ struct Reloader {
 impl Reload for Reloader {
     async fn reload(&self) -> Result<Changes, String> {
         let path = self.path.clone().ok_or("this proxy was started without a configuration file")?;
-        // Files are read and certificates parsed off the event loop.
-        let (proxy, log) = (self.proxy.clone(), self.log.clone());
-        let work = tokio::task::spawn_blocking(move || {
-            let config = Config::load(&path).map_err(|faults| {
-                format!("reload refused, the configuration in force is unchanged:\n{}", faults.report(false))
-            })?;
-            let level = config.log.level.clone();
-            let changes = proxy.reload(config).map_err(|error| error.to_string())?;
-            log.set_level(&level).map_err(|error| error.to_string())?;
-            Ok(changes)
-        });
-        work.await.unwrap_or_else(|error| Err(format!("the reload broke off: {error}")))
+        let load = tokio::task::spawn_blocking(move || Config::load(&path));
+        let config = load.await.map_err(|error| format!("the reload broke off: {error}"))?.map_err(|faults| {
+            format!("reload refused, the configuration in force is unchanged:\n{}", faults.report(false))
+        })?;
+        let level = config.log.level.clone();
+        let changes = self.proxy.reload(config).await.map_err(|error| error.to_string())?;
+        self.log.set_level(&level).map_err(|error| error.to_string())?;
+        Ok(changes)
     }
 }

@@ -1,11 +1,12 @@
 //! One proxy, from start to stop. Several may run in one process: nothing here is global.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use arc_swap::ArcSwap;
+use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -50,7 +51,7 @@ impl Proxy {
     /// Fails if a file cannot be used or an address cannot be bound; waits while the store cannot be reached.
     pub async fn start(config: Config, store: Arc<dyn Store>) -> Result<Self> {
         let servers = Servers::new(&config.backends)?;
-        let passdb = Chain::new(&config.passdb, config.limits.hash_threads)?;
+        let passdb = Chain::open(&config.passdb, &config.limits).await;
         let tls = Arc::new(ServerTls::new(&config.tls)?);
         let fleet = Arc::new(join(&config, &servers, store)?);
         let times = Times { login_wait: config.fleet.login_wait, fresh: config.fleet.recovery / 2 };

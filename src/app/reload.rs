@@ -1,6 +1,6 @@
 //! What a changed configuration does to a running proxy: all of it or nothing, and never anything to a session.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use tracing::{info, warn};
 
@@ -17,11 +17,11 @@ pub struct ReloadError(#[from] pub anyhow::Error);
 
 impl Proxy {
     /// Applies what can change live. Everything is prepared before anything is replaced.
-    pub fn reload(&self, new: Config) -> Result<Changes, ReloadError> {
-        let mut config = self.config.lock().unwrap_or_else(PoisonError::into_inner);
+    pub async fn reload(&self, new: Config) -> Result<Changes, ReloadError> {
+        let mut config = self.config.lock().await;
         let changes = config.changes(&new);
         let servers = Servers::new(&new.backends).map_err(anyhow::Error::from)?;
-        let passdb = Chain::new(&new.passdb, new.limits.hash_threads)?;
+        let passdb = Chain::open(&new.passdb, &new.limits).await;
         self.tls.reload(&new.tls).map_err(anyhow::Error::from)?;
         let old = self.services.servers.load_full();
         for shard in self.fleet.shards() {

@@ -3,12 +3,16 @@
 
 mod config;
 mod demo;
+mod reload;
 mod serve;
+mod status;
+mod user;
 
 use std::error::Error;
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::{Parser, Subcommand};
 
 use crate::config::Faults;
@@ -27,6 +31,9 @@ enum Command {
     Serve(serve::Args),
     Demo(demo::Args),
     Config(config::Args),
+    Status(status::Args),
+    User(user::Args),
+    Reload(reload::Args),
 }
 
 /// Why a command failed, as its exit code tells.
@@ -64,6 +71,9 @@ impl Command {
             Self::Serve(args) => args.run(),
             Self::Demo(args) => args.run(),
             Self::Config(args) => args.run(),
+            Self::Status(args) => args.run(),
+            Self::User(args) => args.run(),
+            Self::Reload(args) => args.run(),
         }
     }
 }
@@ -98,6 +108,11 @@ impl From<Faults> for Failure {
     fn from(faults: Faults) -> Self {
         Self::Config(faults)
     }
+}
+
+/// The event loop of a command.
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("the event loop cannot be started")
 }
 
 /// An error and its causes in one line.

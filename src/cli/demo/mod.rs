@@ -55,13 +55,13 @@ impl Args {
         let level = if self.tour { "off" } else { "info" };
         let log = LogConfig { level: level.to_owned(), ..LogConfig::default() };
         telemetry::start(&log).context("cannot start the log")?;
-        let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
+        let runtime = runtime()?;
         Ok(runtime.block_on(Box::pin(self.play()))?)
     }
 
     async fn play(self) -> anyhow::Result<()> {
         let ports = if self.tour { Ports::Any } else { Ports::WellKnown };
-        eprintln!("Starting three backends and two proxies: a few seconds, for a new fleet waits for its members.");
+        eprintln!("Starting three backends and two proxies; a new fleet in Redis waits some seconds for its members.");
         let mut interrupt = pin!(tokio::signal::ctrl_c());
         let site = tokio::select! {
             site = Box::pin(Site::build(self.redis.as_deref(), self.dovecot, ports)) => site?,

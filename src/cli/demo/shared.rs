@@ -18,7 +18,7 @@ const FORGET: &str = "\
 /// The store.
 pub(super) enum Shared {
     /// In this process.
-    Memory(Arc<Memory>),
+    Memory(Memory),
     /// A Redis server that may have other users: only keys of `namespace` are ours.
     Redis { config: Box<Config>, client: Box<redis::Client>, namespace: String },
 }
@@ -32,7 +32,7 @@ impl Shared {
                 let (config, client, namespace) = (Box::new(config.clone()), Box::new(client), namespace.clone());
                 Ok(Self::Redis { config, client, namespace })
             }
-            _ => Ok(Self::Memory(Arc::new(Memory::new(app::rules(&config.fleet))))),
+            _ => Ok(Self::Memory(Memory::embedded(app::rules(&config.fleet)))),
         }
     }
 
@@ -40,7 +40,7 @@ impl Shared {
     /// runtime of the proxy that made them.
     pub(super) fn store(&self) -> Arc<dyn Store> {
         match self {
-            Self::Memory(store) => store.clone(),
+            Self::Memory(store) => Arc::new(store.clone()),
             Self::Redis { config, .. } => app::open_store(config),
         }
     }

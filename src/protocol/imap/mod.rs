@@ -13,3 +13,16 @@ mod response;
 
 pub use backend::Backend;
 pub use frontend::Frontend;
+
+use super::{Farewell, Output};
+use crate::model::Ending;
+
+/// The only words to a client that is turned away before it was greeted.
+pub fn turn_away(why: Farewell, out: &mut Output) {
+    reply::farewell(why, out);
+}
+
+/// What a logged-in client is told when this proxy ends its session; empty if nothing can or need be said.
+pub fn last_words(why: Ending) -> &'static [u8] {
+    reply::last_words(why)
+}

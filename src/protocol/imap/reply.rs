@@ -2,7 +2,7 @@
 //! tell people what to do, and name nothing inside.
 
 use super::command::{Fault, Tag};
-use crate::model::Refusal;
+use crate::model::{Ending, Refusal};
 use crate::protocol::{Bounds, Farewell, FrontendSettings, Handover, Output, Violation, sasl};
 
 /// Ends the argument list of every capability answer: what is truly handled before login, nothing else.
@@ -142,6 +142,17 @@ pub(super) fn farewell(why: Farewell, out: &mut Output) {
         Farewell::ShuttingDown => "BYE [UNAVAILABLE] This server is going down; connect again.",
     };
     tagged(None, words, out);
+}
+
+/// To a client that is logged in: why this proxy ends its session. It may come back at once, to any proxy.
+pub(super) fn last_words(why: Ending) -> &'static [u8] {
+    match why {
+        Ending::ClientIdle => b"* BYE Disconnected for inactivity.\r\n",
+        Ending::Kicked => b"* BYE [UNAVAILABLE] Your mailbox has moved; connect again.\r\n",
+        Ending::Isolated => b"* BYE [UNAVAILABLE] This server is cut off; connect again.\r\n",
+        Ending::Shutdown => b"* BYE [UNAVAILABLE] This server is going down; connect again.\r\n",
+        _ => b"",
+    }
 }
 
 /// The last word to a client that went too far.
