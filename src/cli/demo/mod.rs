@@ -22,7 +22,7 @@ use std::pin::pin;
 
 use anyhow::{Context, anyhow, ensure};
 
-use super::Failure;
+use super::{Failure, runtime};
 use crate::config::LogConfig;
 use crate::telemetry;
 use site::{Ports, Site};
