@@ -21,6 +21,7 @@ mod tests;
 use std::pin::pin;
 
 use anyhow::{Context, anyhow, ensure};
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Failure, runtime};
 use crate::config::LogConfig;
@@ -62,29 +63,38 @@ impl Args {
     async fn play(self) -> anyhow::Result<()> {
         let ports = if self.tour { Ports::Any } else { Ports::WellKnown };
         eprintln!("Starting three backends and two proxies; a new fleet in Redis waits some seconds for its members.");
-        let mut interrupt = pin!(tokio::signal::ctrl_c());
+        let mut end = pin!(told_to_end());
         let site = tokio::select! {
             site = Box::pin(Site::build(self.redis.as_deref(), self.dovecot, ports)) => site?,
-            signal = &mut interrupt => return signal.context("cannot wait for Ctrl-C"),
+            told = &mut end => return told,
         };
         if self.tour {
             return tokio::select! {
                 outcome = Box::pin(tour(site)) => outcome,
-                _ = &mut interrupt => Err(anyhow!("interrupted")), // what ran is dropped, and gone with it
+                _ = &mut end => Err(anyhow!("interrupted")), // what ran is dropped, and gone with it
             };
         }
         println!("{}", hints(&site));
-        interrupt.await.context("cannot wait for Ctrl-C")?;
+        end.await?;
         eprintln!("Closing.");
         site.close().await
+    }
+}
+
+/// Ctrl-C or SIGTERM. Both end the demo in good order, so that no file and no Dovecot is left behind.
+async fn told_to_end() -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
+    tokio::select! {
+        interrupt = tokio::signal::ctrl_c() => interrupt.context("cannot wait for Ctrl-C"),
+        _ = terminate.recv() => Ok(()),
     }
 }
 
 /// Plays the tour, shows its table, and fails if a promise was broken.
 async fn tour(mut site: Site) -> anyhow::Result<()> {
     let report = tour::play(&mut site).await;
-    site.close().await?;
     println!("{report}");
+    site.close().await?;
     ensure!(report.kept(), "a promise was broken");
     Ok(())
 }
@@ -93,6 +103,7 @@ async fn tour(mut site: Site) -> anyhow::Result<()> {
 fn hints(site: &Site) -> String {
     let [one, two] = site.fronts();
     let certificate = site.certificate().display();
+    let homing = std::env::args().next().unwrap_or_else(|| "homing".to_owned());
     let backends: Vec<_> = site.backends().list().iter().map(|(name, at)| format!("{name} ({at})")).collect();
     format!(
         "\n\
@@ -111,10 +122,10 @@ fn hints(site: &Site) -> String {
          \x20   b ID NIL\n\
          \n\
          Ask the fleet:\n\
-         \x20 homing status --socket {}\n\
-         \x20 homing user where alice --socket {}\n\
+         \x20 {homing} status --socket {}\n\
+         \x20 {homing} user where alice --socket {}\n\
          \n\
-         `homing demo --tour` kills a proxy and shows what happens. Ctrl-C ends this.",
+         `{homing} demo --tour` kills a proxy and shows what happens. Ctrl-C ends this.",
         backends.join(", "),
         one.imap,
         one.imaps,

@@ -146,6 +146,7 @@ fn settings(name: &str, store: &str, backends: &Backends, scratch: &Path) -> any
         "name = \"{name}\"\n\
          [store]\n{store}\
          [fleet]\nlease = \"{}s\"\nrecovery = \"{}s\"\n\
+         [limits]\nshutdown_grace = \"1s\"\n\
          [[listener]]\naddress = \"127.0.0.1:1143\"\ntls = \"starttls\"\nplaintext_login = true\n\
          [[listener]]\naddress = \"127.0.0.1:1993\"\ntls = \"implicit\"\n\
          [[tls.certificate]]\ncertificate = {}\nkey = {}\n\
