@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 
 use super::{Admin, failure, wire};
 use crate::auth::affinity_key;
+use crate::model::Incarnation;
 use crate::store::{BindingView, Census};
 
 /// Where a user is at home, as the store knows it.
@@ -27,7 +28,7 @@ pub(super) async fn whereabouts(State(admin): State<Arc<Admin>>, Path(name): Pat
 }
 
 fn home(binding: &BindingView, census: &Census) -> wire::Home {
-    let name = |incarnation| {
+    let name = |incarnation: &Incarnation| {
         census.proxies.iter().find(|proxy| &proxy.incarnation == incarnation).map(|proxy| proxy.name.clone())
     };
     let holder = |(incarnation, sessions): &(_, u32)| wire::Holder {

@@ -39,7 +39,8 @@ pub struct Proxy {
     pub(super) config: Mutex<Config>,
     pub(super) services: Arc<Services>,
     pub(super) fleet: Arc<Fleet>,
-    pub(super) tls: Arc<ServerTls>,
+    /// None if no listener has TLS.
+    pub(super) tls: Option<Arc<ServerTls>>,
     pub(super) pool: Arc<BufferPool>,
     addresses: Vec<SocketAddr>,
     began: Instant,
@@ -52,7 +53,7 @@ impl Proxy {
     pub async fn start(config: Config, store: Arc<dyn Store>) -> Result<Self> {
         let servers = Servers::new(&config.backends)?;
         let passdb = Chain::open(&config.passdb, &config.limits).await;
-        let tls = Arc::new(ServerTls::new(&config.tls)?);
+        let tls = server_tls(&config)?;
         let fleet = Arc::new(join(&config, &servers, store)?);
         let times = Times { login_wait: config.fleet.login_wait, fresh: config.fleet.recovery / 2 };
         let pool = BufferPool::new(RELAY_BUFFER, RELAY_BUFFERS_KEPT);
@@ -179,6 +180,14 @@ fn join(config: &Config, servers: &Servers, store: Arc<dyn Store>) -> Result<Fle
         StoreConfig::Memory => PATIENCE,
     };
     Ok(Fleet::join(store, identity, &config.fleet, patience, servers.rows().clone(), state_file))
+}
+
+/// TLS towards clients, if there is a certificate; the configuration sees to it that listeners with TLS have one.
+fn server_tls(config: &Config) -> Result<Option<Arc<ServerTls>>> {
+    if config.tls.certificates.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(Arc::new(ServerTls::new(&config.tls)?)))
 }
 
 fn bind(config: &Config) -> Result<Vec<Listener>> {

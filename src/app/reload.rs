@@ -22,7 +22,9 @@ impl Proxy {
         let changes = config.changes(&new);
         let servers = Servers::new(&new.backends).map_err(anyhow::Error::from)?;
         let passdb = Chain::open(&new.passdb, &new.limits).await;
-        self.tls.reload(&new.tls).map_err(anyhow::Error::from)?;
+        if let Some(tls) = &self.tls {
+            tls.reload(&new.tls).map_err(anyhow::Error::from)?;
+        }
         let old = self.services.servers.load_full();
         for shard in self.fleet.shards() {
             shard.roster.change(old.rows(), servers.rows().clone());

@@ -65,10 +65,13 @@ pub(super) async fn keep(shard: Shard, pace: Pace, news: Arc<watch::Sender<Stand
     ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut chores = chores::Chores::new(shard.link.clone());
     let mut cursor = "0".to_owned();
+    let mut standing = news.subscribe();
     loop {
         tokio::select! {
             _ = ticker.tick() => {}
             changed = state.changed() => if changed.is_err() { return },
+            // Asserted: peers wait for us to say so.
+            _ = standing.changed() => {}
         }
         let now = state.borrow_and_update().clone();
         if now.hello_boottime_ms > 0 {

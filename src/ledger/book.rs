@@ -298,7 +298,8 @@ impl Ledger {
         let Some(entry) = book.entries.get_mut(key) else { return };
         entry.sessions.retain(|session| session.number != number);
         if entry.sessions.is_empty() {
-            (entry.place, entry.kicked, entry.proven) = (None, false, false);
+            // That a login was accepted is still to be told, however short the session was.
+            (entry.place, entry.kicked) = (None, false);
             entry.sessions = Vec::new();
             wake(entry);
         }

@@ -21,9 +21,11 @@ pub enum DriveError {
 }
 
 /// Feeds `machine` from `stream` and sends what it says, until it has a wish. What it says along with a wish has been
-/// sent when this returns; last words before a violation were tried to send. All that came before the peer closed its
-/// side is answered first. The caller sets the deadline: this may be dropped and called again, for bytes that were read
-/// are in `input`, and bytes that were sent are no longer in `out`.
+/// sent when this returns, and so have last words before a violation, if the peer takes them. All that came before the
+/// peer closed its side is answered first.
+///
+/// The caller sets the deadline by dropping this. Then nothing is left but last words: the machine may have had a wish
+/// that was lost, but `out` holds exactly what was not sent yet, so a farewell can be appended and [`flush`]ed.
 pub async fn drive<M, S>(
     machine: &mut M,
     stream: &mut S,

@@ -5,7 +5,8 @@
 //! [`drive()`] runs the dialogue over either. Towards a mail server, [`emit_proxy_header`] and [`ClientTls`] do the same
 //! the other way round.
 //!
-//! Nothing here knows a deadline: every future may be dropped at any time, and the caller closes the connection then.
+//! Nothing here knows a deadline: every future may be dropped at any time. What can follow then is at most a farewell by
+//! [`flush`]; the connection is closed by dropping it.
 
 mod drive;
 mod listener;

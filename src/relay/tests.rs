@@ -264,18 +264,15 @@ async fn a_stop_before_the_relay_begins_moves_no_byte() {
 
 #[tokio::test]
 async fn silence_ends_a_session_and_speech_prolongs_it() {
-    let idle_timeout = Duration::from_millis(150);
+    let idle_timeout = Duration::from_secs(1);
     let mut running = Rig { idle_timeout, ..Rig::default() }.start().await;
     let begun = Instant::now();
-    let mut last = begun;
     while begun.elapsed() < idle_timeout * 2 {
         ping(&mut running).await;
-        last = Instant::now();
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        tokio::time::sleep(idle_timeout / 20).await;
     }
     drop(running.backend);
-    let outcome = running.task.await.unwrap();
-    assert_eq!(outcome.ending, Ending::BackendClosed, "it was never silent for long, {:?} at most", last.elapsed());
+    assert_eq!(running.task.await.unwrap().ending, Ending::BackendClosed, "it was never silent for long");
 
     let mut running = Rig { idle_timeout: Duration::from_millis(20), ..Rig::default() }.start().await;
     assert!(rest(&mut running.client).await.is_empty());

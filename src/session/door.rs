@@ -25,8 +25,8 @@ const UNIQUE_ID_MAX: usize = 64;
 pub struct Door {
     /// Its section of the configuration.
     pub listener: ListenerConfig,
-    /// TLS towards clients.
-    pub tls: Arc<ServerTls>,
+    /// TLS towards clients; there if the listener has TLS.
+    pub tls: Option<Arc<ServerTls>>,
     /// What its sessions use.
     pub services: Arc<Services>,
 }
@@ -105,9 +105,10 @@ impl Door {
 
     /// The TLS handshake. `None` if it failed; the record says why.
     pub(super) async fn encrypt(&self, guest: Guest, record: &mut Record) -> Option<Guest> {
-        let Stream::Plain(tcp) = guest.stream else { return Some(guest) }; // TLS inside TLS is never asked for
+        // TLS inside TLS is never asked for, nor is TLS where there is no certificate.
+        let (Stream::Plain(tcp), Some(tls)) = (guest.stream, &self.tls) else { return None };
         let limit = self.services.limits.load().tls_timeout;
-        let why = match timeout(limit, self.tls.accept(tcp, &self.listener.alpn)).await {
+        let why = match timeout(limit, tls.accept(tcp, &self.listener.alpn)).await {
             Ok(Ok((stream, facts))) => {
                 record.tls = Some(facts.version.to_owned());
                 let server_name = facts.server_name.or(guest.server_name);

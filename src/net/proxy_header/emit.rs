@@ -20,7 +20,7 @@ pub struct OutgoingProxyHeader<'a> {
     pub source: SocketAddr,
     /// The address that the client connected to.
     pub destination: SocketAddr,
-    /// The client's connection is inside TLS.
+    /// The client's connection is inside TLS; [`ProxyTls::default`] if nothing more is known about it.
     pub tls: Option<&'a ProxyTls>,
     /// The host name that it asked for (SNI).
     pub authority: Option<&'a str>,

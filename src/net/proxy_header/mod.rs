@@ -15,7 +15,7 @@ use std::net::SocketAddr;
 use proxy_protocol::{version1, version2};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-use super::canonical;
+use super::{TlsFacts, canonical};
 pub use emit::{OutgoingProxyHeader, emit};
 use frame::Frame;
 
@@ -49,6 +49,18 @@ pub struct ProxyTls {
     pub verified: bool,
     /// The CN of that certificate. `None` unless `verified`.
     pub common_name: Option<String>,
+}
+
+impl From<&TlsFacts> for ProxyTls {
+    /// What a mail server is told about a handshake that was done here.
+    fn from(facts: &TlsFacts) -> Self {
+        Self {
+            version: Some(facts.version.to_owned()),
+            cipher: Some(facts.cipher.to_owned()),
+            verified: facts.verified,
+            common_name: facts.client_subject.clone(),
+        }
+    }
 }
 
 /// Why there is no usable PROXY header.

@@ -112,3 +112,47 @@ fn crc32c(parts: [&[u8]; 3]) -> u32 {
         (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (POLYNOMIAL & (crc & 1).wrapping_neg()))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A header with a checksum that fits, between two other TLVs, and where its value is.
+    fn checked_header() -> (Vec<u8>, usize) {
+        let mut whole = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x1d".to_vec();
+        whole.extend([192, 0, 2, 1, 198, 51, 100, 2, 0xce, 0xd9, 0, 143]);
+        whole.extend([kind::UNIQUE_ID, 0, 2, b'i', b'd', kind::CRC32C, 0, 4, 0, 0, 0, 0, kind::ALPN, 0, 2, b'a', b'b']);
+        let checksum = crc32c([&whole, b"", b""]);
+        let at = FIXED + 12 + 5 + 3;
+        whole[at..at + 4].copy_from_slice(&checksum.to_be_bytes());
+        (whole, at)
+    }
+
+    #[test]
+    fn the_checksum_is_crc_32c() {
+        assert_eq!(crc32c([b"1234", b"5678", b"9"]), 0xe306_9283, "the check value of the catalogues");
+        assert_eq!(crc32c([&[0; 16], &[0; 16], b""]), 0x8a91_36aa, "RFC 3720 B.4: 32 bytes of zeroes");
+    }
+
+    #[test]
+    fn a_header_with_its_own_checksum_is_read() {
+        let mut header = ProxyHeader::default();
+        read(&checked_header().0, 12, &mut header).unwrap();
+        assert_eq!((header.unique_id.as_deref(), header.alpn.as_deref()), (Some(&b"id"[..]), Some(&b"ab"[..])));
+    }
+
+    #[test]
+    fn any_flipped_bit_is_noticed_by_the_checksum() {
+        let (whole, at) = checked_header();
+        // Behind the fixed part, but for the types and lengths, whose change would hide the checksum itself.
+        let values = (FIXED..FIXED + 12).chain(FIXED + 15..FIXED + 17).chain(at..at + 4).chain(at + 7..whole.len());
+        for place in values {
+            for bit in 0..8 {
+                let mut damaged = whole.clone();
+                damaged[place] ^= 1 << bit;
+                let outcome = read(&damaged, 12, &mut ProxyHeader::default());
+                assert!(matches!(outcome, Err(ProxyFault::Damaged)), "{place} {bit}");
+            }
+        }
+    }
+}

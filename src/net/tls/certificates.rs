@@ -30,6 +30,7 @@ impl Certificates {
         let mut otherwise: Vec<Arc<CertifiedKey>> = Vec::new();
         for files in files {
             let key = Arc::new(load(files, provider)?);
+            warn_unless_valid(&key, &files.certificate);
             let names = names(&key);
             for name in &names {
                 by_name.entry(name.clone()).or_default().push(Arc::clone(&key));
@@ -115,6 +116,17 @@ fn unreadable(path: &Path, error: pem::Error) -> TlsFault {
     match error {
         pem::Error::Io(error) => TlsFault::file(path, error, "it must exist and be readable by the proxy's user"),
         error => TlsFault::file(path, error, "it must be in PEM format"),
+    }
+}
+
+/// Clients will refuse it, but it may be the only one for names of its own: that is for the operator to judge.
+fn warn_unless_valid(key: &CertifiedKey, path: &Path) {
+    if let Some(der) = key.cert.first()
+        && let Ok((_, certificate)) = X509Certificate::from_der(der)
+        && !certificate.validity().is_valid()
+    {
+        let (from, until) = (&certificate.validity().not_before, &certificate.validity().not_after);
+        tracing::warn!(path = %path.display(), %from, %until, "certificate is not valid today; clients will refuse it");
     }
 }
 

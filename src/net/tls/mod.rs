@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::{CipherSuite, CommonState, InvalidMessage, ProtocolVersion};
+use rustls::{CipherSuite, CommonState, InvalidMessage, PeerIncompatible, ProtocolVersion};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 pub use client::ClientTls;
@@ -59,7 +59,10 @@ pub enum TlsFault {
     /// The peer closed its side during the handshake.
     #[error("closed by the peer during the TLS handshake")]
     Closed,
-    /// The two sides did not agree, or one showed a certificate that the other does not believe.
+    /// The peer speaks no version of TLS that is allowed here: 1.1 or older, or below `min_version`.
+    #[error("the peer speaks no version of TLS that is allowed (min_version): {0}")]
+    Outdated(#[source] rustls::Error),
+    /// The two sides did not agree otherwise, or one showed a certificate that the other does not believe.
     #[error("TLS handshake failed: {0}")]
     Handshake(#[source] rustls::Error),
     /// The connection broke.
@@ -76,11 +79,27 @@ impl TlsFault {
     fn of_handshake(error: io::Error) -> Self {
         match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
             Some(rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType)) => Self::NotTls,
+            Some(error @ rustls::Error::PeerIncompatible(why)) if is_about_version(why) => {
+                Self::Outdated(error.clone())
+            }
             Some(error) => Self::Handshake(error.clone()),
             None if error.kind() == io::ErrorKind::UnexpectedEof => Self::Closed,
             None => Self::Broken(error),
         }
     }
+}
+
+/// Whether the peer is too old. The extension for signature algorithms came with TLS 1.2 (RFC 5246 7.4.1.4.1).
+fn is_about_version(why: &PeerIncompatible) -> bool {
+    matches!(
+        why,
+        PeerIncompatible::Tls12NotOffered
+            | PeerIncompatible::Tls12NotOfferedOrEnabled
+            | PeerIncompatible::SupportedVersionsExtensionRequired
+            | PeerIncompatible::SignatureAlgorithmsExtensionRequired
+            | PeerIncompatible::ServerDoesNotSupportTls12Or13
+            | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig
+    )
 }
 
 fn provider() -> Arc<CryptoProvider> {

@@ -62,10 +62,10 @@ impl ServerTls {
     pub async fn accept(&self, tcp: TcpStream, alpn: &[String]) -> Result<(Stream, TlsFacts), TlsFault> {
         let config = self.current.load().for_listener(alpn);
         let handshake = TlsAcceptor::from(config).accept_with(tcp, |tls| tls.set_buffer_limit(Some(SEND_BUFFER)));
-        let tls = Box::new(handshake.await.map_err(TlsFault::of_handshake)?);
+        let tls = handshake.await.map_err(TlsFault::of_handshake)?;
         let connection = tls.get_ref().1;
         let facts = TlsFacts::of(connection, connection.server_name());
-        Ok((Stream::Tls(Box::new((*tls).into())), facts))
+        Ok((Stream::Tls(Box::new(tls.into())), facts))
     }
 }
 
