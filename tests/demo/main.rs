@@ -5,6 +5,7 @@
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long anything here may take.
@@ -56,8 +57,12 @@ fn ctrl_c_ends_the_demo_in_good_order_and_leaves_no_files() {
     assert!(!scratch.exists());
 }
 
+/// Two demos that start at once both find the well-known ports free, and only one gets them.
+static WELL_KNOWN_PORTS: Mutex<()> = Mutex::new(());
+
 /// A running `homing demo`.
 struct Demo {
+    _ports: MutexGuard<'static, ()>,
     child: Child,
     /// What it printed before it began to wait.
     hints: String,
@@ -65,6 +70,7 @@ struct Demo {
 
 impl Demo {
     fn start() -> Self {
+        let ports = WELL_KNOWN_PORTS.lock().unwrap_or_else(PoisonError::into_inner);
         let mut child = homing(&["demo"]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("homing starts");
         let mut out = BufReader::new(child.stdout.take().expect("it was piped"));
         let mut hints = String::new();
@@ -72,7 +78,7 @@ impl Demo {
             let count = out.read_line(&mut hints).expect("its output can be read");
             assert!(count > 0, "it ended early, after: {hints}");
         }
-        Self { child, hints }
+        Self { _ports: ports, child, hints }
     }
 
     /// The IMAP addresses of both proxies.
@@ -157,7 +163,7 @@ fn assert_kept(arguments: &[&str]) {
 }
 
 fn run(command: &mut Command) -> String {
-    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let output = command.output().expect("curl, python3, redis-cli and kill are installed");
     assert!(output.status.success(), "{command:?}: {}", shown(&output));
     String::from_utf8_lossy(&output.stdout).into_owned()
 }

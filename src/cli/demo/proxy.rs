@@ -54,11 +54,15 @@ impl Proxy {
 
     /// Ends it in good order, if it runs.
     pub(super) async fn stop(self) -> anyhow::Result<()> {
-        let running = self.running.clone();
-        match self.machine.0 {
-            Some(_) => self.machine.run(async move { anyhow::Ok(running.stop().await) }).await,
-            None => Ok(()),
+        if self.machine.0.is_none() {
+            return Ok(());
         }
+        let running = self.running.clone();
+        let stopping = async move {
+            running.stop().await;
+            Ok(())
+        };
+        self.machine.run(stopping).await
     }
 }
 

@@ -65,7 +65,7 @@ impl Site {
         let [one, two] = configs;
         let (one, two) = (ports.settle(one?, PROXIES[0]), ports.settle(two?, PROXIES[1]));
         let shared = Shared::open(&one, redis)?;
-        let (first, second) = (Proxy::start(one, shared.store()), Proxy::start(two, shared.store()));
+        let (first, second) = (Proxy::start(one, shared.for_proxy()), Proxy::start(two, shared.for_proxy()));
         let (one, two) = tokio::try_join!(first, second).context("a proxy does not start")?;
         let certificate = scratch.path().join(CERTIFICATE);
         Ok(Self { proxies: [one, two], shared, backends, certificate, tls, _scratch: scratch })

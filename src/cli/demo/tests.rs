@@ -7,6 +7,7 @@ use tokio::net::TcpStream;
 
 use super::mailbox::{Live, MailStore, Server, samples};
 use super::report::{Act, Report};
+use super::tour::at_two_backends;
 
 /// Two messages of known size for "alice".
 fn mail() -> Arc<MailStore> {
@@ -264,4 +265,11 @@ fn every_sample_is_a_whole_message_with_network_line_ends() {
         assert!(text.contains("\r\n\r\n") && text.ends_with("\r\n"));
         assert!(!text.replace("\r\n", "").contains(['\r', '\n']));
     }
+}
+
+#[test]
+fn a_user_with_sessions_at_two_backends_is_found_and_two_at_one_are_not() {
+    let users = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    assert_eq!(at_two_backends(&[users(&["a", "a", "b"]), users(&["c"]), users(&[])]), 0);
+    assert_eq!(at_two_backends(&[users(&["a", "b"]), users(&["c", "a"]), users(&["a", "c"])]), 2);
 }

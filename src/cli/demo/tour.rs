@@ -250,7 +250,7 @@ fn spread<'a>(homes: impl Iterator<Item = &'a str>, site: &Site) -> Vec<usize> {
 }
 
 /// Users who have sessions at more than one backend: there must be none, ever.
-fn at_two_backends(users: &[Vec<String>]) -> usize {
+pub(super) fn at_two_backends(users: &[Vec<String>]) -> usize {
     let mut homes: BTreeMap<&str, BTreeSet<usize>> = BTreeMap::new();
     for (backend, users) in users.iter().enumerate() {
         for user in users {
