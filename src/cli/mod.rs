@@ -2,12 +2,17 @@
 //! to standard output, complaints go to standard error.
 
 mod config;
+pub(crate) mod demo;
+mod reload;
 mod serve;
+mod status;
+mod user;
 
 use std::error::Error;
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::{Parser, Subcommand};
 
 use crate::config::Faults;
@@ -25,6 +30,9 @@ struct Cli {
 enum Command {
     Serve(serve::Args),
     Config(config::Args),
+    Status(status::Args),
+    User(user::Args),
+    Reload(reload::Args),
 }
 
 /// Why a command failed, as its exit code tells.
@@ -61,6 +69,9 @@ impl Command {
         match self {
             Self::Serve(args) => args.run(),
             Self::Config(args) => args.run(),
+            Self::Status(args) => args.run(),
+            Self::User(args) => args.run(),
+            Self::Reload(args) => args.run(),
         }
     }
 }
@@ -95,6 +106,11 @@ impl From<Faults> for Failure {
     fn from(faults: Faults) -> Self {
         Self::Config(faults)
     }
+}
+
+/// The event loop of a command.
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("the event loop cannot be started")
 }
 
 /// An error and its causes in one line.

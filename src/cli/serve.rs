@@ -4,12 +4,14 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use anyhow::anyhow;
+use anyhow::{Context, anyhow};
 
-use super::Failure;
-use super::config::{File, warn};
+use super::config::File;
+use super::{Failure, runtime};
+use crate::app;
 use crate::config::Config;
 use crate::model::BackendId;
+use crate::telemetry;
 
 /// Run a proxy.
 #[derive(Debug, clap::Args)]
@@ -36,9 +38,9 @@ struct Backend {
 
 impl Args {
     pub(super) fn run(self) -> Result<(), Failure> {
-        let (config, _file) = self.resolve()?;
-        warn(&config);
-        Ok(())
+        let (config, file) = self.resolve()?;
+        let log = telemetry::start(&config.log).context("the log cannot be started")?;
+        Ok(runtime()?.block_on(app::serve(config, file, log))?)
     }
 
     /// The settings, and the file that a reload reads again.
