@@ -151,7 +151,7 @@ pub(super) fn violation(what: Violation, bounds: &Bounds, out: &mut Output) {
         Violation::LiteralTooLong => format!("BYE Literal too long: at most {} bytes before login.", bounds.literal),
         Violation::TooManyCommands => "BYE Too many commands before login.".to_owned(),
         Violation::TooManyErrors => "BYE Too many faulty commands.".to_owned(),
-        Violation::TooManyFailures => "BYE Too many failed logins; check user name and password.".to_owned(),
+        Violation::TooManyFailures => "BYE Too many failed logins; connect again later.".to_owned(),
         Violation::InjectionBehindStartTls => "BYE Nothing may be sent behind STARTTLS before TLS is on.".to_owned(),
         Violation::Nonsense(_) | Violation::TurnedAway | Violation::Missing(_) => "BYE Protocol error.".to_owned(),
     };
