@@ -5,7 +5,7 @@ use super::command::{Fault, Tag};
 use crate::model::Refusal;
 use crate::protocol::{Bounds, Farewell, FrontendSettings, Handover, Output, Violation, sasl};
 
-/// Ends the argument list of every capability answer: what is truly handled before login, nothing else.
+/// What is truly handled before login, and nothing else.
 ///
 /// Not IMAP4rev2: which revision the user will have is for the backend to say, after login. Not ENABLE and the like, for
 /// the same reason. LITERAL+ rather than LITERAL-: a literal above the bound gets a clear answer whatever its kind.
