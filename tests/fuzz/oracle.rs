@@ -1,8 +1,8 @@
 //! imap-codec as an oracle: what it says or understands of a login must mean the same to us.
 
-use homing::model::{Credentials, Mechanism};
-use homing::protocol::imap::Frontend;
-use homing::protocol::{Bounds, ClientWish, FrontendSettings, sasl};
+use homing::model::{Credentials, Mechanism, Secret, SessionId};
+use homing::protocol::imap::{Backend, Frontend};
+use homing::protocol::{Announcement, BackendLogin, Bounds, ClientWish, Frontend as _, FrontendSettings, sasl};
 use imap_codec::CommandCodec;
 use imap_codec::decode::Decoder;
 use imap_codec::encode::Encoder;
@@ -13,18 +13,11 @@ use proptest::prelude::*;
 
 use crate::bodies::Peer;
 
-const BOUNDS: Bounds = Bounds { line: 1024, literal: 256, commands: 5, errors: 5, failures: 5 };
+const BOUNDS: Bounds = Bounds { line: 4096, literal: 256, commands: 5, errors: 5, failures: 5 };
 
 /// What our side makes of a client's bytes: the login that it asks for, or what it answers.
 fn ours(bytes: &[u8]) -> Result<Credentials, String> {
-    let settings = FrontendSettings {
-        secured: true,
-        starttls: false,
-        plaintext_login: false,
-        banner: String::new(),
-        bounds: BOUNDS,
-    };
-    let mut machine = Frontend::new(settings);
+    let mut machine = Frontend::new(settings());
     let mut peer = Peer::new(bytes, usize::MAX, BOUNDS.line);
     match peer.advance(&mut machine) {
         Some(Ok(ClientWish::Authenticate(given))) => Ok(given),
@@ -49,6 +42,34 @@ fn name() -> impl Strategy<Value = String> {
 
 fn password() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![proptest::collection::vec(1_u8.., 1..40), "[ -~]{1,40}".prop_map(String::into_bytes),]
+}
+
+fn settings() -> FrontendSettings {
+    FrontendSettings { secured: true, starttls: false, plaintext_login: false, banner: String::new(), bounds: BOUNDS }
+}
+
+/// The bytes with which our backend side announces a client that said these pairs.
+fn announced(client_id: Vec<(String, Option<String>)>) -> Vec<u8> {
+    let announce = Announcement {
+        client: ([192, 0, 2, 7], 4711).into(),
+        local: ([127, 0, 0, 1], 993).into(),
+        session: SessionId::new("s1"),
+        ttl: 4,
+        secured: true,
+        server_name: None,
+        client_id,
+    };
+    let mut machine = Backend::new(BackendLogin {
+        user: "anna".to_owned(),
+        master: None,
+        password: Secret::new(b"x".to_vec()),
+        announce: Some(announce),
+        starttls: false,
+        pipelining: false,
+    });
+    let mut peer = Peer::new(b"* OK [CAPABILITY IMAP4rev1 ID AUTH=PLAIN] hi\r\n", usize::MAX, BOUNDS.line);
+    assert!(peer.advance(&mut machine).is_none(), "it waits for the answer to ID");
+    peer.said
 }
 
 proptest! {
@@ -82,6 +103,17 @@ proptest! {
             prop_assert_eq!(given.authzid.as_ref(), authzid.as_ref().filter(|name| **name != user));
             prop_assert_eq!(given.password.expose(), &password);
         }
+    }
+
+    #[test]
+    fn an_id_that_our_backend_side_says_is_understood_by_our_frontend_side(
+        pairs in proptest::collection::vec(("[a-w][ -~]{0,11}", proptest::option::of("[ -~]{0,24}")), 0..9),
+    ) {
+        let bytes = announced(pairs.clone());
+        let mut machine = Frontend::new(settings());
+        let mut peer = Peer::new(&bytes, usize::MAX, 4096);
+        prop_assert!(peer.advance(&mut machine).is_none());
+        prop_assert_eq!(machine.client_id(), pairs);
     }
 
     #[test]
