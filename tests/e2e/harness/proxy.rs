@@ -94,11 +94,6 @@ impl Proxy {
         self.daemon = None;
     }
 
-    /// Whether a process stands behind this.
-    pub fn is_running(&self) -> bool {
-        self.daemon.is_some()
-    }
-
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) -> Result {
         self.daemon.as_ref().context("not running")?.signal(signal)
