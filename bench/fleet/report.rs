@@ -32,9 +32,12 @@ impl Table {
         }
     }
 
-    /// Adds a line below the table.
+    /// Adds a line below the table, once.
     pub(crate) fn remark(&mut self, text: impl Into<String>) {
-        self.remarks.push(text.into());
+        let text = text.into();
+        if !self.remarks.contains(&text) {
+            self.remarks.push(text);
+        }
     }
 
     /// The whole as Markdown.
