@@ -3,6 +3,8 @@
 
 use zeroize::{Zeroize, Zeroizing};
 
+use super::Violation;
+
 /// Received bytes, at most `capacity` of them at a time.
 pub struct Input {
     bytes: Zeroizing<Vec<u8>>,
@@ -29,6 +31,18 @@ impl Input {
     /// Whether no byte more can be taken.
     pub fn is_full(&self) -> bool {
         self.filled().len() == self.bytes.len()
+    }
+
+    /// Length of the line at the beginning, its LF included; `None` while it is not complete. Looks at `limit` bytes and
+    /// no further, so that the answer does not depend on how the bytes came.
+    pub fn line(&self, limit: usize) -> Result<Option<usize>, Violation> {
+        let limit = limit.min(self.bytes.len());
+        let filled = self.filled();
+        match memchr::memchr(b'\n', &filled[..limit.min(filled.len())]) {
+            Some(end) => Ok(Some(end + 1)),
+            None if filled.len() >= limit => Err(Violation::LineTooLong),
+            None => Ok(None),
+        }
     }
 
     /// Wipes the first `count` bytes; the next ones move up.
@@ -79,13 +93,7 @@ impl Output {
 
     /// Appends.
     pub fn put(&mut self, bytes: impl AsRef<[u8]>) {
-        let bytes = bytes.as_ref();
-        if self.0.capacity() - self.0.len() < bytes.len() {
-            let mut grown = Vec::with_capacity((self.0.len() + bytes.len()).next_power_of_two().max(256));
-            grown.extend_from_slice(&self.0);
-            self.0 = Zeroizing::new(grown); // the old one is wiped as it drops
-        }
-        self.0.extend_from_slice(bytes);
+        append(&mut self.0, bytes.as_ref());
     }
 
     /// What is to be sent.
@@ -98,8 +106,27 @@ impl Output {
         self.0.is_empty()
     }
 
+    /// The first `count` bytes were sent: wipe them, the next ones move up.
+    pub fn consume(&mut self, count: usize) {
+        let sent = count.min(self.0.len());
+        let rest = self.0.len() - sent;
+        self.0.copy_within(sent.., 0);
+        self.0[rest..].zeroize();
+        self.0.truncate(rest);
+    }
+
     /// It was sent: wipe it.
     pub fn clear(&mut self) {
         self.0.zeroize();
     }
+}
+
+/// Appends to a buffer that may hold secrets: when it must grow, the old one is wiped.
+pub(super) fn append(buffer: &mut Zeroizing<Vec<u8>>, bytes: &[u8]) {
+    if buffer.capacity() - buffer.len() < bytes.len() {
+        let mut grown = Vec::with_capacity((buffer.len() + bytes.len()).next_power_of_two().max(256));
+        grown.extend_from_slice(buffer);
+        *buffer = Zeroizing::new(grown); // the old one is wiped as it drops
+    }
+    buffer.extend_from_slice(bytes);
 }

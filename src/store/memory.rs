@@ -1,1 +1,150 @@
-//! memory.
+//! The store inside one process: the default of a single proxy, and the reference that the scripts in `lua/` are held to.
+//!
+//! A clone shares the state, so several proxies of one process can be a fleet. `shard` is a shard's state and the calls
+//! that concern proxies; `claim`, `declare` and `reap` are those that concern keys; `place` chooses; `binding` counts.
+
+mod binding;
+mod claim;
+mod declare;
+mod place;
+mod reap;
+mod shard;
+mod view;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+
+use self::shard::Shard;
+use super::clock::{Simulated, system_ms};
+use super::{BindingView, Call, Census, Connection, Reply, Rules, Store, StoreError};
+use crate::model::{Incarnation, Key};
+
+/// A store in this process. Clones are connections to the same one.
+#[derive(Clone, Debug)]
+pub struct Memory {
+    state: Arc<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    rules: Rules,
+    server: Server,
+    /// A shard begins to open, so that a fresh store makes nobody wait.
+    opened: bool,
+    shards: Mutex<BTreeMap<u16, Shard>>,
+}
+
+/// What a Redis server would answer to TIME and as its run id.
+#[derive(Debug)]
+enum Server {
+    Own { run: String },
+    Simulated(Arc<Simulated>),
+}
+
+impl Server {
+    fn ms(&self) -> u64 {
+        match self {
+            Self::Own { .. } => system_ms(),
+            Self::Simulated(simulated) => simulated.ms(),
+        }
+    }
+
+    fn run(&self) -> String {
+        match self {
+            Self::Own { run } => run.clone(),
+            Self::Simulated(simulated) => simulated.run(),
+        }
+    }
+}
+
+/// All that a [`Memory`] held at one instant. See [`Memory::restore`].
+#[derive(Clone, Debug)]
+pub struct Saved(BTreeMap<u16, Shard>);
+
+impl Memory {
+    /// A new store for one process. Nothing can have been forgotten, so there is no recovery window.
+    pub fn embedded(rules: Rules) -> Self {
+        let run = Incarnation::random().as_str().to_owned();
+        Self::new(rules, Server::Own { run }, true)
+    }
+
+    /// A new store that behaves as an empty server would whose clock and run id a test controls.
+    pub fn simulated(rules: Rules, server: Arc<Simulated>) -> Self {
+        Self::new(rules, Server::Simulated(server), false)
+    }
+
+    fn new(rules: Rules, server: Server, opened: bool) -> Self {
+        Self { state: Arc::new(State { rules, server, opened, shards: Mutex::default() }) }
+    }
+
+    /// Forgets everything, as FLUSHALL does: whoever calls is told so, and the next hello opens a recovery window.
+    pub fn flush(&self) {
+        for shard in self.shards().values_mut() {
+            *shard = Shard::default();
+        }
+    }
+
+    /// All that it holds now.
+    pub fn save(&self) -> Saved {
+        Saved(self.shards().clone())
+    }
+
+    /// Goes back to what it held then, as a replica or a file that lacks the latest writes does.
+    pub fn restore(&self, saved: &Saved) {
+        self.shards().clone_from(&saved.0);
+    }
+
+    fn shards(&self) -> MutexGuard<'_, BTreeMap<u16, Shard>> {
+        // A poisoned lock: some thread panicked between two statements of a call. The counts heal by declares.
+        self.state.shards.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn with_shard<T>(&self, number: u16, work: impl FnOnce(&mut Shard, &Moment<'_>) -> T) -> T {
+        let state = &*self.state;
+        let moment = Moment { rules: &state.rules, server_ms: state.server.ms(), run: state.server.run() };
+        let mut shards = self.shards();
+        let shard = shards
+            .entry(number)
+            .or_insert_with(|| if state.opened { Shard::opened(&moment) } else { Shard::default() });
+        work(shard, &moment)
+    }
+}
+
+/// What surrounds one call.
+struct Moment<'a> {
+    rules: &'a Rules,
+    /// The server's clock; the shard's own follows it with care.
+    server_ms: u64,
+    /// The server's run id.
+    run: String,
+}
+
+#[async_trait]
+impl Store for Memory {
+    async fn connect(&self, shard: u16) -> Result<Box<dyn Connection>, StoreError> {
+        Ok(Box::new(ToShard { memory: self.clone(), shard }))
+    }
+
+    async fn binding(&self, shard: u16, key: &Key) -> Result<Option<BindingView>, StoreError> {
+        Ok(self.with_shard(shard, |shard, moment| shard.binding_view(key, moment)))
+    }
+
+    async fn census(&self, shard: u16) -> Result<Census, StoreError> {
+        Ok(self.with_shard(shard, |shard, moment| shard.census(moment)))
+    }
+}
+
+struct ToShard {
+    memory: Memory,
+    shard: u16,
+}
+
+#[async_trait]
+impl Connection for ToShard {
+    async fn exchange(&mut self, calls: &[Call]) -> Result<Vec<Reply>, StoreError> {
+        let apply = |call| self.memory.with_shard(self.shard, |shard, moment| shard.apply(call, moment));
+        Ok(calls.iter().map(apply).collect())
+    }
+}

@@ -4,6 +4,7 @@
 //! [`redis`], Lua scripts in `lua/`. A proxy talks to a shard through its [`link`], which numbers the calls. What each
 //! request does is said once, at its type in [`request`]; the Lua file of the same name does it.
 
+pub mod clock;
 pub mod link;
 pub mod memory;
 pub mod redis;

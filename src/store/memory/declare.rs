@@ -1,0 +1,60 @@
+//! declare: how many sessions of each key an incarnation holds, and what happens if two say different homes.
+
+use super::super::Rules;
+use super::super::request::{Declared, Kick};
+use super::binding::Binding;
+use super::shard::Shard;
+use crate::model::Incarnation;
+
+impl Shard {
+    pub(super) fn declare(&mut self, inc: &Incarnation, lines: &[Declared], now: u64, rules: &Rules) -> Vec<Kick> {
+        let mut refused: Vec<&Declared> = Vec::new();
+        for line in lines {
+            self.forget_old(&line.key, now, rules.remember);
+            if !self.declare_one(inc, line) {
+                refused.push(line);
+            }
+            self.rest(&line.key, now);
+        }
+        refused.into_iter().map(|line| self.kick(&line.key, now, rules.remember)).collect()
+    }
+
+    /// False if the sessions must be closed: the key lives elsewhere.
+    fn declare_one(&mut self, inc: &Incarnation, line: &Declared) -> bool {
+        if line.count > 0 && !self.agree(inc, line) {
+            self.count(&line.key, inc, 0);
+            self.kicks.entry(inc.clone()).or_default().insert(line.key.clone());
+            return false;
+        }
+        self.unkick(&line.key, inc);
+        // Sessions that came and went between two declarations may have been accepted, too.
+        if let Some(binding) = self.bindings.get_mut(&line.key).filter(|binding| binding.held_by(inc) > 0) {
+            binding.unproven &= line.unproven;
+        }
+        self.count(&line.key, inc, line.count);
+        true
+    }
+
+    /// Makes binding and declaration the same, if the declaration may stand.
+    fn agree(&mut self, inc: &Incarnation, line: &Declared) -> bool {
+        let Some(binding) = self.bindings.get_mut(&line.key) else {
+            let binding = Binding::new(line.backend.clone(), line.generation, line.unproven);
+            self.bindings.insert(line.key.clone(), binding);
+            return true;
+        };
+        if binding.backend == line.backend {
+            binding.generation = binding.generation.max(line.generation);
+            binding.unproven &= line.unproven;
+            return true;
+        }
+        let others = binding.sessions.saturating_sub(binding.held_by(inc));
+        if others > 0 && line.generation <= binding.generation {
+            return false;
+        }
+        let unproven = binding.unproven && line.unproven;
+        self.count(&line.key, inc, 0);
+        self.oust_others(&line.key, inc);
+        self.bindings.insert(line.key.clone(), Binding::new(line.backend.clone(), line.generation, unproven));
+        true
+    }
+}

@@ -1,0 +1,277 @@
+//! A shard's state, what every call checks first, and the calls that concern proxies: hello, heartbeat, held, table.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use super::super::clock::advance;
+use super::super::request::{Beat, Call, Heartbeat, Hello, KICKS, Kick, PAGE, Reply, Request, Row, Table, Welcome};
+use super::Moment;
+use super::binding::{Binding, Tally};
+use crate::model::{BackendId, Generation, Incarnation, Key};
+
+/// The most incarnations that one heartbeat is asked to reap.
+const CHORES: usize = 10;
+
+/// Bindings that were forgotten are swept out this often, by the shard's clock.
+const SWEEP: u64 = 3_600_000;
+
+/// One shard. The fields are the keys of `lua/README.md`.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Shard {
+    pub(super) shared: Option<Shared>,
+    /// Who has not yet re-asserted in this recovery window.
+    asserting: BTreeSet<Incarnation>,
+    /// When each lease ends.
+    pub(super) leases: BTreeMap<Incarnation, u64>,
+    /// When each orphan's keys are freed.
+    pub(super) orphans: BTreeMap<Incarnation, u64>,
+    pub(super) proxies: BTreeMap<Incarnation, Proxy>,
+    /// The keys that each incarnation holds.
+    pub(super) held: BTreeMap<Incarnation, BTreeSet<Key>>,
+    /// The keys whose sessions each incarnation must close.
+    pub(super) kicks: BTreeMap<Incarnation, BTreeSet<Key>>,
+    pub(super) bindings: HashMap<Key, Binding>,
+    /// Sessions per backend, without those of orphans.
+    pub(super) load: Tally,
+    /// Keys with sessions per backend.
+    pub(super) users: Tally,
+    pub(super) table: Table,
+    swept: u64,
+}
+
+/// The shard hash.
+#[derive(Clone, Debug)]
+pub(super) struct Shared {
+    /// The server's run when the last recovery window opened.
+    run: String,
+    pub(super) epoch: u64,
+    /// The shard's time at the last heartbeat, and what the server's clock showed then.
+    clock: u64,
+    seen: u64,
+    /// The earliest end of the recovery window.
+    until: u64,
+}
+
+impl Shared {
+    pub(super) fn now(&self, moment: &Moment<'_>) -> u64 {
+        advance(self.clock, self.seen, moment.server_ms)
+    }
+}
+
+/// What is known of one incarnation.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Proxy {
+    pub(super) name: String,
+    pub(super) version: String,
+    pub(super) started: u64,
+    /// The last call that was applied.
+    seq: u64,
+    pub(super) epoch: u64,
+    /// It was told to re-assert and has not said yet that it has.
+    owes: bool,
+    /// Its sessions per backend.
+    pub(super) at: Tally,
+}
+
+impl Shard {
+    /// A shard that has just been created and has therefore nothing to recover.
+    pub(super) fn opened(moment: &Moment<'_>) -> Self {
+        let clock = moment.server_ms;
+        let shared = Shared { run: moment.run.clone(), epoch: 1, clock, seen: clock, until: 0 };
+        Self { shared: Some(shared), ..Self::default() }
+    }
+
+    pub(super) fn apply(&mut self, call: &Call, moment: &Moment<'_>) -> Reply {
+        let inc = &call.incarnation;
+        if let Request::Hello(hello) = &call.request {
+            return self.hello(inc, call.seq, hello, moment);
+        }
+        let now = match self.enter(call, moment) {
+            Ok(now) => now,
+            Err(reply) => return reply,
+        };
+        match &call.request {
+            Request::Heartbeat(beat) => self.heartbeat(inc, beat, now, moment),
+            Request::Claim(claim) => Reply::Claim(self.claim(inc, claim, now, moment.rules)),
+            Request::Declare(lines) => Reply::Declare(self.declare(inc, lines, now, moment.rules)),
+            Request::Held { cursor } => self.held_page(inc, cursor),
+            Request::Reap { orphan } => Reply::Reap(self.reap(orphan, now, moment.rules)),
+            Request::Forget { dead } => Reply::Reap(self.forget(dead, now)),
+            Request::Table { based_on, rows } => Reply::Table(self.replace_table(*based_on, rows, now)),
+            Request::Hello(_) => Reply::Stale, // answered above
+        }
+    }
+
+    /// Rule 2: a call counts only if caller and store share a past and the call before it was applied.
+    fn enter(&mut self, call: &Call, moment: &Moment<'_>) -> Result<u64, Reply> {
+        let shared = self.shared.as_ref().filter(|shared| shared.run == call.run).ok_or(Reply::Lost)?;
+        if !self.leases.contains_key(&call.incarnation) {
+            return Err(Reply::Lost);
+        }
+        let proxy = self.proxies.get_mut(&call.incarnation).ok_or(Reply::Lost)?;
+        if proxy.epoch != shared.epoch || proxy.seq + 1 < call.seq {
+            return Err(Reply::Lost);
+        }
+        if call.seq <= proxy.seq {
+            return Err(Reply::Stale);
+        }
+        proxy.seq = call.seq;
+        Ok(shared.now(moment))
+    }
+
+    fn hello(&mut self, inc: &Incarnation, seq: u64, hello: &Hello, moment: &Moment<'_>) -> Reply {
+        if self.proxies.get(inc).is_some_and(|known| seq <= known.seq) {
+            return Reply::Stale;
+        }
+        let shared = self.wake(moment);
+        let (now, epoch, run) = (shared.clock, shared.epoch, shared.run.clone());
+
+        let known = self.proxies.get(inc);
+        let assert = known.is_none_or(|p| p.epoch != epoch || p.seq < hello.acked || p.owes);
+        let proxy = self.proxies.entry(inc.clone()).or_insert_with(|| Proxy { started: now, ..Proxy::default() });
+        proxy.name.clone_from(&hello.name);
+        proxy.version.clone_from(&hello.version);
+        (proxy.seq, proxy.epoch, proxy.owes) = (seq, epoch, assert);
+        self.revive(inc);
+        self.leases.insert(inc.clone(), now + moment.rules.lease);
+        if assert && self.recovering_ms(now, moment) > 0 {
+            self.asserting.insert(inc.clone());
+        }
+        let peers = self.leases.iter().filter(|(other, end)| *other != inc && **end > now).count();
+        Reply::Hello(Welcome {
+            run,
+            table_version: self.table.version,
+            assert,
+            recovering_ms: self.recovering_ms(now, moment),
+            peers: u32::try_from(peers).unwrap_or(u32::MAX),
+        })
+    }
+
+    /// Advances the clock; opens a recovery window if the store has no memory or another run than it remembers.
+    fn wake(&mut self, moment: &Moment<'_>) -> &Shared {
+        let server = moment.server_ms;
+        let old = self.shared.take();
+        let (epoch, clock) = old.as_ref().map_or((0, server), |old| (old.epoch, old.now(moment)));
+        let shared = match old {
+            Some(old) if old.run == moment.run => Shared { clock, seen: server, ..old },
+            _ => {
+                self.renew_all(clock, moment);
+                let until = clock + moment.rules.recovery;
+                Shared { run: moment.run.clone(), epoch: epoch + 1, clock, seen: server, until }
+            }
+        };
+        self.shared.insert(shared)
+    }
+
+    /// The last renewal of anybody, also of who became an orphan since, may be among the writes that were lost.
+    fn renew_all(&mut self, now: u64, moment: &Moment<'_>) {
+        self.asserting.clear();
+        self.leases.values_mut().for_each(|end| *end = now + moment.rules.lease);
+        self.orphans.values_mut().for_each(|due| *due = now + moment.rules.lease + moment.rules.orphan_grace);
+    }
+
+    /// An orphan that returns: its sessions count as load again.
+    fn revive(&mut self, inc: &Incarnation) {
+        if self.orphans.remove(inc).is_some()
+            && let Some(proxy) = self.proxies.get(inc)
+        {
+            proxy.at.iter().for_each(|(backend, sessions)| self.load.add(backend, sessions));
+        }
+    }
+
+    /// Takes a lease away: the sessions leave the load, but the keys stay bound by them until `due`.
+    pub(super) fn orphan(&mut self, inc: &Incarnation, due: u64) {
+        self.leases.remove(inc);
+        self.orphans.insert(inc.clone(), due);
+        self.asserting.remove(inc);
+        if let Some(proxy) = self.proxies.get(inc) {
+            proxy.at.iter().for_each(|(backend, sessions)| self.load.subtract(backend, sessions));
+        }
+    }
+
+    /// How long claims have to wait, at least; 0 if no recovery window is open.
+    pub(super) fn recovering_ms(&self, now: u64, moment: &Moment<'_>) -> u64 {
+        self.window(now, moment.rules.recovery, moment.rules.recovery_max)
+    }
+
+    pub(super) fn window(&self, now: u64, recovery: u64, recovery_max: u64) -> u64 {
+        let until = self.shared.as_ref().map_or(0, |shared| shared.until);
+        if now < until {
+            return until - now;
+        }
+        u64::from(!self.asserting.is_empty() && now + recovery < until + recovery_max)
+    }
+
+    fn heartbeat(&mut self, inc: &Incarnation, beat: &Heartbeat, now: u64, moment: &Moment<'_>) -> Reply {
+        if let Some(shared) = &mut self.shared {
+            (shared.clock, shared.seen) = (now, moment.server_ms);
+        }
+        self.leases.insert(inc.clone(), now + moment.rules.lease);
+        if beat.asserted {
+            self.asserting.remove(inc);
+            if let Some(proxy) = self.proxies.get_mut(inc) {
+                proxy.owes = false;
+            }
+        }
+        self.sweep(now, moment.rules.remember);
+        let newer = self.table.version > beat.table_version;
+        Reply::Heartbeat(Beat {
+            table_version: self.table.version,
+            table: newer.then(|| self.table.clone()),
+            kicks: self.kicks_of(inc, now, moment.rules.remember),
+            chores: self.chores(now),
+            recovering_ms: self.recovering_ms(now, moment),
+        })
+    }
+
+    fn kicks_of(&self, inc: &Incarnation, now: u64, remember: u64) -> Vec<Kick> {
+        let keys = self.kicks.get(inc).into_iter().flatten().take(KICKS);
+        keys.map(|key| self.kick(key, now, remember)).collect()
+    }
+
+    /// What is said to somebody who has sessions of `key` that must end.
+    pub(super) fn kick(&self, key: &Key, now: u64, remember: u64) -> Kick {
+        let home = self.bindings.get(key).filter(|home| !home.is_forgotten(now, remember));
+        Kick {
+            key: key.clone(),
+            backend: home.map(|home| home.backend.clone()),
+            generation: home.map_or(Generation(0), |home| home.generation),
+        }
+    }
+
+    /// Leases that are over, then orphans that are due; each the oldest first.
+    fn chores(&self, now: u64) -> Vec<Incarnation> {
+        [&self.leases, &self.orphans].into_iter().flat_map(|times| over(times, now)).take(CHORES).collect()
+    }
+
+    fn sweep(&mut self, now: u64, remember: u64) {
+        if now >= self.swept + SWEEP {
+            self.swept = now;
+            self.bindings.retain(|_, binding| !binding.is_forgotten(now, remember));
+        }
+    }
+
+    /// The cursor is the last key of the page before, behind a sign that no first cursor ("0") has.
+    fn held_page(&self, inc: &Incarnation, cursor: &str) -> Reply {
+        let last = cursor.strip_prefix('>');
+        let all = self.held.get(inc).into_iter().flatten();
+        let mut rest = all.skip_while(|key| last.is_some_and(|last| key.as_str() <= last)).peekable();
+        let page: Vec<Key> = rest.by_ref().take(PAGE).cloned().collect();
+        let next = rest.peek().and(page.last()).map(|last| format!(">{last}"));
+        Reply::Held(page, next)
+    }
+
+    fn replace_table(&mut self, based_on: u64, rows: &BTreeMap<BackendId, Row>, now: u64) -> Result<u64, Table> {
+        if self.table.version != based_on {
+            return Err(self.table.clone());
+        }
+        let version = now.max(based_on + 1);
+        self.table = Table { version, rows: rows.clone() };
+        Ok(version)
+    }
+}
+
+fn over(times: &BTreeMap<Incarnation, u64>, now: u64) -> Vec<Incarnation> {
+    let mut over: Vec<_> = times.iter().filter(|(_, at)| **at <= now).map(|(inc, at)| (*at, inc.clone())).collect();
+    over.sort();
+    over.into_iter().map(|(_, inc)| inc).collect()
+}
