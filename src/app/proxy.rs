@@ -52,7 +52,7 @@ impl Proxy {
     /// Fails if a file cannot be used or an address cannot be bound; waits while the store cannot be reached.
     pub async fn start(config: Config, store: Arc<dyn Store>) -> Result<Self> {
         let servers = Servers::new(&config.backends)?;
-        let passdb = Chain::open(&config.passdb, &config.limits).await;
+        let passdb = Chain::open(&config.passdb, config.limits.hash_threads).await;
         let tls = server_tls(&config)?;
         let fleet = Arc::new(join(&config, &servers, store)?);
         let times = Times { login_wait: config.fleet.login_wait, fresh: config.fleet.recovery / 2 };

@@ -21,7 +21,7 @@ impl Proxy {
         let mut config = self.config.lock().await;
         let changes = config.changes(&new);
         let servers = Servers::new(&new.backends).map_err(anyhow::Error::from)?;
-        let passdb = Chain::open(&new.passdb, &new.limits).await;
+        let passdb = Chain::open(&new.passdb, new.limits.hash_threads).await;
         if let Some(tls) = &self.tls {
             tls.reload(&new.tls).map_err(anyhow::Error::from)?;
         }

@@ -6,8 +6,8 @@ use std::str::FromStr;
 
 use anyhow::{Context, anyhow};
 
-use super::{Failure, runtime};
 use super::config::File;
+use super::{Failure, runtime};
 use crate::app;
 use crate::config::Config;
 use crate::model::BackendId;

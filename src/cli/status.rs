@@ -49,8 +49,7 @@ pub(super) struct Args {
 
 impl Args {
     pub(super) fn run(self) -> Result<(), Failure> {
-        let status: Status =
-            runtime()?.block_on(self.door.client().get("/v1/status")).map_err(anyhow::Error::from)?;
+        let status: Status = runtime()?.block_on(self.door.client().get("/v1/status")).map_err(anyhow::Error::from)?;
         self.door.print(&status, text)
     }
 }

@@ -254,7 +254,8 @@ fn the_calls_go_out_in_the_order_in_which_the_counts_were_read() {
         })
         .collect();
     workers.into_iter().for_each(|worker| worker.join().unwrap());
-    while ledger.declare(100, |counts| sent.lock().unwrap().extend(counts.iter().map(|c| (false, c.count)))).is_some() {}
+    while ledger.declare(100, |counts| sent.lock().unwrap().extend(counts.iter().map(|c| (false, c.count)))).is_some() {
+    }
     assert_eq!(sent.lock().unwrap().last(), Some(&(false, 0)), "the last word is that nothing is left");
     assert_eq!(ledger.holding().sessions, 0);
 }
