@@ -15,7 +15,9 @@ pub(super) fn start(world: &World, place: &Place, redis: bool) -> anyhow::Result
     if redis {
         let address = free_port(Ipv4Addr::new(127, 77, 2, 1))?;
         store = Some(start_redis(place, address)?);
+        let state = place.file("state");
         let _ = writeln!(config, "[store]\nkind = \"redis\"\nurl = \"redis://{address}\"");
+        let _ = writeln!(config, "[fleet]\nstate_file = \"{}\"", state.display());
     }
     let file = place.write("homing.toml", &config)?;
     let started = launch(Command::new(env!("CARGO_BIN_EXE_homing")).arg("serve").arg("--config").arg(file), place)?;
