@@ -5,6 +5,6 @@ mod process;
 mod proxy;
 mod reload;
 
-pub use process::serve;
-pub use proxy::Proxy;
+pub use process::{open_store, serve};
+pub use proxy::{Proxy, rules};
 pub use reload::ReloadError;

@@ -14,6 +14,7 @@ use crate::admin::{self, Admin, Reload};
 use crate::config::{Changes, Config, StoreConfig};
 use crate::store::Store;
 use crate::store::memory::Memory;
+use crate::store::redis::{Redis, RedisSettings};
 
 use crate::telemetry::LogHandle;
 
@@ -60,8 +61,6 @@ pub fn open_store(config: &Config) -> Arc<dyn Store> {
     let rules = rules(&config.fleet);
     match &config.store {
         StoreConfig::Memory => Arc::new(Memory::embedded(rules)),
-        StoreConfig::Redis { .. } => std::process::abort(),
-        #[cfg(any())]
         StoreConfig::Redis { address, database, username, password, namespace, timeout } => {
             let settings = RedisSettings {
                 address: address.clone(),

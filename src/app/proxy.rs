@@ -155,7 +155,7 @@ pub(super) fn relay_settings(limits: &LimitsConfig, pool: &Arc<BufferPool>) -> R
 }
 
 /// The state protocol's times and factors.
-pub(super) fn rules(config: &FleetConfig) -> Rules {
+pub fn rules(config: &FleetConfig) -> Rules {
     let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     Rules {
         lease: ms(config.lease),

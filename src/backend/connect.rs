@@ -3,16 +3,19 @@
 //! Called by `session` after placement. Never picks another backend: that is for the store to decide. What may pass by
 //! itself (refused connects, a backend that closes before it has answered) is tried again within a budget.
 
+use std::future::Future;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::pin::{Pin, pin};
 use std::time::Duration;
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::debug;
 
 use super::table::Server;
-use crate::model::{BackendId, Phase, Secret};
+use crate::model::{BackendId, Ending, Phase, Secret};
 use crate::net::{DriveError, OutgoingProxyHeader, ProxyTls, Stream, TlsFault, drive, emit_proxy_header, flush, tune};
 use crate::protocol::{
     Announcement, Backend, BackendLogin, BackendRefusal, BackendWish, Handover, Input, Output, Violation, imap,
@@ -37,6 +40,8 @@ pub struct Request<'a> {
     pub trusted: bool,
     /// Our own steps may be sent without waiting, where the server copes.
     pub pipelining: bool,
+    /// How long the backend may take to close a connection that is given up.
+    pub close_timeout: Duration,
     /// Instead of the server's `login_timeout`.
     pub limit: Option<Duration>,
     /// Addresses that must not be dialled: our own listeners.
@@ -116,6 +121,14 @@ pub enum ConnectError {
         /// What it said.
         words: BackendRefusal,
     },
+    /// The caller needs it no more.
+    #[error("interrupted: {}", why.word())]
+    Interrupted {
+        /// Which.
+        backend: BackendId,
+        /// Why.
+        why: Ending,
+    },
     /// It is this proxy itself.
     #[error("backend {backend} is this proxy's own listener {address}; correct host and port in [backend.{backend}]")]
     Loop {
@@ -132,26 +145,67 @@ impl ConnectError {
     }
 }
 
-/// Connects and logs in. Tries again, within the server's `retry_budget`, what may pass by itself.
-pub async fn connect(server: &Server, request: &Request<'_>) -> Result<Arrival, ConnectError> {
+/// Connects and logs in. Tries again, within the server's `retry_budget`, what may pass by itself. Gives up when
+/// `interrupt` resolves.
+///
+/// Whatever the outcome, no login is under way at the backend when this returns: a connection that is given up after the
+/// password has been sent is closed, and the backend's FIN awaited, for up to `close_timeout`. (If the future is dropped
+/// instead, that is not so.)
+pub async fn connect(
+    server: &Server,
+    request: &Request<'_>,
+    interrupt: impl Future<Output = Ending>,
+) -> Result<Arrival, ConnectError> {
+    let mut interrupt = pin!(interrupt);
     let budget = Instant::now() + server.retry_budget;
     let mut pause = PAUSE;
     loop {
-        let limit = request.limit.unwrap_or(server.login_timeout);
-        let slow = || ConnectError::Slow { backend: server.id.clone(), limit };
-        let outcome = timeout(limit, attempt(server, request)).await.unwrap_or_else(|_| Err(slow()));
-        match outcome {
+        match attempt(server, request, interrupt.as_mut()).await {
             Err(error) if error.may_pass() && Instant::now() + pause < budget => {
                 debug!(backend = %server.id, %error, "trying again");
-                sleep(pause).await;
-                pause *= 2;
+                tokio::select! {
+                    () = sleep(pause) => pause *= 2,
+                    why = interrupt.as_mut() => return Err(ConnectError::Interrupted { backend: server.id.clone(), why }),
+                }
             }
             outcome => return outcome,
         }
     }
 }
 
-async fn attempt(server: &Server, request: &Request<'_>) -> Result<Arrival, ConnectError> {
+async fn attempt(
+    server: &Server,
+    request: &Request<'_>,
+    interrupt: Pin<&mut impl Future<Output = Ending>>,
+) -> Result<Arrival, ConnectError> {
+    let limit = request.limit.unwrap_or(server.login_timeout);
+    let mut held = None;
+    let given_up = tokio::select! {
+        outcome = talk(server, request, &mut held) => return outcome,
+        () = sleep(limit) => ConnectError::Slow { backend: server.id.clone(), limit },
+        why = interrupt => ConnectError::Interrupted { backend: server.id.clone(), why },
+    };
+    if let Some(stream) = held {
+        part(stream, request.close_timeout).await;
+    }
+    Err(given_up)
+}
+
+/// Closes our side and waits for the backend's FIN; a backend that takes too long is reset.
+async fn part(mut stream: Stream, close_timeout: Duration) {
+    let mut discarded = [0; 1024];
+    let farewell = async {
+        stream.shutdown().await?;
+        while stream.read(&mut discarded).await? > 0 {}
+        io::Result::Ok(())
+    };
+    if timeout(close_timeout, farewell).await.is_err() {
+        stream.reset_on_drop();
+    }
+}
+
+/// One connection, up to the answer to the login. It is in `held` while the backend may be logging the user in.
+async fn talk(server: &Server, request: &Request<'_>, held: &mut Option<Stream>) -> Result<Arrival, ConnectError> {
     let (tcp, address) = dial(server, request.own).await?;
     let mut stream = Stream::Plain(tcp);
     if server.announce.proxy && request.trusted {
@@ -163,34 +217,35 @@ async fn attempt(server: &Server, request: &Request<'_>) -> Result<Arrival, Conn
         stream = encrypt(server, tls, stream).await?;
     }
     let mut machine = imap::Backend::new(login(server, request));
-    converse(server, &mut machine, stream, address).await
+    *held = Some(stream);
+    let (handover, early) = converse(server, &mut machine, held).await?;
+    let stream = held.take().ok_or_else(|| lost(server, None))?;
+    Ok(Arrival { stream, handover, early, address })
 }
 
-/// Runs the dialogue up to the answer to the login.
+/// Runs the dialogue up to the answer to the login. The stream is out of its place only during a TLS handshake, and then
+/// no password has been sent.
 async fn converse(
     server: &Server,
     machine: &mut dyn Backend,
-    mut stream: Stream,
-    address: SocketAddr,
-) -> Result<Arrival, ConnectError> {
+    held: &mut Option<Stream>,
+) -> Result<(Handover, Vec<u8>), ConnectError> {
     let (mut input, mut out) = (Input::with_capacity(LINE), Output::new());
     loop {
-        let wish = drive(machine, &mut stream, &mut input, &mut out).await.map_err(|error| match error {
-            DriveError::Closed => lost(server, None),
+        let stream = held.as_mut().ok_or_else(|| lost(server, None))?;
+        let wish = drive(machine, stream, &mut input, &mut out).await.map_err(|error| match error {
+            DriveError::Closed | DriveError::Violation(Violation::TurnedAway) => lost(server, None),
             DriveError::Broken(error) => lost(server, Some(error)),
-            DriveError::Violation(Violation::TurnedAway) => lost(server, None),
             DriveError::Violation(violation) => ConnectError::Protocol { backend: server.id.clone(), violation },
         })?;
         match wish {
             BackendWish::StartTls => {
                 // The machine asks for TLS only where the configuration demands it.
-                let Some(tls) = &server.tls else { return Err(lost(server, None)) };
-                stream = encrypt(server, tls, stream).await?;
+                let (Some(tls), Some(plain)) = (&server.tls, held.take()) else { return Err(lost(server, None)) };
+                *held = Some(encrypt(server, tls, plain).await?);
                 machine.secured(&mut out);
             }
-            BackendWish::LoggedIn(handover) => {
-                return Ok(Arrival { stream, handover, early: input.filled().to_vec(), address });
-            }
+            BackendWish::LoggedIn(handover) => return Ok((handover, input.filled().to_vec())),
             BackendWish::Refused(words) => return Err(ConnectError::Refused { backend: server.id.clone(), words }),
         }
     }

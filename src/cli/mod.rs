@@ -2,7 +2,7 @@
 //! to standard output, complaints go to standard error.
 
 mod config;
-pub(crate) mod demo;
+mod demo;
 mod reload;
 mod serve;
 mod status;
@@ -29,6 +29,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(serve::Args),
+    Demo(demo::Args),
     Config(config::Args),
     Status(status::Args),
     User(user::Args),
@@ -68,6 +69,7 @@ impl Command {
     fn run(self) -> Result<(), Failure> {
         match self {
             Self::Serve(args) => args.run(),
+            Self::Demo(args) => args.run(),
             Self::Config(args) => args.run(),
             Self::Status(args) => args.run(),
             Self::User(args) => args.run(),

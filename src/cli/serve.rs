@@ -75,6 +75,7 @@ impl FromStr for Backend {
         let (host, port) = place.rsplit_once(':').ok_or_else(form)?;
         let host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
             Some(address) => address.parse::<std::net::Ipv6Addr>().map_err(|_| form())?.to_string(),
+            None if host.contains(':') => return Err(form()), // which colon would end the address?
             None => host.to_owned(),
         };
         let port = port.parse().ok().filter(|port| *port > 0).ok_or_else(form)?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::key::section;
-use super::value::words;
+use super::words::words;
 use crate::model::{Pool, Secret, Weight};
 
 /// One mail server.

@@ -3,7 +3,10 @@
 use std::fmt;
 use std::ops::Range;
 
-use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode};
+use miette::{
+    Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteError, MietteSpanContents, SourceCode,
+    SourceSpan, SpanContents,
+};
 
 /// What happens to a file with a fault for which nothing more particular can be said.
 pub(super) const REFUSED: &str = "homing does not start with it; on reload the settings in force stay";
@@ -84,13 +87,12 @@ impl Faults {
     pub fn report(&self, colour: bool) -> String {
         let theme = if colour { GraphicalTheme::unicode() } else { GraphicalTheme::none() };
         let handler = GraphicalReportHandler::new_themed(theme).with_context_lines(0).with_width(120);
-        let source = NamedSource::new(&self.file, self.masked.clone());
         let mut report = String::new();
         for fault in &self.list {
-            let view = Snippet { fault, source: (!self.masked.is_empty()).then_some(&source) };
-            if handler.render_report(&mut report, &view).is_err() {
+            if handler.render_report(&mut report, &Snippet { fault, faults: self }).is_err() {
                 report.push_str(&fault.to_string()); // the plain form says the same
             }
+            report.push('\n');
         }
         match self.list.len() {
             1 => report + &format!("{}: 1 fault", self.file),
@@ -129,16 +131,16 @@ impl fmt::Display for Fault {
 #[derive(Debug)]
 struct Snippet<'a> {
     fault: &'a Fault,
-    source: Option<&'a NamedSource<String>>,
+    faults: &'a Faults,
 }
 
 impl fmt::Display for Snippet<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.fault.meaning)?;
-        match self.source {
-            Some(_) => Ok(()),
-            None => write!(f, " ({})", self.fault.consequence),
+        if self.faults.masked.is_empty() {
+            write!(f, " ({})", self.fault.consequence)?; // there is no line to write it under
         }
+        Ok(())
     }
 }
 
@@ -150,28 +152,66 @@ impl Diagnostic for Snippet<'_> {
     }
 
     fn source_code(&self) -> Option<&dyn SourceCode> {
-        self.source.map(|source| source as &dyn SourceCode)
+        (!self.faults.masked.is_empty()).then_some(self)
     }
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
-        let span = self.fault.span.clone();
-        let label = LabeledSpan::new(Some(self.fault.consequence.clone()), span.start, span.len());
+        let text = &self.faults.masked;
+        let line = line_at(text, self.fault.span.start);
+        // miette draws no caret behind the end of a line, so it goes under the last character.
+        let last = text.floor_char_boundary(line.end.saturating_sub(1)).max(line.start);
+        let start = self.fault.span.start.min(last);
+        let length = self.fault.span.end.min(line.end).saturating_sub(start);
+        let label = LabeledSpan::new(Some(self.fault.consequence.clone()), start, length);
         Some(Box::new(std::iter::once(label)))
     }
 }
 
+/// Shows the one line of the fault, whole: its neighbours are not at fault, and may be secret.
+impl SourceCode for Snippet<'_> {
+    fn read_span<'a>(
+        &'a self,
+        _span: &SourceSpan,
+        _lines_before: usize,
+        _lines_after: usize,
+    ) -> Result<Box<dyn SpanContents<'a> + 'a>, MietteError> {
+        let line = line_at(&self.faults.masked, self.fault.span.start);
+        let at = SourceSpan::from((line.start, line.len()));
+        let text = match &self.faults.masked[line] {
+            "" => "\n", // miette draws nothing at all for a line without bytes
+            text => text,
+        };
+        let (row, column) = (self.fault.line.saturating_sub(1), self.fault.column.saturating_sub(1));
+        let contents = MietteSpanContents::new_named(self.faults.file.clone(), text.as_bytes(), at, row, column, 1);
+        Ok(Box::new(contents))
+    }
+}
+
+/// The line that a byte belongs to, without its end.
+fn line_at(text: &str, byte: usize) -> Range<usize> {
+    let byte = text.floor_char_boundary(byte);
+    let start = text[..byte].rfind('\n').map_or(0, |newline| newline + 1);
+    let end = text[byte..].find('\n').map_or(text.len(), |newline| byte + newline);
+    start..end
+}
+
 /// Line and column of a byte, both counted from 1. A place inside a character is that character's.
 fn position(text: &str, byte: usize) -> (usize, usize) {
-    let before = text.get(..text.floor_char_boundary(byte)).unwrap_or(text);
-    let start = before.rfind('\n').map_or(0, |newline| newline + 1);
-    (before.matches('\n').count() + 1, before[start..].chars().count() + 1)
+    let byte = text.floor_char_boundary(byte);
+    let start = line_at(text, byte).start;
+    (text[..start].matches('\n').count() + 1, text[start..byte].chars().count() + 1)
 }
 
 /// The text with every character of the `masks` replaced by as many asterisks as it has bytes, so that places stay right.
 fn masked(text: &str, masks: &[Range<usize>]) -> String {
+    let mut hidden = vec![false; text.len()];
+    for mask in masks {
+        let end = mask.end.min(text.len());
+        hidden[mask.start.min(end)..end].fill(true);
+    }
     let mut out = String::with_capacity(text.len());
     for (at, c) in text.char_indices() {
-        if c != '\n' && masks.iter().any(|mask| mask.contains(&at)) {
+        if c != '\n' && hidden[at] {
             out.extend(std::iter::repeat_n('*', c.len_utf8()));
         } else {
             out.push(c);
@@ -180,17 +220,22 @@ fn masked(text: &str, masks: &[Range<usize>]) -> String {
     out
 }
 
-/// Where secrets may stand in a text that cannot be parsed: behind the first `=` of lines that sound like it.
+/// Where secrets may stand in a text that cannot be parsed: behind the first `=` of lines that sound like it, and in
+/// strings of several lines.
 fn suspicious(text: &str) -> Vec<Range<usize>> {
     let mut start = 0;
+    let mut inside_string = false;
     let mut masks = Vec::new();
     for line in text.split_inclusive('\n') {
         let lower = line.to_ascii_lowercase();
-        if let Some(equals) = line.find('=')
-            && ["pass", "secret", "url", "://"].iter().any(|word| lower.contains(word))
-        {
-            masks.push(start + equals + 1..start + line.len());
+        let telling = ["pass", "secret", "url", "://"].iter().any(|word| lower.contains(word));
+        match line.find('=') {
+            _ if inside_string => masks.push(start..start + line.len()),
+            Some(equals) if telling => masks.push(start + equals + 1..start + line.len()),
+            _ => {}
         }
+        let quotes = line.matches("\"\"\"").count() + line.matches("\'\'\'").count();
+        inside_string ^= quotes % 2 == 1;
         start += line.len();
     }
     masks

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::key::section;
-use super::value::words;
+use super::words::words;
 
 section! {
     /// One listening socket for IMAP. May be repeated; at least one is needed.

@@ -16,6 +16,7 @@ mod reader;
 mod show;
 mod store;
 mod value;
+mod words;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -38,7 +39,7 @@ use zeroize::Zeroizing;
 use crate::model::BackendId;
 
 /// Bytes of a configuration file. A thousand backends need a tenth of it.
-const LONGEST_FILE: u64 = 4 << 20;
+const LONGEST_FILE: u64 = 1 << 20;
 
 /// A whole configuration: complete, consistent, every default filled in.
 #[derive(Clone, Debug, PartialEq)]

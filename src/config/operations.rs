@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::key::section;
-use super::value::words;
+use super::words::words;
 
 section! {
     /// The log. It goes to standard error, with times in UTC.

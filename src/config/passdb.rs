@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::key::section;
-use super::value::words;
+use super::words::words;
 
 /// One source; they are asked in order and the first that knows the user decides.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,7 +25,7 @@ section! {
     #[derive(Clone, Debug)]
     pub(super) struct PassdbKeys {
         /// "file" for a passwd-file as Dovecot knows it, or "backend" to let the backend decide, which must be the last.
-        pub(super) kind: Kind = Kind::Backend, required;
+        pub(super) kind: Kind = Kind::Backend, required, example("\"file\"");
         /// The passwd-file; read again when it changes. Needed by kind "file" alone.
         pub(super) path: Option<PathBuf> = None, example("\"users.passwd\"");
         /// Scheme of passwords without a {SCHEME}. By default CRYPT: told by the hash's own prefix. Only for kind "file".

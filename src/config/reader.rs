@@ -13,7 +13,8 @@ use zeroize::Zeroizing;
 
 use super::fault::{Fault, Faults, REFUSED};
 use super::key::{Key, Section, Visit};
-use super::value::{Value, Wrong, closest, limit, quoted};
+use super::value::{Value, Wrong, kind_of, limit, quoted};
+use super::words::closest;
 use crate::model::Secret;
 
 /// Bytes of a password file that are read. No password is longer.
@@ -50,7 +51,7 @@ impl<'a> Reader<'a> {
     pub(super) fn section<S: Section>(&mut self, path: &str) -> S {
         let mut section = S::default();
         self.known.insert(path.to_owned());
-        if self.is_of_kind(path, "a table", |value| value.is_table()) {
+        if self.has_form(path, "a table", &format!("write it as [{path}]"), |given| given.is_table()) {
             section.fields(&mut Table { reader: self, path });
         }
         section
@@ -59,8 +60,9 @@ impl<'a> Reader<'a> {
     /// Paths of the tables of the list at `path`: `listener[1]`, `listener[2]`.
     pub(super) fn list(&mut self, path: &str) -> Vec<String> {
         self.known.insert(path.to_owned());
-        let name = format!("a list of tables; write it as [[{path}]]");
-        if !self.is_of_kind(path, &name, |value| value.is_array()) {
+        let of_tables =
+            |list: &DeValue<'_>| list.as_array().is_some_and(|list| list.iter().all(|item| item.get_ref().is_table()));
+        if !self.has_form(path, "a list of tables", &format!("write it as [[{path}]]"), of_tables) {
             return Vec::new();
         }
         let items = self.entries.get(path).and_then(|entry| entry.value.get_ref().as_array()).map_or(0, |a| a.len());
@@ -70,7 +72,7 @@ impl<'a> Reader<'a> {
     /// Names and paths of the tables inside the table at `path`.
     pub(super) fn names(&mut self, path: &str) -> Vec<(String, String)> {
         self.known.insert(path.to_owned());
-        if !self.is_of_kind(path, "a table of tables", |value| value.is_table()) {
+        if !self.has_form(path, "a table", &format!("write it as [{path}.NAME]"), |given| given.is_table()) {
             return Vec::new();
         }
         let table = self.entries.get(path).and_then(|entry| entry.value.get_ref().as_table());
@@ -104,9 +106,9 @@ impl<'a> Reader<'a> {
         self.entries.contains_key(key)
     }
 
-    /// Whether what the key or table says can be relied on: nothing at it was at fault so far.
+    /// Whether what the key or table says can be relied on: neither it nor what it lies in was at fault so far.
     pub(super) fn is_sound(&self, key: &str) -> bool {
-        !self.faults.iter().any(|fault| fault.key == key)
+        !self.faults.iter().any(|fault| contains(&fault.key, key))
     }
 
     /// Whether no fault lies at this table, nor anywhere in it.
@@ -124,29 +126,26 @@ impl<'a> Reader<'a> {
     }
 
     fn refuse_unknown_keys(&mut self) {
-        let mut unknown: Vec<String> = Vec::new();
-        for path in self.entries.keys() {
-            let asked = self.known.contains(path);
-            let inside = |table: &str| contains(table, path);
-            if !asked && !unknown.iter().any(|table| inside(table)) && !self.faults.iter().any(|f| inside(&f.key)) {
-                unknown.push(path.clone());
-            }
-        }
-        for path in unknown {
-            self.masks.extend(self.entries.get(&path).map(|entry| entry.value.span()));
-            self.masks.extend(self.inner_values(&path));
-            let remedy = self.suggestion(&path);
-            self.fault(&path, "is not a setting", REFUSED, &remedy);
-            if let (Some(fault), Some(entry)) = (self.faults.last_mut(), self.entries.get(&path)) {
-                fault.span = entry.key.clone(); // the caret belongs under the key, not under its value
+        // Nobody knows what an unknown key holds; it may be a password under a misspelt name.
+        let unknown = |path: &&String| !self.known.contains(*path);
+        let paths: Vec<String> = self.entries.keys().filter(unknown).cloned().collect();
+        self.masks.extend(paths.iter().filter_map(|path| self.entries.get(path)).map(|entry| entry.value.span()));
+        let reported: BTreeSet<String> = self.faults.iter().map(|fault| fault.key.clone()).collect();
+        for path in &paths {
+            // Inside a table that is unknown or at fault itself, the keys are no news.
+            let told = |table: &str| paths.binary_search_by(|path| path.as_str().cmp(table)).is_ok();
+            if !tables_of(path).any(|table| told(table) || reported.contains(table)) && !reported.contains(path) {
+                self.refuse(path);
             }
         }
     }
 
-    /// Spans of all values below an unknown table.
-    fn inner_values(&self, table: &str) -> Vec<Range<usize>> {
-        let inner = self.entries.iter().filter(|(path, _)| contains(table, path));
-        inner.map(|(_, entry)| entry.value.span()).collect()
+    fn refuse(&mut self, path: &str) {
+        let remedy = self.suggestion(path);
+        self.fault(path, "is not a setting", REFUSED, &remedy);
+        if let (Some(fault), Some(entry)) = (self.faults.last_mut(), self.entries.get(path)) {
+            fault.span = entry.key.clone(); // the caret belongs under the key, not under its value
+        }
     }
 
     /// What an unknown key might have been meant to be: a neighbour of like name, or the same name in another table.
@@ -162,13 +161,13 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Notes a fault if there is something at `path`, but not of this kind.
-    fn is_of_kind(&mut self, path: &str, kind: &str, fits: impl Fn(&DeValue<'_>) -> bool) -> bool {
-        let fits = self.entries.get(path).is_none_or(|entry| fits(entry.value.get_ref()));
-        if !fits {
-            self.fault(path, &format!("must be {kind}"), REFUSED, "see `homing config default` for its form");
-        }
-        fits
+    /// Notes a fault if there is something at `path`, but not of this form.
+    fn has_form(&mut self, path: &str, form: &str, remedy: &str, fits: impl Fn(&DeValue<'_>) -> bool) -> bool {
+        let given = self.entries.get(path).map(|entry| entry.value.get_ref());
+        let Some(given) = given.filter(|given| !fits(given)) else { return true };
+        let meaning = format!("must be {form}, not {}", kind_of(given));
+        self.fault(path, &meaning, REFUSED, remedy);
+        false
     }
 
     /// Where a key stands; if it does not, its table; if that does not, the top of the file.
@@ -272,6 +271,11 @@ fn split(path: &str) -> (&str, &str) {
         *c == '.' && !in_quotes
     });
     dot.map_or(("", path), |(at, _)| (&path[..at], &path[at + 1..]))
+}
+
+/// The tables and lists that `path` lies in, without the document itself.
+fn tables_of(path: &str) -> impl Iterator<Item = &str> {
+    std::iter::successors(Some(path), |path| Some(split(path).0)).skip(1).take_while(|table| !table.is_empty())
 }
 
 /// Whether `path` is `table` or lies in it.

@@ -7,7 +7,8 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 use super::key::section;
-use super::value::{REDACTED, Shown, Value, Wrong, quoted, words};
+use super::value::{REDACTED, Shown, Value, Wrong, quoted};
+use super::words::words;
 use crate::model::Secret;
 
 /// Which store.

@@ -84,29 +84,8 @@ pub(super) fn duration_text(duration: Duration) -> String {
     }
 }
 
-/// The candidate closest to what was written, if it is close enough to be meant.
-pub(super) fn closest<'a>(given: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let near = |candidate: &&str| distance(given, candidate) <= (candidate.len() / 3).max(1);
-    candidates.into_iter().filter(near).min_by_key(|candidate| distance(given, candidate))
-}
-
-/// Levenshtein's distance, without regard to case, `-` and `_`. Long texts are far from everything.
-fn distance(left: &str, right: &str) -> usize {
-    let plain = |text: &str| text.to_lowercase().replace('-', "_").chars().take(64).collect::<Vec<_>>();
-    let (left, right) = (plain(left), plain(right));
-    let mut row: Vec<usize> = (0..=right.len()).collect();
-    for (i, a) in left.iter().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, b) in right.iter().enumerate() {
-            let replaced = diagonal + usize::from(a != b);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[right.len()]
-}
-
-fn kind_of(given: &DeValue<'_>) -> &'static str {
+/// A TOML type in words.
+pub(super) fn kind_of(given: &DeValue<'_>) -> &'static str {
     match given {
         DeValue::String(_) => "a string",
         DeValue::Integer(_) => "a whole number",
@@ -350,40 +329,5 @@ pub(super) fn checked_name(text: &str) -> Result<&str, Wrong> {
     Err(Wrong::new("is not a name", "use 1 to 64 letters, digits, \".\", \"_\" and \"-\""))
 }
 
-/// A closed set of words.
-macro_rules! words {
-    ($type:ident { $($variant:ident = $word:literal),+ }) => {
-        impl $crate::config::value::Value for $type {
-            fn read(
-                &mut self,
-                given: &toml::de::DeValue<'_>,
-                _base: &std::path::Path,
-            ) -> Result<(), $crate::config::value::Wrong> {
-                *self = match given.as_str() {
-                    $(Some($word) => Self::$variant,)+
-                    _ => return Err($crate::config::value::not_a_word(given, &[$($word),+])),
-                };
-                Ok(())
-            }
-
-            fn shown(&self) -> Option<$crate::config::value::Shown> {
-                let word = match self {
-                    $(Self::$variant => $word,)+
-                };
-                Some($crate::config::value::Shown { text: $crate::config::value::quoted(word), secret: None })
-            }
-        }
-    };
-}
-
-pub(super) use words;
-
-/// The value is none of the words that the key takes.
-pub(super) fn not_a_word(given: &DeValue<'_>, words: &[&str]) -> Wrong {
-    let list: Vec<_> = words.iter().map(|word| quoted(word)).collect();
-    let meaning = format!("must be one of {}", list.join(", "));
-    match given.as_str().and_then(|text| closest(text, words.iter().copied())) {
-        Some(word) => Wrong::new(meaning, format!("did you mean {}?", quoted(word))),
-        None => Wrong::new(meaning, "write one of these words, in quotes"),
-    }
-}
+#[cfg(test)]
+mod tests;

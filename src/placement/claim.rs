@@ -10,7 +10,7 @@ use super::{Times, Wanted};
 use crate::fleet::Shard;
 use crate::ledger::{Enter, Place, Slot, Stop, Ticket};
 use crate::model::Refusal;
-use crate::store::link::{NoAnswer, Pending, answer};
+use crate::store::link::{NoAnswer, Pending, answer, boottime_ms};
 use crate::store::{Claim, Home, Reply, Request};
 
 /// Between two claims of a login that waits.
@@ -72,7 +72,8 @@ async fn ask(
 ) -> Try {
     let Ok(answer) = answer(pending).await else { return unanswered(ticket) };
     // An old answer may come from before a loss that everybody else has recovered from.
-    if answer.sent.elapsed() > times.fresh || !shard.lease.holds() {
+    let age = Duration::from_millis(boottime_ms().saturating_sub(answer.sent_boottime_ms));
+    if age > times.fresh || !shard.lease.holds() {
         return unanswered(ticket);
     }
     let Reply::Claim(home) = answer.reply else { return unanswered(ticket) };

@@ -130,3 +130,78 @@ pub(super) fn append(buffer: &mut Zeroizing<Vec<u8>>, bytes: &[u8]) {
     }
     buffer.extend_from_slice(bytes);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn input_takes_what_fits_and_no_more() {
+        let mut input = Input::with_capacity(4);
+        assert_eq!(input.push(b"abcdef"), 4);
+        assert!(input.is_full());
+        assert_eq!(input.push(b"g"), 0);
+        input.consume(2);
+        assert!(!input.is_full());
+        assert_eq!(input.push(b"ghi"), 2);
+        assert_eq!(input.filled(), b"cdgh");
+        input.consume(99);
+        assert!(input.is_empty());
+    }
+
+    #[test]
+    fn input_that_has_no_room_is_empty_and_full() {
+        let mut input = Input::with_capacity(0);
+        assert!(input.is_empty() && input.is_full() && input.spare().is_empty());
+        assert_eq!(input.line(10), Err(Violation::LineTooLong));
+    }
+
+    #[test]
+    fn what_was_consumed_is_wiped_and_leaves_no_copy_when_the_rest_moves_up() {
+        let mut input = Input::with_capacity(8);
+        input.push(b"secretXY");
+        input.consume(6);
+        assert_eq!(&input.bytes[..], b"\0\0\0\0\0\0XY");
+        assert_eq!(input.spare(), b"\0\0\0\0\0\0");
+        assert_eq!(&input.bytes[..], b"XY\0\0\0\0\0\0");
+    }
+
+    #[test]
+    fn more_than_was_read_is_not_believed() {
+        let mut input = Input::with_capacity(2);
+        input.advance(usize::MAX);
+        assert_eq!(input.filled(), b"\0\0");
+    }
+
+    #[test]
+    fn a_line_ends_at_its_lf_and_within_the_limit() {
+        let mut input = Input::with_capacity(8);
+        assert_eq!(input.line(8), Ok(None));
+        input.push(b"ab\r\ncd");
+        assert_eq!(input.line(8), Ok(Some(4)));
+        assert_eq!(input.line(4), Ok(Some(4)));
+        assert_eq!(input.line(3), Err(Violation::LineTooLong));
+        input.consume(4);
+        assert_eq!(input.line(8), Ok(None));
+        assert_eq!(input.line(2), Err(Violation::LineTooLong));
+    }
+
+    #[test]
+    fn a_full_input_without_a_line_end_is_a_line_too_long_whatever_the_limit() {
+        let mut input = Input::with_capacity(3);
+        input.push(b"abc");
+        assert_eq!(input.line(usize::MAX), Err(Violation::LineTooLong));
+    }
+
+    #[test]
+    fn output_keeps_what_it_was_given_until_it_is_cleared() {
+        let mut out = Output::new();
+        assert!(out.is_empty());
+        let long = vec![b'x'; 1000];
+        out.put("a");
+        out.put(&long);
+        assert_eq!(out.bytes(), [b"a".as_slice(), &long].concat());
+        out.clear();
+        assert!(out.is_empty());
+    }
+}

@@ -207,6 +207,7 @@ async fn a_session_is_closed_at_once_when_the_backend_ends_it_and_the_client_hea
     // The client has not read yet, and speaks into the closed session: that must not cost it the last words.
     running.client.write_all(b"b NOOP\r\n").await.unwrap();
     assert_eq!(rest(&mut running.client).await, b"* BYE full\r\n");
+    assert!(!running.task.is_finished(), "closing first would answer the client's bytes with a reset");
     drop(running.client);
     let outcome = running.task.await.unwrap();
     assert_eq!(outcome, Outcome { ending: Ending::BackendClosed, in_bytes: 8, out_bytes: 18 });
@@ -441,6 +442,32 @@ mod tls {
         });
         assert!(rest(&mut running.client).await == message);
         assert_eq!(within(running.closed).await.unwrap().out_bytes, 120 + message.len() as u64);
+    }
+
+    #[tokio::test]
+    async fn the_end_of_a_message_does_not_stay_in_the_tls_layer() {
+        let (client, near_client) = tls_pair().await;
+        let (near_backend, mut backend) = tls_pair().await;
+        // Small enough that every record is sent in parts, the last one, too.
+        socket2::SockRef::from(near_client.get_ref().0).set_send_buffer_size(4096).unwrap();
+        socket2::SockRef::from(client.get_ref().0).set_recv_buffer_size(4096).unwrap();
+        let message = vec![b'x'; 300_000];
+        let (near_client, near_backend) = (Stream::Tls(Box::new(near_client)), Stream::Tls(Box::new(near_backend)));
+        let rig = Rig::default();
+        let pool = Arc::clone(&rig.pool);
+        let mut running = rig.between(client, (), near_client, near_backend);
+        let send = message.clone();
+        let writer = tokio::spawn(async move {
+            backend.write_all(&send).await.unwrap();
+            backend.flush().await.unwrap();
+            backend
+        });
+        eventually("that the relay must wait for the reader", || pool.lent() == 1).await;
+        let mut got = vec![0; message.len()];
+        within(running.client.read_exact(&mut got)).await.unwrap();
+        assert!(got == message);
+        assert!(running.closed.try_recv().is_err(), "nobody has closed: it was not the end that brought the rest");
+        drop(writer.await.unwrap());
     }
 
     #[tokio::test]

@@ -147,14 +147,12 @@ async fn arrive(
         trusted: !grant.fields.not_trusted,
         pipelining: !grant.fields.no_pipelining,
         limit: grant.fields.timeout,
+        close_timeout: services.limits.load().close_timeout,
         own: &services.own,
     };
-    let outcome = tokio::select! {
-        outcome = connect(server, &request) => outcome,
-        why = stop.stopped() => return Err(interrupted(why).into()),
-    };
-    match outcome {
+    match connect(server, &request, stop.stopped()).await {
         Ok(arrival) => Ok(arrival),
+        Err(ConnectError::Interrupted { why, .. }) => Err(interrupted(why).into()),
         Err(ConnectError::Refused { words, backend }) => {
             info!(session = %announcement.session, user = %grant.user, %backend, "the backend refused the login");
             Err(Failure::Backend(words))

@@ -7,7 +7,7 @@ use homing::protocol::{
     FrontendSettings, Handover, Input, Machine as _, Output, Violation,
 };
 
-use crate::script::unescaped;
+use crate::escape::unescaped;
 
 /// Either side.
 pub(crate) enum Side {

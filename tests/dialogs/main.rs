@@ -1,6 +1,9 @@
 //! Every transcript in this directory, with the real machines: whole, cut at each byte, and byte by byte. What comes out
 //! must be the same. `script.rs` says how a transcript is written.
 
+#![allow(clippy::unwrap_used, clippy::panic)] // so do tests end
+
+mod escape;
 mod machine;
 mod script;
 

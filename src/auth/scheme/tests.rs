@@ -93,6 +93,7 @@ fn a_locked_or_empty_password_matches_nothing() {
 #[test]
 fn a_password_is_compared_whole() {
     assert!(!verify("{PLAIN}short", "short\0tail"), "no C string ends early");
+    assert!(!verify(KNOWN[3], "pässword 1\0tail"));
     let long = "x".repeat(MAX_PASSWORD + 1);
     assert!(!verify(&format!("{{PLAIN}}{long}"), &long), "bounded, for the work grows with it");
 }

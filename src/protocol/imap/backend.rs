@@ -132,7 +132,6 @@ impl Backend {
             out.put("S STARTTLS\r\n");
             return Ok(Step::Next(State::StartTls));
         }
-        self.is_possible(offers)?;
         let Some(client) = self.login.announce.as_ref().filter(|_| offers.id) else {
             return self.log_in(false, out);
         };
@@ -143,7 +142,8 @@ impl Backend {
         Ok(Step::Next(State::Id))
     }
 
-    /// A master user needs an authzid, which LOGIN does not have.
+    /// A master user needs an authzid, which LOGIN does not have. Asked at the last moment: what a server offers may have
+    /// changed with its answer to ID, and a master's password must never go out in a LOGIN.
     fn is_possible(&self, offers: Capabilities) -> Result<(), Violation> {
         if offers.plain || (self.login.master.is_none() && !offers.login_disabled) {
             return Ok(());
@@ -153,6 +153,7 @@ impl Backend {
 
     fn log_in(&mut self, id_pending: bool, out: &mut Output) -> Outcome {
         let offers = self.offers.unwrap_or_default();
+        self.is_possible(offers)?;
         let pieces = if offers.plain { self.authenticate(offers.sasl_ir) } else { self.login_command() };
         let Some(mut pieces) = pieces else {
             let text = b"[AUTHENTICATIONFAILED] This name or password cannot be passed on.".to_vec();

@@ -163,7 +163,7 @@ impl Frontend {
     fn perform(
         &mut self,
         understood: Result<(Tag, Body), Faulty>,
-        input: &mut Input,
+        input: &Input,
         out: &mut Output,
     ) -> Result<Step, Violation> {
         let (tag, body) = match understood {

@@ -78,36 +78,31 @@ impl List {
     /// Adds a pair, unless it is over a bound or needs a literal: RFC 3501 quotes 7-bit text only, and an ID is not worth
     /// a round trip.
     fn add(&mut self, field: &str, value: Option<&str>) {
-        let within = field.len() <= FIELD && value.is_none_or(|value| value.len() <= VALUE) && self.pairs < PAIRS;
-        let (Some(field), Some(value)) =
-            (quoted(field.as_bytes()), value.map_or(Some("NIL".to_owned()), |value| quoted(value.as_bytes())))
-        else {
-            return;
-        };
-        if !within || self.text.len() + field.len() + value.len() + 2 > LIST {
+        if self.pairs == PAIRS || field.len() > FIELD || value.is_some_and(|value| value.len() > VALUE) {
             return;
         }
-        if self.pairs > 0 {
-            self.text.push(' ');
+        let Some(field) = quoted(field) else { return };
+        let Some(value) = value.map_or_else(|| Some("NIL".to_owned()), quoted) else { return };
+        let blank = if self.pairs > 0 { " " } else { "" };
+        let pair = format!("{blank}{field} {value}");
+        if self.text.len() + pair.len() < LIST {
+            self.text.push_str(&pair);
+            self.pairs += 1;
         }
-        self.text.push_str(&field);
-        self.text.push(' ');
-        self.text.push_str(&value);
-        self.pairs += 1;
     }
 }
 
 /// Seven-bit text in quotes; `None` if a literal were needed.
-fn quoted(bytes: &[u8]) -> Option<String> {
-    let mut text = String::with_capacity(bytes.len() + 2);
-    text.push('"');
-    for byte in bytes {
-        match byte {
-            b'"' | b'\\' => text.extend(['\\', char::from(*byte)]),
-            b' '..=b'~' => text.push(char::from(*byte)),
+fn quoted(text: &str) -> Option<String> {
+    let mut quoted = String::with_capacity(text.len() + 2);
+    quoted.push('"');
+    for character in text.chars() {
+        match character {
+            '"' | '\\' => quoted.extend(['\\', character]),
+            ' '..='~' => quoted.push(character),
             _ => return None,
         }
     }
-    text.push('"');
-    Some(text)
+    quoted.push('"');
+    Some(quoted)
 }

@@ -10,6 +10,8 @@ mod frontend;
 mod id;
 mod reply;
 mod response;
+#[cfg(test)]
+mod tests;
 
 pub use backend::Backend;
 pub use frontend::Frontend;

@@ -5,7 +5,7 @@ use super::command::{Fault, Tag};
 use crate::model::{Ending, Refusal};
 use crate::protocol::{Bounds, Farewell, FrontendSettings, Handover, Output, Violation, sasl};
 
-/// Ends the argument list of every capability answer: what is truly handled before login, nothing else.
+/// What is truly handled before login, and nothing else.
 ///
 /// Not IMAP4rev2: which revision the user will have is for the backend to say, after login. Not ENABLE and the like, for
 /// the same reason. LITERAL+ rather than LITERAL-: a literal above the bound gets a clear answer whatever its kind.
@@ -162,7 +162,7 @@ pub(super) fn violation(what: Violation, bounds: &Bounds, out: &mut Output) {
         Violation::LiteralTooLong => format!("BYE Literal too long: at most {} bytes before login.", bounds.literal),
         Violation::TooManyCommands => "BYE Too many commands before login.".to_owned(),
         Violation::TooManyErrors => "BYE Too many faulty commands.".to_owned(),
-        Violation::TooManyFailures => "BYE Too many failed logins; check user name and password.".to_owned(),
+        Violation::TooManyFailures => "BYE Too many failed logins; connect again later.".to_owned(),
         Violation::InjectionBehindStartTls => "BYE Nothing may be sent behind STARTTLS before TLS is on.".to_owned(),
         Violation::Nonsense(_) | Violation::TurnedAway | Violation::Missing(_) => "BYE Protocol error.".to_owned(),
     };

@@ -16,19 +16,19 @@ pub(in super::super) fn samples(user: &str) -> Vec<Vec<u8>> {
     let accents =
         "Grüße aus Köln!\n\nThis one is in UTF-8, 8bit, with a line that begins with a dot:\n.\nand goes on.\n";
     [
-        ("Welcome home", "Postmaster <postmaster@homing.example>", welcome.as_str()),
-        ("One proxy less", "\"The operators\" <operators@homing.example>", kill),
-        ("Umlauts", "Carol <carol@homing.example>", accents),
+        ("Tue, 1 Apr 2025 08:30:00", "Welcome home", "Postmaster <postmaster@homing.example>", welcome.as_str()),
+        ("Wed, 2 Apr 2025 16:05:00", "One proxy less", "\"The operators\" <operators@homing.example>", kill),
+        ("Thu, 3 Apr 2025 11:47:00", "Umlauts", "Carol <carol@homing.example>", accents),
     ]
     .iter()
     .enumerate()
-    .map(|(number, (subject, from, text))| compose(user, number + 1, subject, from, text))
+    .map(|(number, (date, subject, from, text))| compose(user, number + 1, [date, subject, from, text]))
     .collect()
 }
 
-fn compose(user: &str, number: usize, subject: &str, from: &str, text: &str) -> Vec<u8> {
+fn compose(user: &str, number: usize, [date, subject, from, text]: [&str; 4]) -> Vec<u8> {
     format!(
-        "Date: Tue, 0{number} Apr 2025 09:0{number}:00 +0000\n\
+        "Date: {date} +0000\n\
          From: {from}\n\
          To: {user}@homing.example\n\
          Subject: {subject}\n\

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
 use super::{Call, Connection, Hello, Reply, Request, Store, StoreError, Welcome};
@@ -42,9 +42,7 @@ pub struct NoAnswer;
 pub struct Answer {
     /// What the store said. Never `Lost` or `Stale`: those are no answer.
     pub reply: Reply,
-    /// When the call was sent.
-    pub sent: Instant,
-    /// The same by a clock that runs on while the machine sleeps.
+    /// When the call was sent, by a clock that runs on while the machine sleeps.
     pub sent_boottime_ms: u64,
 }
 
@@ -217,9 +215,13 @@ impl Keeper {
         let mut batch = Vec::with_capacity(PIPELINE);
         while self.jobs.recv_many(&mut batch, PIPELINE).await > 0 {
             let hello = self.news.borrow().hellos;
+            // Whoever meant another hello hears of it by the dropped sender.
             batch.retain(|job: &Job| job.hello.is_none_or(|wanted| wanted == hello));
+            if batch.is_empty() {
+                continue;
+            }
             let (calls, askers) = self.number_all(std::mem::take(&mut batch));
-            let (sent, sent_boottime_ms) = (Instant::now(), boottime_ms());
+            let sent_boottime_ms = boottime_ms();
             let outcome = timeout(self.patience, connection.exchange(&calls)).await;
             let replies = match outcome {
                 Ok(Ok(replies)) => replies,
@@ -236,7 +238,7 @@ impl Keeper {
                     Reply::Stale => Err(NoAnswer),
                     reply => {
                         self.acked = call.seq;
-                        Ok(Answer { reply, sent, sent_boottime_ms })
+                        Ok(Answer { reply, sent_boottime_ms })
                     }
                 };
                 // Nobody may be waiting any more; whoever asked has marked the key dirty then.
@@ -286,3 +288,6 @@ fn jittered(pause: Duration) -> Duration {
     let _ = aws_lc_rs::rand::fill(&mut raw);
     pause.mul_f64(0.5 + f64::from(raw[0]) / 510.0)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,41 @@
+-- heartbeat: renew the lease, advance the clock; hear of kicks, a newer table and chores.
+-- ARGV[1] inc  [2] run  [3] seq  [4] clock  [5] asserted  [6] table_version
+-- ARGV[7] lease  [8] recovery  [9] recovery_max  [10] remember
+-- Includes: keys, clock, enter, window, kick
+-- Returns {"ok", table version, ms until a recovery window may close, {{key, backend, generation}, ...}, {incarnation, ...},
+-- {backend, row, ...}} | {"lost"} | {"stale"}
+-- Kicks are repeated until the key is declared or claimed anew: a proxy that missed one hears of it a second later.
+local inc, run, seq, given, asserted, table_version, lease, recovery, recovery_max, remember = unpack(ARGV)
+local MOST_KICKS, MOST_CHORES = 500, 10
+
+local now, till, server = enter(inc, run, seq, given)
+if not now then return { till } end
+redis.call('HSET', shard, 'clock', now, 'seen', server)
+redis.call('ZADD', leases, now + tonumber(lease), inc)
+if asserted == '1' then
+  redis.call('SREM', asserting, inc)
+  redis.call('HDEL', proxy .. inc, 'owes')
+end
+
+local version, rows = tonumber(redis.call('HGET', backends, 'version') or 0), {}
+if version > tonumber(table_version) then
+  local fields = redis.call('HGETALL', backends)
+  for i = 1, #fields, 2 do
+    if fields[i] ~= 'version' then
+      rows[#rows + 1] = string.sub(fields[i], 3)
+      rows[#rows + 1] = fields[i + 1]
+    end
+  end
+end
+
+local to_close = {}
+for i, key in ipairs(redis.call('SRANDMEMBER', kicks .. inc, MOST_KICKS)) do
+  to_close[i] = kick(key, now, tonumber(remember))
+end
+
+-- Leases that are over, then orphans that are due.
+local chores = redis.call('ZRANGEBYSCORE', leases, '-inf', now, 'LIMIT', 0, MOST_CHORES)
+for _, due in ipairs(redis.call('ZRANGEBYSCORE', orphans, '-inf', now, 'LIMIT', 0, MOST_CHORES - #chores)) do
+  chores[#chores + 1] = due
+end
+return { 'ok', version, window(now, till, tonumber(recovery), tonumber(recovery_max)), to_close, chores, rows }

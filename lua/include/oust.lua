@@ -1,0 +1,11 @@
+-- oust(b, inc): everybody but inc loses the key and is told so by a kick.
+local function oust(b, inc)
+  local others = {}
+  for other in pairs(b.h) do
+    if other ~= inc then others[#others + 1] = other end
+  end
+  for _, other in ipairs(others) do
+    count(b, other, 0)
+    if alive(other) or redis.call('ZSCORE', orphans, other) then redis.call('SADD', kicks .. other, b.key) end
+  end
+end

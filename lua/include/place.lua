@@ -1,0 +1,54 @@
+-- place(pool, pin, remembered, now, factor, slow_start): the backend for a key without a home, or nil. A pin is taken
+-- unless it is down or gone; then the remembered home while its load is below factor times its fair share of what the
+-- pool will have; else the lowest (load + 1) / share. One pass; all in integers but the factor, so that the memory store,
+-- which does the same, decides the same.
+
+-- Weight times percent: it grows linearly from 1 % to 100 % while slow_start runs.
+local function share_of(line, now, slow_start)
+  local age = math.max(now - line.since, 0)
+  if line.since == 0 or age >= slow_start then return line.weight * 100 end
+  return line.weight * math.max(math.floor(age * 100 / slow_start), 1)
+end
+
+-- Byte by byte: Lua's own comparison follows the server's locale.
+local function sorts_before(a, b)
+  for i = 1, math.min(#a, #b) do
+    local x, y = string.byte(a, i), string.byte(b, i)
+    if x ~= y then return x < y end
+  end
+  return #a < #b
+end
+
+-- Fewer (sessions + 1) per share, then fewer users, then the name.
+local function is_better(a, b)
+  local mine, theirs = (a.load + 1) * b.share, (b.load + 1) * a.share
+  if mine ~= theirs then return mine < theirs end
+  local x, y = unpack(redis.call('HMGET', users, a.name, b.name))
+  x, y = tonumber(x or 0), tonumber(y or 0)
+  if x ~= y then return x < y end
+  return sorts_before(a.name, b.name)
+end
+
+local function place(pool, pin, remembered, now, factor, slow_start)
+  if pin ~= '' then
+    local line = row(redis.call('HGET', backends, 'r:' .. pin))
+    if line and line.state ~= 'down' then return pin end
+    return nil
+  end
+  local loads, sums = {}, redis.call('HGETALL', load)
+  for i = 1, #sums, 2 do loads[sums[i]] = tonumber(sums[i + 1]) end
+  local best, home, all_load, all_shares = nil, nil, 0, 0
+  local rows = redis.call('HGETALL', backends)
+  for i = 1, #rows, 2 do
+    local line = rows[i] ~= 'version' and row(rows[i + 1])
+    if line and line.pool == pool and line.state == 'up' and line.weight > 0 then
+      local name = string.sub(rows[i], 3)
+      local one = { name = name, share = share_of(line, now, slow_start), load = loads[name] or 0 }
+      all_load, all_shares = all_load + one.load, all_shares + one.share
+      if name == remembered then home = one end
+      if not best or is_better(one, best) then best = one end
+    end
+  end
+  if home and home.load * all_shares < factor * ((all_load + 1) * home.share) then return home.name end
+  return best and best.name
+end

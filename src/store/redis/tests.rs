@@ -1,0 +1,119 @@
+//! Callers and scripts must agree on the order of KEYS and ARGV, and on what is included.
+
+use std::collections::BTreeSet;
+
+use super::keys::{COUNT, Keys};
+use super::scripts::{ALL, Source, script_and_arguments};
+use crate::model::{BackendId, Generation, Incarnation, Key, Pool, Weight};
+use crate::store::redis::RedisSettings;
+use crate::store::*;
+
+/// The names in the header's lines `-- LABEL[1] this  [2] that  then for each line: key  count`.
+fn named_in_header(text: &str, label: &str) -> Vec<String> {
+    let stem = format!("-- {label}[");
+    let lines = text.lines().take_while(|line| line.starts_with("--")).filter(|line| line.starts_with(&stem));
+    let words = lines.flat_map(|line| line.trim_start_matches("-- ").split_whitespace());
+    let is_name = |word: &&str| !word.contains('[') && !["then", "for", "each", "line:", "row:"].contains(word);
+    words.filter(is_name).map(str::to_owned).collect()
+}
+
+fn row() -> Row {
+    Row { weight: Weight::default(), pool: Pool::default(), state: BackendState::Up, since: 0 }
+}
+
+fn one_of_each() -> Vec<Request> {
+    let key = Key::new("k");
+    let backend = BackendId::new("b");
+    let inc = Incarnation::new("i");
+    vec![
+        Request::Hello(Hello { acked: 0, name: "n".to_owned(), version: "v".to_owned() }),
+        Request::Heartbeat(Heartbeat { asserted: true, table_version: 0 }),
+        Request::Claim(Claim {
+            key: key.clone(),
+            have: 0,
+            pool: Pool::default(),
+            pin: None,
+            limit: 0,
+            unproven: false,
+        }),
+        Request::Declare(vec![Declared {
+            key,
+            backend: backend.clone(),
+            generation: Generation(1),
+            count: 1,
+            unproven: false,
+        }]),
+        Request::Held { cursor: "0".to_owned() },
+        Request::Reap { orphan: inc.clone() },
+        Request::Forget { dead: inc },
+        Request::Table { based_on: 0, rows: [(backend, row())].into() },
+    ]
+}
+
+fn encoded(request: Request) -> (&'static Source, Vec<&'static str>) {
+    let call = Call { incarnation: Incarnation::new("i"), run: String::new(), seq: 1, request };
+    let (source, arguments) = script_and_arguments(&call, &Rules::default(), None);
+    (source, arguments.names)
+}
+
+#[test]
+fn every_script_names_its_arguments_as_the_caller_sends_them() {
+    let mut seen = BTreeSet::new();
+    for request in one_of_each() {
+        let (source, names) = encoded(request);
+        assert_eq!(named_in_header(source.body, "ARGV"), names, "{}", source.name);
+        seen.insert(source.name);
+    }
+    assert_eq!(seen.len(), ALL.len());
+}
+
+#[test]
+fn every_script_says_what_it_includes() {
+    for source in ALL {
+        let line = source.body.lines().find_map(|line| line.strip_prefix("-- Includes: ")).unwrap();
+        assert_eq!(line.split(", ").collect::<Vec<_>>(), source.includes, "{}", source.name);
+    }
+}
+
+#[test]
+fn every_script_is_named_as_its_file_and_answers_a_status_word() {
+    for source in ALL {
+        assert!(source.body.starts_with(&format!("-- {}: ", source.name)), "{}", source.name);
+        assert!(source.body.contains("-- Returns {\""), "{}", source.name);
+    }
+}
+
+#[test]
+fn keys_are_named_in_their_order_and_share_one_slot() {
+    let names = named_in_header(include_str!("../../../lua/include/keys.lua"), "KEYS");
+    assert_eq!(names.len(), COUNT);
+    let keys = Keys::of_shard("ns", 3).for_scripts();
+    let said = ["proxy", "held", "kicks", "binding"].into_iter().zip(["p:", "px:", "kick:", "b:"]);
+    let said: std::collections::BTreeMap<_, _> = said.collect();
+    for (name, key) in names.iter().zip(&keys) {
+        let name = said.get(name.as_str()).copied().unwrap_or(name);
+        assert_eq!(*key, format!("{{ns:3}}:{name}"));
+    }
+}
+
+#[test]
+fn neither_debug_nor_errors_show_the_password() {
+    let settings = RedisSettings {
+        address: crate::config::StoreAddress::Tcp("127.0.0.1".to_owned(), 1),
+        database: 0,
+        username: Some("u".to_owned()),
+        password: Some(std::sync::Arc::new(crate::model::Secret::new(b"hunter2".to_vec()))),
+        namespace: "n".to_owned(),
+        timeout: std::time::Duration::from_secs(1),
+    };
+    let store = redis::Redis::new(settings.clone(), Rules::default());
+    assert!(!format!("{store:?} {settings:?}").contains("hunter2"));
+    assert!(store.pool.is_ok());
+    let unfit = super::RedisSettings {
+        password: Some(std::sync::Arc::new(crate::model::Secret::new(b"hunter2\xff".to_vec()))),
+        ..settings
+    };
+    let store = redis::Redis::new(unfit, Rules::default());
+    let why = store.pool.err().map(|error| error.to_string()).unwrap_or_default();
+    assert!(why.contains("UTF-8") && !why.contains("hunter2"));
+}

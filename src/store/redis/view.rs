@@ -1,0 +1,173 @@
+//! What operators see: plain reads beside the links, so that looking never slows a login.
+
+use std::collections::{BTreeMap, HashMap};
+
+use redis::{RedisResult, Value};
+
+use super::keys::Keys;
+use super::{Redis, parse, reply};
+use crate::model::{BackendId, Generation, Incarnation, Key};
+use crate::store::clock::advance;
+use crate::store::{BackendView, BindingView, Census, ProxyView, StoreError};
+
+type Fields = HashMap<String, String>;
+
+/// The shard hash.
+struct Shared {
+    fields: Fields,
+    now: u64,
+}
+
+impl Redis {
+    pub(super) async fn view_binding(&self, keys: &Keys, key: &Key) -> Result<Option<BindingView>, StoreError> {
+        let mut pipeline = redis::pipe();
+        pipeline.atomic().ignore_errors();
+        pipeline.cmd("TIME").hgetall(keys.shard()).hgetall(keys.binding(key));
+        let mut answers = self.read(&pipeline).await?;
+        let shared = self.shared(&mut answers)?;
+        let fields: Fields = self.take(&mut answers)?;
+        Ok(binding(&fields, shared.now, self.rules.remember))
+    }
+
+    pub(super) async fn view_census(&self, keys: &Keys) -> Result<Census, StoreError> {
+        let mut pipeline = redis::pipe();
+        pipeline.atomic().ignore_errors();
+        pipeline.cmd("TIME").hgetall(keys.shard()).hgetall(keys.backends()).hgetall(keys.load());
+        pipeline.hgetall(keys.users()).scard(keys.asserting());
+        pipeline.zrange_withscores(keys.leases(), 0, -1).zrange_withscores(keys.orphans(), 0, -1);
+        let mut answers = self.read(&pipeline).await?;
+        let shared = self.shared(&mut answers)?;
+        let table: Fields = self.take(&mut answers)?;
+        let (load, users): (Fields, Fields) = (self.take(&mut answers)?, self.take(&mut answers)?);
+        let asserting: u64 = self.take(&mut answers)?;
+        let leases: Vec<(String, u64)> = self.take(&mut answers)?;
+        let orphans: Vec<(String, u64)> = self.take(&mut answers)?;
+        Ok(Census {
+            epoch: number(&shared.fields, "epoch"),
+            recovering_ms: self.recovering_ms(&shared, asserting),
+            table_version: number(&table, "version"),
+            proxies: self.proxies(keys, leases, orphans, shared.now).await?,
+            backends: backends(&table, &load, &users),
+        })
+    }
+
+    /// Sends a pipeline on a pooled connection.
+    async fn read(&self, pipeline: &redis::Pipeline) -> Result<std::vec::IntoIter<RedisResult<Value>>, StoreError> {
+        let mut connection = self.pooled().await?;
+        Ok(self.ask(&mut connection, pipeline).await?.into_iter())
+    }
+
+    fn take<T: redis::FromRedisValue>(
+        &self,
+        answers: &mut impl Iterator<Item = RedisResult<Value>>,
+    ) -> Result<T, StoreError> {
+        let answer = answers.next().ok_or_else(|| self.no_answer(&"an answer is missing"))?;
+        answer.and_then(parse).map_err(|error| self.no_answer(&error))
+    }
+
+    fn shared(&self, answers: &mut impl Iterator<Item = RedisResult<Value>>) -> Result<Shared, StoreError> {
+        let (seconds, micros): (u64, u64) = self.take(answers)?;
+        let server = self.server.as_ref().map_or(seconds * 1000 + micros / 1000, |server| server.ms());
+        let fields: Fields = self.take(answers)?;
+        let known = fields.contains_key("run");
+        let now = if known { advance(number(&fields, "clock"), number(&fields, "seen"), server) } else { server };
+        Ok(Shared { fields, now })
+    }
+
+    /// As `lua/include/window.lua` has it.
+    fn recovering_ms(&self, shared: &Shared, asserting: u64) -> Option<u64> {
+        let (now, until) = (shared.now, number(&shared.fields, "until"));
+        let waits = asserting > 0 && now + self.rules.recovery < until + self.rules.recovery_max;
+        if now < until { Some(until - now) } else { waits.then_some(1) }
+    }
+
+    async fn proxies(
+        &self,
+        keys: &Keys,
+        leases: Vec<(String, u64)>,
+        orphans: Vec<(String, u64)>,
+        now: u64,
+    ) -> Result<Vec<ProxyView>, StoreError> {
+        let live = leases.into_iter().map(|(name, end)| (Incarnation::new(name), (end, false)));
+        let dead = orphans.into_iter().map(|(name, due)| (Incarnation::new(name), (due, true)));
+        let registered: BTreeMap<_, _> = live.chain(dead).collect();
+        if registered.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut pipeline = redis::pipe();
+        pipeline.ignore_errors();
+        for incarnation in registered.keys() {
+            pipeline.hgetall(keys.proxy(incarnation));
+        }
+        let mut answers = self.read(&pipeline).await?;
+        let mut proxies = Vec::new();
+        for (incarnation, (until, orphan)) in registered {
+            let fields: Fields = self.take(&mut answers)?;
+            if !fields.is_empty() {
+                proxies.push(proxy(incarnation, &fields, until, orphan, now)); // else it was freed in between
+            }
+        }
+        Ok(proxies)
+    }
+}
+
+fn number(fields: &Fields, name: &str) -> u64 {
+    fields.get(name).and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
+/// Counts are small; what does not fit was not written by us.
+fn count(fields: &Fields, name: &str) -> u32 {
+    number(fields, name).try_into().unwrap_or(u32::MAX)
+}
+
+/// The fields that begin with `stem`, in the order of what follows it.
+fn counts_behind(fields: &Fields, stem: &str) -> BTreeMap<String, u32> {
+    let strip = |name: &String| name.strip_prefix(stem).map(|rest| (rest.to_owned(), count(fields, name)));
+    fields.keys().filter_map(strip).collect()
+}
+
+fn binding(fields: &Fields, now: u64, remember: u64) -> Option<BindingView> {
+    let (sessions, idle) = (count(fields, "n"), fields.get("idle").and_then(|idle| idle.parse::<u64>().ok()));
+    if sessions == 0 && idle.is_some_and(|idle| idle + remember <= now) {
+        return None;
+    }
+    let holders = counts_behind(fields, "h:").into_iter();
+    Some(BindingView {
+        backend: BackendId::new(fields.get("be")?),
+        generation: Generation(number(fields, "gen")),
+        sessions,
+        holders: holders.map(|(name, held)| (Incarnation::new(name), held)).collect(),
+        idle_ms: idle.map(|idle| now.saturating_sub(idle)),
+        unproven: fields.contains_key("unproven"),
+    })
+}
+
+fn proxy(incarnation: Incarnation, fields: &Fields, until: u64, orphan: bool, now: u64) -> ProxyView {
+    let sessions = counts_behind(fields, "l:").into_iter();
+    ProxyView {
+        incarnation,
+        name: fields.get("name").cloned().unwrap_or_default(),
+        version: fields.get("version").cloned().unwrap_or_default(),
+        age_ms: now.saturating_sub(number(fields, "started")),
+        left_ms: until.saturating_sub(now),
+        orphan,
+        sessions: sessions.map(|(backend, sessions)| (BackendId::new(backend), sessions)).collect(),
+    }
+}
+
+fn backends(table: &Fields, load: &Fields, users: &Fields) -> Vec<BackendView> {
+    let lines: BTreeMap<_, _> =
+        table.iter().filter_map(|(name, line)| Some((name.strip_prefix("r:")?, line))).collect();
+    let view = |(name, line): (&str, &String)| {
+        let row = reply::row(line)?;
+        Some(BackendView {
+            backend: BackendId::new(name),
+            pool: row.pool,
+            weight: row.weight,
+            state: row.state,
+            sessions: count(load, name),
+            users: count(users, name),
+        })
+    };
+    lines.into_iter().filter_map(view).collect()
+}
