@@ -20,6 +20,7 @@ mod world;
 use std::process::ExitCode;
 
 use args::Args;
+use tokio::signal::unix::{SignalKind, signal};
 
 fn main() -> ExitCode {
     // `cargo test --all-targets` runs bench targets without the flag that `cargo bench` gives; it is not meant to wait.
@@ -40,10 +41,12 @@ fn run(args: &Args) -> anyhow::Result<()> {
     machine::raise_open_files()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
         // Dropping the story drops its proxies, which ends their processes.
         tokio::select! {
             told = Box::pin(scenarios::tell(args)) => told,
             _ = tokio::signal::ctrl_c() => anyhow::bail!("interrupted"),
+            _ = terminate.recv() => anyhow::bail!("terminated"),
         }
     })
 }

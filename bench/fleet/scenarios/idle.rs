@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 
-use super::line_up;
+use super::{line_up, proxies};
 use crate::args::Args;
 use crate::client::{Client, Door};
 use crate::report::Table;
@@ -18,6 +18,9 @@ const CONNECTING: usize = 100;
 /// Sessions that come and go before the first look, so that what a proxy sets up once is not charged to sessions.
 const WARM_UP: u32 = 200;
 
+/// Memory spreads so little that more rounds tell nothing.
+const MOST_ROUNDS: u32 = 3;
+
 /// Relayed by each session before the last look.
 const BUSY: usize = 256 * 1024;
 
@@ -26,10 +29,9 @@ pub(super) async fn run(world: &World, args: &Args, tls: bool) -> anyhow::Result
     let title = format!("Memory of {sessions} idle sessions, {}", if tls { "TLS 1.3" } else { "plain" });
     let columns = ["KiB per session", "user space", "kernel", "all, after 256 KiB each", "user space then"];
     let mut table = Table::new(title, &columns);
-    let subjects: Vec<Subject> = args.subjects().into_iter().filter(|&subject| subject != Subject::Direct).collect();
-    for _ in 0..args.rounds().min(3) {
+    for _ in 0..args.rounds().min(MOST_ROUNDS) {
         let bare = measure(world, &mut table, Subject::Direct, sessions, false).await?;
-        for &subject in &subjects {
+        for subject in proxies(args) {
             let (Some(cost), Some(bare)) = (measure(world, &mut table, subject, sessions, tls).await?, bare) else {
                 continue;
             };
