@@ -38,6 +38,8 @@ for i = 6, #ARGV, 5 do
     sessions = 0
   end
   if b then
+    -- Sessions that came and went between two declarations may have been accepted, too.
+    if b.h[inc] and not unproven then prove(b) end
     count(b, inc, sessions)
     rest(b, now, remember)
   else

@@ -1,1 +1,10 @@
-//! app.
+//! Joins the rooms from a [`Config`]: `proxy.rs` is one proxy from start to stop, `reload.rs` what a changed file does to
+//! it, `process.rs` the process around it: signals, limits, admin door.
+
+mod process;
+mod proxy;
+mod reload;
+
+pub use process::{open_store, serve};
+pub use proxy::{Proxy, rules};
+pub use reload::ReloadError;

@@ -1,12 +1,24 @@
 //! Who is this user: sources in a list, the first that knows the user decides.
+//!
+//! `chain.rs` asks the `sources/`; `scheme.rs` reads and verifies stored passwords, `hasher.rs` keeps that off the event
+//! loop; `extra.rs` reads the fields of a passdb. No password is ever logged, nor quoted in an error.
 
+mod chain;
+mod extra;
+mod fault;
+mod hasher;
+mod scheme;
 pub mod sources;
+#[cfg(test)]
+mod tests;
 
 use std::net::SocketAddr;
 
 use async_trait::async_trait;
 
-use crate::model::{Credentials, Pool, Secret, SessionId, User};
+pub use chain::Chain;
+
+use crate::model::{Credentials, Key, Pool, Secret, SessionId, User};
 
 /// A question to a passdb.
 #[derive(Debug)]
@@ -66,6 +78,19 @@ pub struct Grant {
     pub unproven: bool,
     /// What the passdb says about the backend's side. Names as in Dovecot's proxy fields.
     pub fields: Fields,
+}
+
+impl Grant {
+    /// What is bound to a backend: the name at the backend, lower-cased. Lower-cased beyond ASCII, too, for a mailbox
+    /// that a backend finds under either spelling must not have two homes.
+    pub fn key(&self) -> Key {
+        affinity_key(self.fields.destuser.as_deref().unwrap_or(self.user.as_str()))
+    }
+}
+
+/// What a name binds to a backend: all of it, lower-cased.
+pub fn affinity_key(name: &str) -> Key {
+    Key::new(name.to_lowercase())
 }
 
 /// A passdb's extra fields that bear on proxying.

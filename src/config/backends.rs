@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::key::section;
+use super::words::words;
 use crate::model::{Pool, Secret, Weight};
 
 /// One mail server.
@@ -53,6 +55,18 @@ pub enum BackendTls {
     Implicit,
 }
 
+words!(BackendTls { None = "none", StartTls = "starttls", Implicit = "implicit" });
+
+impl BackendTls {
+    /// RFC 9051 and RFC 8314: the port that a server with this kind of TLS listens on.
+    fn port(self) -> u16 {
+        match self {
+            Self::None | Self::StartTls => 143,
+            Self::Implicit => 993,
+        }
+    }
+}
+
 /// How the true client is announced to a backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Announce {
@@ -69,4 +83,107 @@ pub struct Master {
     pub user: String,
     /// Its password, from `master_password` or `master_password_file`.
     pub password: Arc<Secret>,
+}
+
+section! {
+    /// A mail server, by the name that the fleet knows it by. May be repeated under other names; at least one is needed.
+    #[derive(Clone, Debug)]
+    pub(super) struct BackendKeys {
+        /// Host name or address.
+        pub(super) host: String = String::new(), required, example("\"mail1.example.org\"");
+        /// IMAP port. By default 143, or 993 with tls "implicit".
+        pub(super) port: Option<u16> = None, min("1"), example("143"), computed;
+        /// How the connection is protected: "none", "starttls" (and then required) or "implicit".
+        pub(super) tls: BackendTls = BackendTls::None;
+        /// PEM file of authorities to trust instead of the system's.
+        pub(super) tls_ca: Option<PathBuf> = None, example("\"backends-ca.pem\"");
+        /// Name to verify instead of `host`.
+        pub(super) tls_name: Option<String> = None, example("\"mail.example.org\"");
+        /// Verify the certificate. Without, anybody on the way can read along.
+        pub(super) tls_verify: bool = true;
+        /// Share of new users relative to the other backends, 0 to 10000; 0 takes no new users.
+        pub(super) weight: Weight = Weight::default();
+        /// Its pool: backends that can serve the same users.
+        pub(super) pool: Pool = Pool::default();
+        /// Take no new users; users without sessions leave at their next login.
+        pub(super) drain: bool = false;
+        /// Tell the backend the client's address by the ID command; the backend must trust this proxy (Dovecot:
+        /// `login_trusted_networks`).
+        pub(super) announce_id: bool = true;
+        /// Tell it by a PROXY v2 header; the backend's listener must expect one (Dovecot: `haproxy = yes`).
+        pub(super) announce_proxy: bool = false;
+        /// Log in as this master user instead of with the client's password. Needed where a passdb checks passwords
+        /// that the backend does not know.
+        pub(super) master_user: Option<String> = None, example("\"homing\"");
+        /// Password of the master user.
+        pub(super) master_password: Option<Arc<Secret>> = None, example("\"password\""), secret;
+        /// File whose first line is the password of the master user, so that it need not stand here.
+        pub(super) master_password_file: Option<PathBuf> = None, example("\"master.password\"");
+        /// Send login steps without waiting, where the greeting shows that the backend copes.
+        pub(super) pipelining: bool = true;
+        /// Time for one TCP connect.
+        pub(super) connect_timeout: Duration = Duration::from_secs(5), min("10ms"), max("5min");
+        /// Time from connect to the answer to LOGIN.
+        pub(super) login_timeout: Duration = Duration::from_secs(30), min("100ms"), max("10min");
+        /// Time for all tries of one login together.
+        pub(super) retry_budget: Duration = Duration::from_secs(10), max("10min");
+    }
+}
+
+impl BackendKeys {
+    /// `password` is what `master_password_file` holds.
+    pub(super) fn build(self, password: Option<Arc<Secret>>) -> BackendConfig {
+        let password = password.or(self.master_password);
+        BackendConfig {
+            host: self.host,
+            port: self.port.unwrap_or(self.tls.port()),
+            tls: self.tls,
+            tls_ca: self.tls_ca,
+            tls_name: self.tls_name,
+            tls_verify: self.tls_verify,
+            weight: self.weight,
+            pool: self.pool,
+            drain: self.drain,
+            announce: Announce { id: self.announce_id, proxy: self.announce_proxy },
+            master: self.master_user.zip(password).map(|(user, password)| Master { user, password }),
+            pipelining: self.pipelining,
+            connect_timeout: self.connect_timeout,
+            login_timeout: self.login_timeout,
+            retry_budget: self.retry_budget,
+        }
+    }
+}
+
+impl From<&BackendConfig> for BackendKeys {
+    fn from(config: &BackendConfig) -> Self {
+        let config = config.clone();
+        let (master_user, master_password) = config.master.map(|master| (master.user, master.password)).unzip();
+        Self {
+            host: config.host,
+            port: Some(config.port),
+            tls: config.tls,
+            tls_ca: config.tls_ca,
+            tls_name: config.tls_name,
+            tls_verify: config.tls_verify,
+            weight: config.weight,
+            pool: config.pool,
+            drain: config.drain,
+            announce_id: config.announce.id,
+            announce_proxy: config.announce.proxy,
+            master_user,
+            master_password,
+            master_password_file: None,
+            pipelining: config.pipelining,
+            connect_timeout: config.connect_timeout,
+            login_timeout: config.login_timeout,
+            retry_budget: config.retry_budget,
+        }
+    }
+}
+
+impl Default for BackendConfig {
+    /// Every default; without a host.
+    fn default() -> Self {
+        BackendKeys::default().build(None)
+    }
 }

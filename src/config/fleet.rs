@@ -3,29 +3,44 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// See DESIGN of the state protocol in ARCHITECTURE.md.
-#[derive(Clone, Debug, PartialEq)]
-pub struct FleetConfig {
-    /// How long a proxy that does not renew is counted. 15 s by default, at least 1 s. Heartbeats come every
-    /// `lease / 15`, at most 1 s and at least 100 ms apart.
-    pub lease: Duration,
-    /// How long an orphan's keys stay bound by it after its lease. 1 h by default, at least `lease`.
-    pub orphan_grace: Duration,
-    /// How long claims wait after the store lost its memory. 4 s by default, at least two heartbeats.
-    pub recovery: Duration,
-    /// How long a user without sessions keeps the home. 15 min by default; below 10 s is refused.
-    pub user_expire: Duration,
-    /// How long a user without sessions is remembered at all. 7 d by default, at least `user_expire`.
-    pub remember: Duration,
-    /// A remembered home is taken again while its load is below this times its fair share. 1.25 by default, at least 1.
-    pub balance_factor: f64,
-    /// How long a backend's weight ramps up. 0 s by default.
-    pub slow_start: Duration,
-    /// Wait for orphans, too, before a key leaves a dead backend. false by default.
-    pub strict: bool,
-    /// How long a login waits for its home. 10 s by default.
-    pub login_wait: Duration,
-    /// File that remembers this proxy's incarnations, so that a restart frees what the dead one held. Needed only with
-    /// a redis store. Default: none.
-    pub state_file: Option<PathBuf>,
+use super::key::section;
+
+section! {
+    /// Times and factors of the state protocol; the same in every proxy of a fleet. The defaults suit a fleet of any size.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct FleetConfig {
+        /// How long a proxy that does not renew is counted. Heartbeats come every fifteenth of it, at most 1s and at
+        /// least 100ms apart.
+        pub lease: Duration = Duration::from_secs(15), min("1s"), max("10min");
+        /// How long the keys of a proxy that is cut off or dead stay bound by it after its lease; at least `lease`. A
+        /// store outage shorter than this disconnects nobody.
+        pub orphan_grace: Duration = Duration::from_secs(3600), min("1s");
+        /// How long logins wait after the store lost its memory, while the proxies tell it what they hold; at least
+        /// two heartbeats.
+        pub recovery: Duration = Duration::from_secs(4), min("200ms"), max("10min");
+        /// How long a user without sessions keeps the home.
+        pub user_expire: Duration = Duration::from_secs(15 * 60), min("10s");
+        /// How long a user without sessions is remembered at all; at least `user_expire`. A remembered home is taken
+        /// again while it is not overloaded, because its index files are still there.
+        pub remember: Duration = Duration::from_secs(7 * 24 * 3600), min("10s");
+        /// A remembered home is taken again while its load is below this times its fair share.
+        pub balance_factor: f64 = 1.25, min("1"), max("1000");
+        /// How long the weight of a backend ramps up once it is up.
+        pub slow_start: Duration = Duration::ZERO;
+        /// Wait for proxies that are cut off, too, before a user leaves a dead backend. Safer, but such users wait up to
+        /// `orphan_grace`.
+        pub strict: bool = false;
+        /// How long a login waits for its home before it gets a temporary failure.
+        pub login_wait: Duration = Duration::from_secs(10), min("100ms"), max("5min");
+        /// File that remembers this proxy's incarnations, so that a restart frees at once what the dead one held. Of use
+        /// only with a redis store.
+        pub state_file: Option<PathBuf> = None, example("\"/var/lib/homing/state\"");
+    }
+}
+
+impl FleetConfig {
+    /// Time from one heartbeat to the next: short against the lease, and no busier than the store deserves.
+    pub fn heartbeat(&self) -> Duration {
+        (self.lease / 15).clamp(Duration::from_millis(100), Duration::from_secs(1))
+    }
 }

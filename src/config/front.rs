@@ -1,26 +1,31 @@
 //! `[[listener]]` and `[tls]`: where and how clients connect.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// One listening socket. IMAP only, so far.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ListenerConfig {
-    /// Address and port; `[::]:143` takes IPv6 only, so that `0.0.0.0:143` can stand beside it.
-    pub address: SocketAddr,
-    /// `tls = "implicit"` (IMAPS), `"starttls"` (the default) or `"none"`.
-    pub tls: ListenerTls,
-    /// A password is accepted without TLS. false by default.
-    pub plaintext_login: bool,
-    /// A PROXY header (v1 or v2) must come first. false by default.
-    pub proxy_protocol: bool,
-    /// Networks whose PROXY header is believed; connections from others are closed. Required with `proxy_protocol`.
-    pub trusted_networks: Vec<ipnet::IpNet>,
-    /// How long the PROXY header may take. 3 s by default.
-    pub proxy_timeout: Duration,
-    /// Application protocols offered by ALPN ("imap"); empty by default: none is negotiated.
-    pub alpn: Vec<String>,
+use super::key::section;
+use super::words::words;
+
+section! {
+    /// One listening socket for IMAP. May be repeated; at least one is needed.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct ListenerConfig {
+        /// Address and port; "[::]:143" takes IPv6 only, so that "0.0.0.0:143" can stand beside it.
+        pub address: SocketAddr = SocketAddr::from((Ipv4Addr::LOCALHOST, 1143)), required, example("\"0.0.0.0:143\"");
+        /// When TLS starts: "implicit" (IMAPS), "starttls" or "none".
+        pub tls: ListenerTls = ListenerTls::StartTls;
+        /// A password is accepted without TLS.
+        pub plaintext_login: bool = false;
+        /// A PROXY header (v1 or v2) must come first.
+        pub proxy_protocol: bool = false;
+        /// Networks whose PROXY header is believed; connections from others are closed. Needed with `proxy_protocol`.
+        pub trusted_networks: Vec<ipnet::IpNet> = Vec::new(), example("[\"10.0.0.0/8\", \"fd00::/8\"]");
+        /// How long the PROXY header may take.
+        pub proxy_timeout: Duration = Duration::from_secs(3), min("100ms"), max("1min");
+        /// Application protocols offered by ALPN, such as "imap"; with none, ALPN is not negotiated.
+        pub alpn: Vec<String> = Vec::new(), example("[\"imap\"]");
+    }
 }
 
 /// When TLS starts.
@@ -33,6 +38,8 @@ pub enum ListenerTls {
     /// At once.
     Implicit,
 }
+
+words!(ListenerTls { None = "none", StartTls = "starttls", Implicit = "implicit" });
 
 /// `[tls]`: towards clients.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -47,13 +54,29 @@ pub struct TlsConfig {
     pub client_ca: Option<PathBuf>,
 }
 
-/// A certificate and its key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Certificate {
-    /// PEM file: the certificate, then its chain.
-    pub certificate: PathBuf,
-    /// PEM file: PKCS#8, PKCS#1 or SEC1.
-    pub key: PathBuf,
+section! {
+    /// TLS towards clients. Needed by listeners with tls "starttls" or "implicit".
+    #[derive(Clone, Debug)]
+    pub(super) struct TlsKeys {
+        /// The oldest version accepted: "1.2" or "1.3".
+        pub(super) min_version: TlsVersion = TlsVersion::V12;
+        /// Whether clients are asked for a certificate: "off", "request" (one that is sent must be valid) or "require".
+        pub(super) client_auth: ClientAuth = ClientAuth::Off;
+        /// PEM file with the authorities of client certificates. Needed unless `client_auth` is "off".
+        pub(super) client_ca: Option<PathBuf> = None, example("\"clients-ca.pem\"");
+    }
+}
+
+section! {
+    /// A certificate and its key. May be repeated: the client's SNI picks by the names in the certificates; without a
+    /// match, the first is used.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct Certificate {
+        /// PEM file: the certificate, then its chain.
+        pub certificate: PathBuf = PathBuf::new(), required, example("\"mail.example.org.pem\"");
+        /// PEM file of its key: PKCS#8, PKCS#1 or SEC1.
+        pub key: PathBuf = PathBuf::new(), required, example("\"mail.example.org.key\"");
+    }
 }
 
 /// A version of TLS.
@@ -66,6 +89,8 @@ pub enum TlsVersion {
     V13,
 }
 
+words!(TlsVersion { V12 = "1.2", V13 = "1.3" });
+
 /// Whether clients are asked for a certificate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ClientAuth {
@@ -76,4 +101,13 @@ pub enum ClientAuth {
     Request,
     /// No handshake without a valid one.
     Require,
+}
+
+words!(ClientAuth { Off = "off", Request = "request", Require = "require" });
+
+impl From<&TlsConfig> for TlsKeys {
+    fn from(config: &TlsConfig) -> Self {
+        let TlsConfig { min_version, client_auth, client_ca, .. } = config.clone();
+        Self { min_version, client_auth, client_ca }
+    }
 }

@@ -2,13 +2,18 @@
 
 use std::path::PathBuf;
 
-/// `[log]`. To standard error.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LogConfig {
-    /// "text" (the default) or "json".
-    pub format: LogFormat,
-    /// "error", "warn", "info" (the default), "debug" or "trace", or a filter as of tracing-subscriber. Reload applies it.
-    pub level: String,
+use super::key::section;
+use super::words::words;
+
+section! {
+    /// The log. It goes to standard error, with times in UTC.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct LogConfig {
+        /// "text" for people or "json" for machines.
+        pub format: LogFormat = LogFormat::Text;
+        /// "error", "warn", "info", "debug" or "trace"; or a filter such as "info,homing::session=debug".
+        pub level: String = "info".to_owned();
+    }
 }
 
 /// Form of a log line.
@@ -21,9 +26,13 @@ pub enum LogFormat {
     Json,
 }
 
-/// `[admin]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AdminConfig {
-    /// Unix socket of the admin API, mode 0600. "/run/homing/admin.sock" by default.
-    pub socket: PathBuf,
+words!(LogFormat { Text = "text", Json = "json" });
+
+section! {
+    /// The operator's door.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct AdminConfig {
+        /// Unix socket of the admin API, mode 0600.
+        pub socket: PathBuf = PathBuf::from("/run/homing/admin.sock");
+    }
 }

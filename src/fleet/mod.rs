@@ -1,1 +1,132 @@
-//! fleet.
+//! This proxy among its peers: per shard a link, a ledger and a lease, kept by a heartbeat.
+//!
+//! `lease.rs` renews and knows when this proxy must assume that its keys were given away; `reassert.rs` tells a store
+//! that lost its memory what is here; `chores.rs` frees what dead proxies held; `roster.rs` keeps the backend table;
+//! `statefile.rs` remembers who ran here before.
+
+mod chores;
+mod lease;
+mod reassert;
+mod roster;
+mod statefile;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+
+use crate::config::FleetConfig;
+use crate::ledger::Ledger;
+use crate::model::{Incarnation, Key};
+use crate::store::Store;
+use crate::store::link::{Identity, Link};
+pub use lease::Lease;
+pub use roster::{Roster, Rows};
+pub use statefile::{StateFile, StateFileError};
+
+/// One shard of the store, as this proxy sees it.
+#[derive(Clone)]
+pub struct Shard {
+    /// The line to it.
+    pub link: Link,
+    /// What this proxy holds of it.
+    pub ledger: Arc<Ledger>,
+    /// The right to be counted there.
+    pub lease: Arc<Lease>,
+    /// The backends that its claims choose from.
+    pub roster: Arc<Roster>,
+    standing: watch::Receiver<Standing>,
+}
+
+/// Whether logins can be placed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Standing {
+    /// The number of the last hello under which all was asserted that it demanded.
+    asserted: u64,
+    /// No recovery window is open.
+    settled: bool,
+}
+
+/// This proxy's membership in every shard.
+pub struct Fleet {
+    store: Arc<dyn Store>,
+    shards: Vec<Shard>,
+    heartbeats: Vec<AbortHandle>,
+    incarnation: Incarnation,
+}
+
+impl Fleet {
+    /// Joins: connects to each shard (there is one so far), and keeps the lease until the process ends.
+    /// `dead`: the state file with incarnations that ran under its lock before; they are freed.
+    pub fn join(
+        store: Arc<dyn Store>,
+        identity: Identity,
+        config: &FleetConfig,
+        patience: Duration,
+        rows: Rows,
+        state_file: Option<StateFile>,
+    ) -> Self {
+        let pace = lease::Pace::of(config);
+        let incarnation = identity.incarnation.clone();
+        let link = Link::start(store.clone(), 0, identity, patience);
+        let ledger = Arc::new(Ledger::default());
+        let held = Arc::new(Lease::default());
+        let roster = Arc::new(Roster::new(rows));
+        let (news, standing) = watch::channel(Standing::default());
+        let news = Arc::new(news);
+        let shard = Shard { link, ledger, lease: held, roster, standing };
+        tokio::spawn(reassert::keep(shard.clone(), news.clone()));
+        let heartbeat = tokio::spawn(lease::keep(shard.clone(), pace, news)).abort_handle();
+        if let Some(file) = state_file {
+            tokio::spawn(chores::bury(shard.link.clone(), file));
+        }
+        Self { store, shards: vec![shard], heartbeats: vec![heartbeat], incarnation }
+    }
+
+    /// The shard of a key.
+    pub fn shard_of(&self, key: &Key) -> &Shard {
+        &self.shards[self.number_of(key)]
+    }
+
+    /// All of them.
+    pub fn shards(&self) -> &[Shard] {
+        &self.shards
+    }
+
+    /// This run of the proxy.
+    pub fn incarnation(&self) -> &Incarnation {
+        &self.incarnation
+    }
+
+    /// The store behind them, for what operators ask.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    /// The number of the shard of a key: FNV-1a, which every proxy computes alike and which must never change.
+    pub fn number_of(&self, key: &Key) -> usize {
+        let hash = key
+            .as_str()
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+        (hash % self.shards.len() as u64) as usize // less than len, which is a usize
+    }
+
+    /// Resolves once every shard can place logins: hello said, all asserted, table known, no recovery window.
+    pub async fn ready(&self) {
+        for shard in &self.shards {
+            let mut standing = shard.standing.clone();
+            // The sender lives as long as the heartbeat, which never ends while `self` is here.
+            let _ = standing.wait_for(|standing| standing.settled).await;
+        }
+    }
+
+    /// Leaves: declares what is left and gives up the lease, so that peers need not wait for its end.
+    pub async fn leave(&self) {
+        for (shard, heartbeat) in self.shards.iter().zip(&self.heartbeats) {
+            chores::retire(shard, &self.incarnation, heartbeat).await;
+        }
+        tracing::info!("left the fleet");
+    }
+}

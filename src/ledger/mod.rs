@@ -1,1 +1,42 @@
-//! ledger.
+//! What this proxy holds of one shard: per key the backend, the generation and the live sessions, and which keys the
+//! store must still be told about. This is the truth; the store is the sum of all ledgers.
+//!
+//! Claims and declarations are put in the link's queue while the ledger is locked (the `send` closures), so the order of
+//! calls is the order in which their counts were read: a count can never overtake a younger one.
+
+mod book;
+mod slot;
+#[cfg(test)]
+mod tests;
+
+use crate::model::{BackendId, Ending, Generation, Key};
+pub use book::{Batch, Enter, Holding, Ledger, Waiting};
+pub use slot::{Slot, Ticket};
+
+/// A live session that can be told to end.
+pub trait Stop: Send + Sync {
+    /// Ends the session for that reason, soon. The first reason counts.
+    fn stop(&self, why: Ending);
+}
+
+/// Where a key is at home, as the store said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The backend.
+    pub backend: BackendId,
+    /// The binding's generation.
+    pub generation: Generation,
+}
+
+/// How many sessions of a key are here, for the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Count {
+    /// Which key.
+    pub key: Key,
+    /// Where they are; `None` if there are none.
+    pub place: Option<Place>,
+    /// How many.
+    pub count: u32,
+    /// None of them has been accepted yet.
+    pub unproven: bool,
+}

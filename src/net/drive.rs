@@ -21,8 +21,11 @@ pub enum DriveError {
 }
 
 /// Feeds `machine` from `stream` and sends what it says, until it has a wish. What it says along with a wish has been
-/// sent when this returns; so have last words before a violation. The caller sets the deadline: dropping this is safe,
-/// for bytes read are in `input`.
+/// sent when this returns, and so have last words before a violation, if the peer takes them. All that came before the
+/// peer closed its side is answered first.
+///
+/// The caller sets the deadline by dropping this. Then nothing is left but last words: the machine may have had a wish
+/// that was lost, but `out` holds exactly what was not sent yet, so a farewell can be appended and [`flush`]ed.
 pub async fn drive<M, S>(
     machine: &mut M,
     stream: &mut S,
@@ -35,8 +38,11 @@ where
 {
     loop {
         let outcome = machine.advance(input, out);
-        flush(stream, out).await?;
-        if let Some(wish) = outcome? {
+        let sent = flush(stream, out).await;
+        // A violation tells more than that its sender did not wait for our last words.
+        let wish = outcome?;
+        sent?;
+        if let Some(wish) = wish {
             return Ok(wish);
         }
         if input.is_full() {
@@ -51,12 +57,14 @@ where
     }
 }
 
-/// Sends what is in `out` and wipes it.
+/// Sends what is in `out` and wipes it, as far as it got. May be dropped and called again.
 pub async fn flush<S: AsyncWrite + Unpin>(stream: &mut S, out: &mut Output) -> io::Result<()> {
-    if !out.is_empty() {
-        stream.write_all(out.bytes()).await?;
-        stream.flush().await?;
-        out.clear();
+    while !out.is_empty() {
+        match stream.write(out.bytes()).await? {
+            0 => return Err(io::ErrorKind::WriteZero.into()),
+            count => out.consume(count),
+        }
     }
-    Ok(())
+    // Even with nothing to write: a call that was dropped may have left sealed bytes inside the TLS layer.
+    stream.flush().await
 }

@@ -32,11 +32,21 @@ impl Stream {
     }
 }
 
+/// Many mail programs just close the socket, without the close_notify of TLS (RFC 8446 6.1), and rustls calls that an
+/// error. Here it is an end like any other: mail protocols tell themselves where each message ends, so nobody takes a
+/// text that was cut for a whole one.
+fn end_without_notice(read: io::Result<()>) -> io::Result<()> {
+    match read {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(()),
+        read => read,
+    }
+}
+
 impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_read(cx, buf),
-            Self::Tls(tls) => Pin::new(tls.as_mut()).poll_read(cx, buf),
+            Self::Tls(tls) => Pin::new(tls.as_mut()).poll_read(cx, buf).map(end_without_notice),
         }
     }
 }

@@ -1,1 +1,62 @@
-//! placement.
+//! A key's home: `claim.rs` joins a live session or asks the store; `declare.rs` tells the store what has changed.
+
+mod claim;
+mod declare;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use crate::fleet::Fleet;
+use crate::ledger::{Slot, Stop};
+use crate::model::{BackendId, Key, Pool, Refusal};
+
+/// What a login asks for.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// Whose home.
+    pub key: Key,
+    /// The pool that may serve the key.
+    pub pool: Pool,
+    /// The backend that the passdb names.
+    pub pin: Option<BackendId>,
+    /// The most sessions of the key, fleet-wide; 0 for any number.
+    pub limit: u32,
+    /// Nobody has checked the password yet.
+    pub unproven: bool,
+}
+
+/// Finds homes. One for the whole proxy.
+pub struct Placement {
+    fleet: Arc<Fleet>,
+    times: Times,
+}
+
+/// How long a login waits.
+#[derive(Clone, Copy, Debug)]
+pub struct Times {
+    /// For a home that is being settled.
+    pub login_wait: Duration,
+    /// The longest age of a claim's answer: half the recovery window.
+    pub fresh: Duration,
+}
+
+impl Placement {
+    /// Starts declaring what changes in the ledgers of `fleet`.
+    pub fn start(fleet: Arc<Fleet>, times: Times) -> Self {
+        for shard in fleet.shards() {
+            tokio::spawn(declare::keep(shard.clone()));
+        }
+        Self { fleet, times }
+    }
+
+    /// The isolation deadline of a key's shard, for its relay.
+    pub fn isolation(&self, key: &Key) -> Arc<AtomicU64> {
+        self.fleet.shard_of(key).lease.deadline().clone()
+    }
+
+    /// Gives a key its home and counts one session there. `stop` ends that session, from now on.
+    pub async fn place(&self, wanted: &Wanted, stop: Arc<dyn Stop>) -> Result<Slot, Refusal> {
+        claim::place(self.fleet.shard_of(&wanted.key), wanted, &stop, self.times).await
+    }
+}

@@ -142,11 +142,11 @@ pub struct Bounds {
     pub line: usize,
     /// Bytes of one literal.
     pub literal: usize,
-    /// Commands before login.
+    /// Commands before login; one more ends the conversation.
     pub commands: u32,
-    /// Faulty commands.
+    /// Faulty commands; the last of them is answered and ends the conversation.
     pub errors: u32,
-    /// Refused logins.
+    /// Refused logins, for whatever reason; the last of them is answered and ends the conversation.
     pub failures: u32,
 }
 

@@ -107,7 +107,8 @@ pub struct Declared {
     pub generation: Generation,
     /// Sessions of the key at this proxy, now.
     pub count: u32,
-    /// None of them has been accepted by passdb or backend yet.
+    /// No session of the key here, present or past, has been accepted by passdb or backend since the key was claimed.
+    /// Counts also if `count` is 0.
     pub unproven: bool,
 }
 

@@ -27,6 +27,10 @@ impl Shard {
             return false;
         }
         self.unkick(&line.key, inc);
+        // Sessions that came and went between two declarations may have been accepted, too.
+        if let Some(binding) = self.bindings.get_mut(&line.key).filter(|binding| binding.held_by(inc) > 0) {
+            binding.unproven &= line.unproven;
+        }
         self.count(&line.key, inc, line.count);
         true
     }

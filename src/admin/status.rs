@@ -1,0 +1,86 @@
+//! `GET /v1/status`.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+
+use super::{Admin, wire};
+use crate::store::{BackendView, Census, ProxyView};
+
+/// Answers also while the store is away: then with what this proxy knows.
+pub(super) async fn status(State(admin): State<Arc<Admin>>) -> Json<wire::Status> {
+    let (mut fleet, mut store_error) = (Some(wire::FleetView::default()), None);
+    for number in 0..admin.fleet.shards().len() {
+        // There are fewer shards than u16 can count: Fleet::join sees to that.
+        match admin.fleet.store().census(number as u16).await {
+            Ok(census) => fleet.iter_mut().for_each(|fleet| add(fleet, &census)),
+            Err(error) => (fleet, store_error) = (None, Some(error.to_string())),
+        }
+    }
+    Json(wire::Status { this: this(&admin), fleet, store_error })
+}
+
+fn this(admin: &Admin) -> wire::This {
+    let holdings = || admin.fleet.shards().iter().map(|shard| shard.ledger.holding());
+    wire::This {
+        incarnation: admin.fleet.incarnation().to_string(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        uptime_s: admin.began.elapsed().as_secs(),
+        connections: admin.services.connections.open(),
+        sessions: holdings().map(|holding| holding.sessions).sum(),
+        users: holdings().map(|holding| holding.keys).sum(),
+        undeclared: holdings().map(|holding| holding.dirty).sum(),
+        store_link: admin.fleet.shards().iter().all(|shard| shard.link.state().borrow().welcome.is_some()),
+    }
+}
+
+/// Adds a shard's census.
+fn add(fleet: &mut wire::FleetView, census: &Census) {
+    fleet.epoch = fleet.epoch.max(census.epoch);
+    fleet.recovering_ms = fleet.recovering_ms.max(census.recovering_ms);
+    fleet.table_version = fleet.table_version.max(census.table_version);
+    for proxy in &census.proxies {
+        match fleet.proxies.iter_mut().find(|known| known.incarnation == proxy.incarnation.as_str()) {
+            Some(known) => known.sessions += sessions(proxy),
+            None => fleet.proxies.push(proxy_row(proxy)),
+        }
+    }
+    for backend in &census.backends {
+        match fleet.backends.iter_mut().find(|known| known.name == backend.backend.as_str()) {
+            Some(known) => {
+                known.sessions += u64::from(backend.sessions);
+                known.users += u64::from(backend.users);
+            }
+            None => fleet.backends.push(backend_row(backend)),
+        }
+    }
+    fleet.proxies.sort_by(|a, b| (&a.name, &a.incarnation).cmp(&(&b.name, &b.incarnation)));
+}
+
+fn proxy_row(proxy: &ProxyView) -> wire::Proxy {
+    wire::Proxy {
+        name: proxy.name.clone(),
+        incarnation: proxy.incarnation.to_string(),
+        version: proxy.version.clone(),
+        state: if proxy.orphan { "orphan" } else { "live" }.to_owned(),
+        left_ms: proxy.left_ms,
+        age_s: proxy.age_ms / 1000,
+        sessions: sessions(proxy),
+    }
+}
+
+fn sessions(proxy: &ProxyView) -> u64 {
+    proxy.sessions.iter().map(|(_, count)| u64::from(*count)).sum()
+}
+
+fn backend_row(backend: &BackendView) -> wire::Backend {
+    wire::Backend {
+        name: backend.backend.to_string(),
+        pool: backend.pool.to_string(),
+        state: backend.state.word().to_owned(),
+        weight: backend.weight.get(),
+        sessions: u64::from(backend.sessions),
+        users: u64::from(backend.users),
+    }
+}

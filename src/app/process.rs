@@ -1,0 +1,109 @@
+//! The process around a proxy: its limits, its signals, its admin door.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{error, warn};
+
+use super::Proxy;
+use super::proxy::rules;
+use crate::admin::{self, Admin, Reload};
+use crate::config::{Changes, Config, StoreConfig};
+use crate::store::Store;
+use crate::store::memory::Memory;
+use crate::store::redis::{Redis, RedisSettings};
+
+use crate::telemetry::LogHandle;
+
+/// Runs a proxy until SIGTERM or SIGINT. `path`: the file that SIGHUP and `homing reload` read again, if there is one.
+pub async fn serve(config: Config, path: Option<PathBuf>, log: LogHandle) -> Result<()> {
+    harden();
+    for warning in config.warnings() {
+        warn!("{warning}");
+    }
+    let socket = config.admin.socket.clone();
+    let store = open_store(&config);
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    let proxy = tokio::select! {
+        proxy = Proxy::start(config, store) => Arc::new(proxy?),
+        _ = terminate.recv() => return Ok(()),
+        _ = interrupt.recv() => return Ok(()),
+    };
+    let reloader = Arc::new(Reloader { proxy: proxy.clone(), path, log });
+    let admin = Admin {
+        fleet: proxy.fleet().clone(),
+        services: proxy.services().clone(),
+        began: std::time::Instant::now(),
+        reload: reloader.clone(),
+    };
+    let door = admin::open(&socket, admin)
+        .await
+        .with_context(|| format!("[admin] socket = \"{}\" cannot be opened", socket.display()))?;
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hangup.recv() => if let Err(why) = reloader.reload().await { error!("{why}") },
+        }
+    }
+    proxy.stop().await;
+    door.close();
+    Ok(())
+}
+
+/// The store that a configuration names.
+pub fn open_store(config: &Config) -> Arc<dyn Store> {
+    let rules = rules(&config.fleet);
+    match &config.store {
+        StoreConfig::Memory => Arc::new(Memory::embedded(rules)),
+        StoreConfig::Redis { address, database, username, password, namespace, timeout } => {
+            let settings = RedisSettings {
+                address: address.clone(),
+                database: *database,
+                username: username.clone(),
+                password: password.clone(),
+                namespace: namespace.clone(),
+                timeout: *timeout,
+            };
+            Arc::new(Redis::new(settings, rules))
+        }
+    }
+}
+
+/// No core dumps, for they would hold passwords; and as many sockets as the system lets us have.
+fn harden() {
+    if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+        warn!(%error, "core dumps could not be switched off");
+    }
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
+        warn!(%error, limit = ?limit.current, "the limit of open files could not be raised");
+    }
+}
+
+/// Reads the file again when somebody says so.
+struct Reloader {
+    proxy: Arc<Proxy>,
+    path: Option<PathBuf>,
+    log: LogHandle,
+}
+
+#[async_trait::async_trait]
+impl Reload for Reloader {
+    async fn reload(&self) -> Result<Changes, String> {
+        let path = self.path.clone().ok_or("this proxy was started without a configuration file")?;
+        let load = tokio::task::spawn_blocking(move || Config::load(&path));
+        let config = load.await.map_err(|error| format!("the reload broke off: {error}"))?.map_err(|faults| {
+            format!("reload refused, the configuration in force is unchanged:\n{}", faults.report(false))
+        })?;
+        let level = config.log.level.clone();
+        let changes = self.proxy.reload(config).await.map_err(|error| error.to_string())?;
+        self.log.set_level(&level).map_err(|error| error.to_string())?;
+        Ok(changes)
+    }
+}

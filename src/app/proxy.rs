@@ -1,0 +1,207 @@
+//! One proxy, from start to stop. Several may run in one process: nothing here is global.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use arc_swap::ArcSwap;
+use tokio::sync::Mutex;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+
+use crate::auth::Chain;
+use crate::backend::Servers;
+use crate::config::{Config, FleetConfig, LimitsConfig, StoreConfig};
+use crate::fleet::{Fleet, StateFile};
+use crate::model::{Ending, Incarnation};
+use crate::net::{Listener, ServerTls};
+use crate::placement::{Placement, Times};
+use crate::protocol::imap;
+use crate::relay::{BufferPool, RelaySettings};
+use crate::session::{Connections, Door, Services};
+use crate::store::link::Identity;
+use crate::store::{Rules, Store};
+
+/// Size of a relay buffer: a TLS record's payload.
+const RELAY_BUFFER: usize = 16 * 1024;
+/// Relay buffers kept for reuse: as many sessions as may be busy in one instant.
+const RELAY_BUFFERS_KEPT: usize = 256;
+/// Between two portions of sessions that are told to end when the proxy goes down.
+const PORTION: Duration = Duration::from_millis(100);
+/// How long an answer from a store without a time-out of its own may take.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// A running proxy.
+pub struct Proxy {
+    pub(super) config: Mutex<Config>,
+    pub(super) services: Arc<Services>,
+    pub(super) fleet: Arc<Fleet>,
+    /// None if no listener has TLS.
+    pub(super) tls: Option<Arc<ServerTls>>,
+    pub(super) pool: Arc<BufferPool>,
+    addresses: Vec<SocketAddr>,
+    began: Instant,
+}
+
+impl Proxy {
+    /// Joins the fleet, waits out a recovery window, opens the listeners.
+    ///
+    /// Fails if a file cannot be used or an address cannot be bound; waits while the store cannot be reached.
+    pub async fn start(config: Config, store: Arc<dyn Store>) -> Result<Self> {
+        let servers = Servers::new(&config.backends)?;
+        let passdb = Chain::open(&config.passdb, config.limits.hash_threads).await;
+        let tls = server_tls(&config)?;
+        let fleet = Arc::new(join(&config, &servers, store)?);
+        let times = Times { login_wait: config.fleet.login_wait, fresh: config.fleet.recovery / 2 };
+        let pool = BufferPool::new(RELAY_BUFFER, RELAY_BUFFERS_KEPT);
+        fleet.ready().await;
+        let listeners = bind(&config)?;
+        let addresses = listeners.iter().map(Listener::local_addr).collect::<std::io::Result<Vec<_>>>()?;
+        let services = Arc::new(Services {
+            passdb: ArcSwap::from_pointee(passdb),
+            placement: Placement::start(fleet.clone(), times),
+            servers: ArcSwap::from_pointee(servers),
+            relay: ArcSwap::from_pointee(relay_settings(&config.limits, &pool)),
+            limits: ArcSwap::from_pointee(config.limits.clone()),
+            own: addresses.clone(),
+            connections: Arc::new(Connections::default()),
+            tasks: TaskTracker::new(),
+            closing: CancellationToken::new(),
+        });
+        for (listener, settings) in listeners.into_iter().zip(&config.listeners) {
+            let door = Door { listener: settings.clone(), tls: tls.clone(), services: services.clone() };
+            services.tasks.spawn(accept(listener, Arc::new(door)));
+        }
+        info!(
+            name = %config.name,
+            incarnation = %fleet.incarnation(),
+            listeners = addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
+            "ready"
+        );
+        let config = Mutex::new(config);
+        Ok(Self { config, services, fleet, tls, pool, addresses, began: Instant::now() })
+    }
+
+    /// Where clients connect, in the order of the configuration.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// This proxy among its peers.
+    pub fn fleet(&self) -> &Arc<Fleet> {
+        &self.fleet
+    }
+
+    /// What its sessions use.
+    pub fn services(&self) -> &Arc<Services> {
+        &self.services
+    }
+
+    /// How long it has been ready.
+    pub fn uptime(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    /// Goes down in good order: no new logins, sessions end in even portions over `shutdown_grace` so that their clients
+    /// do not reach the peers all at once, then the store is told.
+    pub async fn stop(&self) {
+        let limits = self.services.limits.load_full();
+        info!(connections = self.services.connections.open(), grace = ?limits.shutdown_grace, "going down");
+        self.services.closing.cancel();
+        self.services.tasks.close();
+        let over = tokio::select! {
+            () = self.empty(limits.shutdown_grace) => timeout(limits.close_timeout * 2, self.services.tasks.wait()).await,
+            () = self.services.tasks.wait() => Ok(()),
+        };
+        if over.is_err() {
+            warn!(
+                connections = self.services.connections.open(),
+                "connections are left that do not close; leaving them"
+            );
+        }
+        self.fleet.leave().await;
+    }
+
+    /// Tells all sessions to end, in portions.
+    async fn empty(&self, grace: Duration) {
+        let shards = self.fleet.shards();
+        let sessions: usize = shards.iter().map(|shard| shard.ledger.holding().sessions).sum();
+        let portions = (grace.as_millis() / PORTION.as_millis()).max(1) as usize; // bounded by config
+        let portion = sessions.div_ceil(portions).max(1);
+        for _ in 0..portions {
+            let closed: usize = shards.iter().map(|shard| shard.ledger.close_some(portion, Ending::Shutdown)).sum();
+            if closed == 0 {
+                break;
+            }
+            sleep(PORTION).await;
+        }
+        for shard in shards {
+            shard.ledger.close_all(Ending::Shutdown);
+        }
+    }
+}
+
+/// What relays share.
+pub(super) fn relay_settings(limits: &LimitsConfig, pool: &Arc<BufferPool>) -> RelaySettings {
+    RelaySettings {
+        pool: pool.clone(),
+        idle_timeout: limits.idle_timeout,
+        close_timeout: limits.close_timeout,
+        last_words: imap::last_words,
+    }
+}
+
+/// The state protocol's times and factors.
+pub fn rules(config: &FleetConfig) -> Rules {
+    let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    Rules {
+        lease: ms(config.lease),
+        orphan_grace: ms(config.orphan_grace),
+        recovery: ms(config.recovery),
+        user_expire: ms(config.user_expire),
+        remember: ms(config.remember),
+        balance_factor: config.balance_factor,
+        slow_start: ms(config.slow_start),
+        strict: config.strict,
+        ..Rules::default()
+    }
+}
+
+fn join(config: &Config, servers: &Servers, store: Arc<dyn Store>) -> Result<Fleet> {
+    let incarnation = Incarnation::random();
+    let state_file =
+        config.fleet.state_file.as_ref().map(|path| StateFile::open(path, incarnation.clone())).transpose()?;
+    let identity = Identity { incarnation, name: config.name.clone(), version: env!("CARGO_PKG_VERSION").to_owned() };
+    let patience = match &config.store {
+        StoreConfig::Redis { timeout, .. } => *timeout,
+        StoreConfig::Memory => PATIENCE,
+    };
+    Ok(Fleet::join(store, identity, &config.fleet, patience, servers.rows().clone(), state_file))
+}
+
+/// TLS towards clients, if there is a certificate; the configuration sees to it that listeners with TLS have one.
+fn server_tls(config: &Config) -> Result<Option<Arc<ServerTls>>> {
+    if config.tls.certificates.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(Arc::new(ServerTls::new(&config.tls)?)))
+}
+
+fn bind(config: &Config) -> Result<Vec<Listener>> {
+    let bind = |address| {
+        Listener::bind(address).with_context(|| format!("[[listener]] address = \"{address}\" cannot be bound"))
+    };
+    config.listeners.iter().map(|listener| bind(listener.address)).collect()
+}
+
+async fn accept(listener: Listener, door: Arc<Door>) {
+    loop {
+        tokio::select! {
+            (tcp, peer) = listener.accept() => door.enter(tcp, peer),
+            () = door.services.closing.cancelled() => return,
+        }
+    }
+}

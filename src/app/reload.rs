@@ -1,0 +1,50 @@
+//! What a changed configuration does to a running proxy: all of it or nothing, and never anything to a session.
+
+use std::sync::Arc;
+
+use tracing::{info, warn};
+
+use super::Proxy;
+use super::proxy::relay_settings;
+use crate::auth::Chain;
+use crate::backend::Servers;
+use crate::config::{Changes, Config};
+
+/// Why a reload was refused. What was in force stays in force.
+#[derive(Debug, thiserror::Error)]
+#[error("reload refused, the configuration in force is unchanged: {0:#}")]
+pub struct ReloadError(#[from] pub anyhow::Error);
+
+impl Proxy {
+    /// Applies what can change live. Everything is prepared before anything is replaced.
+    pub async fn reload(&self, new: Config) -> Result<Changes, ReloadError> {
+        let mut config = self.config.lock().await;
+        let changes = config.changes(&new);
+        let servers = Servers::new(&new.backends).map_err(anyhow::Error::from)?;
+        let passdb = Chain::open(&new.passdb, new.limits.hash_threads).await;
+        if let Some(tls) = &self.tls {
+            tls.reload(&new.tls).map_err(anyhow::Error::from)?;
+        }
+        let old = self.services.servers.load_full();
+        for shard in self.fleet.shards() {
+            shard.roster.change(old.rows(), servers.rows().clone());
+        }
+        self.services.servers.store(Arc::new(servers));
+        self.services.passdb.store(Arc::new(passdb));
+        self.services.relay.store(Arc::new(relay_settings(&new.limits, &self.pool)));
+        self.services.limits.store(Arc::new(new.limits.clone()));
+        info!(applied = changes.applied.join(" "), "reloaded");
+        if !changes.needs_restart.is_empty() {
+            warn!(keys = changes.needs_restart.join(" "), "these changes need a restart");
+        }
+        *config = Config {
+            tls: new.tls,
+            limits: new.limits,
+            passdb: new.passdb,
+            backends: new.backends,
+            log: crate::config::LogConfig { level: new.log.level, ..config.log.clone() },
+            ..config.clone()
+        };
+        Ok(changes)
+    }
+}

@@ -1,0 +1,284 @@
+//! Stored passwords: `{SCHEME}text` as Dovecot writes it, checked for form and cost when read, and verified.
+
+#[cfg(test)]
+mod tests;
+
+use aws_lc_rs::digest;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use subtle::ConstantTimeEq;
+
+use super::fault::Fault;
+use crate::model::Secret;
+
+/// passlib writes 656,000 rounds by default; a million takes about half a second.
+const MAX_SHA_ROUNDS: u32 = 1_000_000;
+const MIN_SHA_ROUNDS: u32 = 1_000;
+const DEFAULT_SHA_ROUNDS: u32 = 5_000;
+
+/// 2^15 rounds take about two seconds.
+const BCRYPT_COST: std::ops::RangeInclusive<u32> = 4..=15;
+
+/// In KiB: libsodium's "moderate" is 256 MiB. Each hash that is computed at the same time takes as much.
+const MAX_ARGON2_MEMORY: u32 = 256 * 1024;
+const MAX_ARGON2_PASSES: u32 = 16;
+const MAX_ARGON2_LANES: u32 = 16;
+
+/// SHA-crypt's work grows with the password's length, too.
+const MAX_PASSWORD: usize = 1024;
+
+/// Schemes of Dovecot that are broken or need more than a name and a password. Named so that the log may name them; any
+/// other text between braces may be a piece of a password.
+const REFUSED: [&str; 15] = [
+    "MD5-CRYPT",
+    "DES-CRYPT",
+    "MD5",
+    "SMD5",
+    "LDAP-MD5",
+    "PLAIN-MD5",
+    "PLAIN-MD4",
+    "PLAIN-TRUNC",
+    "DIGEST-MD5",
+    "CRAM-MD5",
+    "HMAC-MD5",
+    "SCRAM-SHA-1",
+    "SCRAM-SHA-256",
+    "PBKDF2",
+    "OTP",
+];
+
+/// A password as it is stored.
+pub(super) enum Stored {
+    /// Nothing at all, which matches nothing.
+    Empty,
+    /// `!` and `*` as in shadow files: nothing matches.
+    Locked,
+    Clear(Secret),
+    Digest {
+        algorithm: &'static digest::Algorithm,
+        digest: Box<[u8]>,
+        salt: Box<[u8]>,
+    },
+    /// `$5$` and `$6$`.
+    ShaCrypt(Box<str>),
+    Bcrypt(Box<str>),
+    Argon2(Box<str>),
+}
+
+/// How dear a verification is. Two users of equal cost cannot be told apart by time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Cost {
+    /// Microseconds.
+    Cheap,
+    ShaCrypt {
+        long: bool,
+        rounds: u32,
+    },
+    Bcrypt(u32),
+    Argon2 {
+        memory: u32,
+        passes: u32,
+        lanes: u32,
+    },
+}
+
+/// The hash could not be computed; says nothing about the password.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the password could not be checked: out of memory or threads")]
+pub(super) struct NotComputed;
+
+impl Stored {
+    /// Reads the password field of a passwd-file. `default_scheme` is for text without a {SCHEME}.
+    pub(super) fn parse(text: &str, default_scheme: &str) -> Result<(Self, Cost), Fault> {
+        let (scheme, value) = split_scheme(text).unwrap_or((default_scheme, text));
+        let (name, encoding) = match scheme.split_once('.') {
+            Some((name, encoding)) => (name, Some(Encoding::parse(encoding)?)),
+            None => (scheme, None),
+        };
+        if value.is_empty() {
+            return Ok((Self::Empty, Cost::Cheap));
+        }
+        match name.to_ascii_uppercase().as_str() {
+            "PLAIN" | "CLEARTEXT" | "CLEAR" => clear(value, encoding),
+            "CRYPT" | "SHA512-CRYPT" | "SHA256-CRYPT" | "BLF-CRYPT" | "ARGON2ID" | "ARGON2I" if encoding.is_none() => {
+                crypt(value)
+            }
+            "SHA" | "SHA1" => plain_digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, value, encoding),
+            "SHA256" => plain_digest(&digest::SHA256, value, encoding),
+            "SHA512" => plain_digest(&digest::SHA512, value, encoding),
+            "SSHA" => salted_digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, value, encoding),
+            "SSHA256" => salted_digest(&digest::SHA256, value, encoding),
+            "SSHA512" => salted_digest(&digest::SHA512, value, encoding),
+            other => Err(match REFUSED.iter().find(|refused| **refused == other) {
+                Some(refused) => Fault::WeakScheme(refused),
+                None => Fault::UnknownScheme,
+            }),
+        }
+    }
+
+    /// Compares in constant time; computes for milliseconds up to seconds unless the cost is [`Cost::Cheap`].
+    pub(super) fn verify(&self, password: &[u8]) -> Result<bool, NotComputed> {
+        if password.len() > MAX_PASSWORD {
+            return Ok(false);
+        }
+        match self {
+            Self::Empty | Self::Locked => Ok(false),
+            Self::Clear(secret) => Ok(secret.expose().ct_eq(password).into()),
+            Self::Digest { algorithm, digest, salt } => {
+                let mut context = digest::Context::new(algorithm);
+                context.update(password);
+                context.update(salt);
+                Ok(context.finish().as_ref().ct_eq(digest).into())
+            }
+            Self::ShaCrypt(hash) => {
+                use sha_crypt::PasswordVerifier;
+                Ok(sha_crypt::ShaCrypt::default().verify_password(password, &**hash).is_ok())
+            }
+            Self::Bcrypt(hash) => bcrypt::verify(password, hash).map_err(|_| NotComputed),
+            Self::Argon2(hash) => verify_argon2(hash, password),
+        }
+    }
+}
+
+fn verify_argon2(hash: &str, password: &[u8]) -> Result<bool, NotComputed> {
+    use argon2::password_hash::Error;
+    use argon2::{Argon2, PasswordVerifier};
+    match Argon2::default().verify_password(password, hash) {
+        Ok(()) => Ok(true),
+        Err(Error::PasswordInvalid) => Ok(false),
+        Err(_) => Err(NotComputed), // its form was checked when it was read: what is left is memory
+    }
+}
+
+/// How bytes are written as text.
+#[derive(Clone, Copy)]
+enum Encoding {
+    Base64,
+    Hex,
+}
+
+impl Encoding {
+    fn parse(name: &str) -> Result<Self, Fault> {
+        match name.to_ascii_uppercase().as_str() {
+            "B64" | "BASE64" => Ok(Self::Base64),
+            "HEX" => Ok(Self::Hex),
+            _ => Err(Fault::UnknownScheme),
+        }
+    }
+
+    fn decode(self, text: &str) -> Result<Vec<u8>, Fault> {
+        match self {
+            Self::Base64 => STANDARD.decode(text).map_err(|_| Fault::BadHash),
+            Self::Hex => decode_hex(text.as_bytes()).ok_or(Fault::BadHash),
+        }
+    }
+}
+
+fn decode_hex(text: &[u8]) -> Option<Vec<u8>> {
+    let digit = |c: u8| char::from(c).to_digit(16).map(|value| value as u8); // at most 15
+    let (pairs, rest) = text.as_chunks::<2>();
+    rest.is_empty().then(|| pairs.iter().map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?)).collect())?
+}
+
+/// `{SCHEME}value`.
+fn split_scheme(text: &str) -> Option<(&str, &str)> {
+    text.strip_prefix('{')?.split_once('}')
+}
+
+fn clear(value: &str, encoding: Option<Encoding>) -> Result<(Stored, Cost), Fault> {
+    let bytes = match encoding {
+        Some(encoding) => encoding.decode(value)?,
+        None => value.as_bytes().to_vec(),
+    };
+    Ok((Stored::Clear(Secret::new(bytes)), Cost::Cheap))
+}
+
+/// Base64 unless said otherwise, but hex where the length can only mean that: as Dovecot guesses.
+fn plain_digest(
+    algorithm: &'static digest::Algorithm,
+    value: &str,
+    encoding: Option<Encoding>,
+) -> Result<(Stored, Cost), Fault> {
+    let guess = if value.len() == 2 * algorithm.output_len() { Encoding::Hex } else { Encoding::Base64 };
+    let digest = encoding.unwrap_or(guess).decode(value)?;
+    if digest.len() != algorithm.output_len() {
+        return Err(Fault::BadHash);
+    }
+    Ok((Stored::Digest { algorithm, digest: digest.into(), salt: Box::default() }, Cost::Cheap))
+}
+
+/// The salt follows the digest.
+fn salted_digest(
+    algorithm: &'static digest::Algorithm,
+    value: &str,
+    encoding: Option<Encoding>,
+) -> Result<(Stored, Cost), Fault> {
+    let both = encoding.unwrap_or(Encoding::Base64).decode(value)?;
+    match both.split_at_checked(algorithm.output_len()) {
+        Some((digest, salt)) if !salt.is_empty() => {
+            Ok((Stored::Digest { algorithm, digest: digest.into(), salt: salt.into() }, Cost::Cheap))
+        }
+        _ => Err(Fault::BadHash),
+    }
+}
+
+/// A hash whose own prefix says what it is.
+fn crypt(value: &str) -> Result<(Stored, Cost), Fault> {
+    if value.starts_with("$5$") || value.starts_with("$6$") {
+        Ok((Stored::ShaCrypt(value.into()), sha_crypt_cost(value)?))
+    } else if value.starts_with("$2a$") || value.starts_with("$2b$") || value.starts_with("$2y$") {
+        Ok((Stored::Bcrypt(value.into()), bcrypt_cost(value)?))
+    } else if value.starts_with("$argon2id$") || value.starts_with("$argon2i$") {
+        Ok((Stored::Argon2(value.into()), argon2_cost(value)?))
+    } else if value.starts_with("$1$") {
+        Err(Fault::WeakScheme("MD5-CRYPT"))
+    } else if value.starts_with(['!', '*']) {
+        Ok((Stored::Locked, Cost::Cheap))
+    } else {
+        Err(Fault::UnknownHash)
+    }
+}
+
+fn sha_crypt_cost(value: &str) -> Result<Cost, Fault> {
+    let long = value.starts_with("$6$");
+    let mut fields = value[3..].split('$').peekable(); // behind "$5$" or "$6$"
+    let rounds = match fields.next_if(|field| field.starts_with("rounds=")) {
+        Some(field) => field["rounds=".len()..].parse().map_err(|_| Fault::BadHash)?,
+        None => DEFAULT_SHA_ROUNDS,
+    };
+    let (Some(salt), Some(hash), None) = (fields.next(), fields.next(), fields.next()) else {
+        return Err(Fault::BadHash);
+    };
+    if rounds > MAX_SHA_ROUNDS {
+        return Err(Fault::TooCostly("more than 1,000,000 rounds"));
+    }
+    let whole = hash.len() == if long { 86 } else { 43 };
+    if rounds < MIN_SHA_ROUNDS || salt.len() > 16 || !whole || sha_crypt::PasswordHashRef::new(value).is_err() {
+        return Err(Fault::BadHash);
+    }
+    Ok(Cost::ShaCrypt { long, rounds })
+}
+
+fn bcrypt_cost(value: &str) -> Result<Cost, Fault> {
+    let cost = value.parse::<bcrypt::HashParts>().map_err(|_| Fault::BadHash)?.get_cost();
+    if cost > *BCRYPT_COST.end() {
+        return Err(Fault::TooCostly("bcrypt with a cost above 15"));
+    }
+    if !BCRYPT_COST.contains(&cost) {
+        return Err(Fault::BadHash);
+    }
+    Ok(Cost::Bcrypt(cost))
+}
+
+fn argon2_cost(value: &str) -> Result<Cost, Fault> {
+    let hash = argon2::PasswordHash::new(value).map_err(|_| Fault::BadHash)?;
+    let params = argon2::Params::try_from(&hash).map_err(|_| Fault::BadHash)?;
+    let (memory, passes, lanes) = (params.m_cost(), params.t_cost(), params.p_cost());
+    if memory > MAX_ARGON2_MEMORY || passes > MAX_ARGON2_PASSES || lanes > MAX_ARGON2_LANES {
+        return Err(Fault::TooCostly("argon2 above m=262144, t=16 or p=16"));
+    }
+    if hash.salt.is_none() || hash.hash.is_none() {
+        return Err(Fault::BadHash);
+    }
+    Ok(Cost::Argon2 { memory, passes, lanes })
+}

@@ -1,0 +1,167 @@
+//! The mail servers of the configuration, ready to be dialled. Replaced as a whole by a reload.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::{Announce, BackendConfig, BackendTls, Master};
+use crate::model::{BackendId, Secret};
+use crate::net::{ClientTls, TlsFault};
+use crate::store::{BackendState, Row};
+
+/// One mail server.
+pub struct Server {
+    /// Its name.
+    pub id: BackendId,
+    /// Host name or address.
+    pub host: String,
+    /// IMAP port.
+    pub port: u16,
+    /// How the connection is protected, and with what.
+    pub tls: Option<Tls>,
+    /// How the true client is announced.
+    pub announce: Announce,
+    /// Log in as this master user.
+    pub master: Option<Master>,
+    /// Our own login steps may be sent without waiting.
+    pub pipelining: bool,
+    /// For one TCP connect.
+    pub connect_timeout: Duration,
+    /// From connect to the answer to LOGIN.
+    pub login_timeout: Duration,
+    /// For all tries of one login together.
+    pub retry_budget: Duration,
+}
+
+/// TLS towards a backend.
+pub struct Tls {
+    /// Makes the connections.
+    pub client: Arc<ClientTls>,
+    /// By STARTTLS rather than from the first byte.
+    pub starttls: bool,
+    /// The name to verify.
+    pub name: String,
+}
+
+/// A backend that cannot be used as it is configured.
+#[derive(Debug, thiserror::Error)]
+#[error("[backend.{backend}] {fault}")]
+pub struct ServersFault {
+    /// Which.
+    pub backend: BackendId,
+    /// Why, and what to do.
+    pub fault: TlsFault,
+}
+
+/// All of them, and what claims need to know about each.
+pub struct Servers {
+    by_id: BTreeMap<BackendId, Arc<Server>>,
+    rows: BTreeMap<BackendId, Row>,
+}
+
+impl Servers {
+    /// Loads the authorities of each.
+    pub fn new(config: &BTreeMap<BackendId, BackendConfig>) -> Result<Self, ServersFault> {
+        let by_id = config
+            .iter()
+            .map(|(id, config)| Ok((id.clone(), Arc::new(Server::new(id, config)?))))
+            .collect::<Result<_, ServersFault>>()?;
+        let rows = config.iter().map(|(id, config)| (id.clone(), row(config))).collect();
+        Ok(Self { by_id, rows })
+    }
+
+    /// By name.
+    pub fn get(&self, id: &BackendId) -> Option<&Arc<Server>> {
+        self.by_id.get(id)
+    }
+
+    /// The server that a passdb's `host` means: by name, or by address, with the passdb's `port` or without.
+    pub fn named(&self, host: &str, port: Option<u16>) -> Option<&Arc<Server>> {
+        let address: Option<IpAddr> = host.parse().ok();
+        self.by_id.values().find(|server| {
+            let port_fits = port.is_none_or(|port| port == server.port);
+            server.id.as_str() == host || (port_fits && same_host(&server.host, host, address))
+        })
+    }
+
+    /// What the store's table says of them.
+    pub fn rows(&self) -> &BTreeMap<BackendId, Row> {
+        &self.rows
+    }
+}
+
+impl Server {
+    fn new(id: &BackendId, config: &BackendConfig) -> Result<Self, ServersFault> {
+        let tls = Tls::new(config).map_err(|fault| ServersFault { backend: id.clone(), fault })?;
+        Ok(Self {
+            id: id.clone(),
+            host: config.host.clone(),
+            port: config.port,
+            tls,
+            announce: config.announce,
+            master: config.master.clone(),
+            pipelining: config.pipelining,
+            connect_timeout: config.connect_timeout,
+            login_timeout: config.login_timeout,
+            retry_budget: config.retry_budget,
+        })
+    }
+
+    /// A host that is not of the table, as a passdb describes it: `tls` is whether by STARTTLS, and whether verified.
+    pub fn stranger(
+        host: &str,
+        port: Option<u16>,
+        tls: Option<(bool, bool)>,
+        timeout: Option<Duration>,
+    ) -> Result<Self, TlsFault> {
+        let implicit = tls.is_some_and(|(starttls, _)| !starttls);
+        let tls = match tls {
+            Some((starttls, verify)) => {
+                Some(Tls { client: Arc::new(ClientTls::new(None, verify)?), starttls, name: host.to_owned() })
+            }
+            None => None,
+        };
+        let limit = timeout.unwrap_or(Duration::from_secs(30)); // as Dovecot's proxy_timeout
+        Ok(Self {
+            id: BackendId::new(host),
+            host: host.to_owned(),
+            port: port.unwrap_or(if implicit { 993 } else { 143 }),
+            tls,
+            announce: Announce { id: true, proxy: false },
+            master: None,
+            pipelining: true,
+            connect_timeout: limit,
+            login_timeout: limit,
+            retry_budget: Duration::ZERO,
+        })
+    }
+
+    /// The master user, if there is one: its name and a copy of its password.
+    pub fn master(&self) -> Option<(String, Secret)> {
+        self.master.as_ref().map(|master| (master.user.clone(), master.password.duplicate()))
+    }
+}
+
+impl Tls {
+    fn new(config: &BackendConfig) -> Result<Option<Self>, TlsFault> {
+        if config.tls == BackendTls::None {
+            return Ok(None);
+        }
+        let client = Arc::new(ClientTls::new(config.tls_ca.as_deref(), config.tls_verify)?);
+        let name = config.tls_name.clone().unwrap_or_else(|| config.host.clone());
+        Ok(Some(Self { client, starttls: config.tls == BackendTls::StartTls, name }))
+    }
+}
+
+fn row(config: &BackendConfig) -> Row {
+    let state = if config.drain { BackendState::Drain } else { BackendState::Up };
+    Row { weight: config.weight, pool: config.pool.clone(), state, since: 0 }
+}
+
+fn same_host(ours: &str, theirs: &str, address: Option<IpAddr>) -> bool {
+    match (address, ours.parse::<IpAddr>()) {
+        (Some(theirs), Ok(ours)) => ours.to_canonical() == theirs.to_canonical(),
+        _ => ours.eq_ignore_ascii_case(theirs),
+    }
+}

@@ -1,0 +1,42 @@
+//! The command line as operators type it.
+
+use clap::CommandFactory;
+
+use super::*;
+
+fn parsed(line: &str) -> Result<Cli, clap::Error> {
+    Cli::try_parse_from(line.split_whitespace())
+}
+
+#[test]
+fn the_command_line_is_consistent() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn backends_can_be_named_several_times_with_any_kind_of_address() {
+    let line = "homing serve --backend a=mail1.example.org:143 --backend b=[::1]:1143 --backend c=10.0.0.1:993 --listen \
+                [::]:1143 --listen 127.0.0.1:0";
+    assert!(parsed(line).is_ok());
+}
+
+#[test]
+fn a_backend_without_name_host_or_port_is_refused_with_the_right_form() {
+    for wrong in ["mail1", "mail1=host", "=host:143", "mail1=:143", "mail1=host:0", "mail1=::1:143", "a b=host:143"] {
+        let error = Cli::try_parse_from(["homing", "serve", "--backend", wrong]).unwrap_err();
+        assert!(error.to_string().contains("mail1=192.0.2.1:143"), "{wrong}: {error}");
+        assert_eq!(error.exit_code(), 2);
+    }
+}
+
+#[test]
+fn a_file_and_backends_exclude_each_other() {
+    assert!(parsed("homing serve --config x.toml --backend a=h:143").is_err());
+    assert!(parsed("homing serve --listen 127.0.0.1:1143").is_err());
+}
+
+#[test]
+fn causes_are_told_in_one_line() {
+    let error = anyhow::anyhow!("the disk is full").context("cannot write").context("cannot start");
+    assert_eq!(chain(error.as_ref()), "cannot start: cannot write: the disk is full");
+}

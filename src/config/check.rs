@@ -1,0 +1,206 @@
+//! Whether a configuration makes sense as a whole: relations between settings, and files that must be there.
+//! What was already found at fault is left alone, so that one mistake is reported once.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use super::fault::REFUSED;
+use super::reader::{Reader, join};
+use super::value::duration_text;
+use super::{ClientAuth, Config, FleetConfig, ListenerConfig, ListenerTls, PassdbConfig, StoreConfig};
+
+/// Notes every inconsistency with the reader that the configuration came from.
+pub(super) fn all(config: &Config, reader: &mut Reader<'_>) {
+    fleet(&config.fleet, reader);
+    limits(config, reader);
+    listeners(config, reader);
+    tls(config, reader);
+    passdb(config, reader);
+    backends(config, reader);
+    log_level(config, reader);
+}
+
+/// What is allowed, but seldom meant. One sentence each.
+pub(super) fn warnings(config: &Config) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if matches!(config.store, StoreConfig::Redis { .. }) && config.fleet.state_file.is_none() {
+        warnings.push(
+            "fleet.state_file is not set: after a crash, the keys that this proxy held stay bound for \
+             fleet.orphan_grace instead of being freed by its restart"
+                .to_owned(),
+        );
+    }
+    for listener in &config.listeners {
+        if listener.plaintext_login && !listener.address.ip().is_loopback() {
+            warnings.push(format!(
+                "listener {} takes passwords without TLS from other machines: anybody on the way can read them",
+                listener.address
+            ));
+        }
+    }
+    for (name, backend) in &config.backends {
+        if backend.tls != super::BackendTls::None && !backend.tls_verify {
+            warnings.push(format!("backend {name}: tls_verify is off, so anybody on the way can read along"));
+        }
+    }
+    if !config.backends.is_empty() && config.backends.values().all(|b| b.drain || b.weight.get() == 0) {
+        warnings.push("every backend is drained or has weight 0: no new user can log in".to_owned());
+    }
+    warnings
+}
+
+fn fleet(fleet: &FleetConfig, reader: &mut Reader<'_>) {
+    let heartbeats = fleet.heartbeat() * 2;
+    let longer = |reader: &mut Reader<'_>, [key, other]: [&str; 2], [value, least]: [Duration; 2], why: &str| {
+        if value < least && reader.is_sound(key) && reader.is_sound(other) {
+            let least = duration_text(least);
+            let meaning = format!("is {}, but must be at least {least}, because of {other}", duration_text(value));
+            reader.fault(key, &meaning, why, &format!("write \"{least}\" or more, or shorten {other}"));
+        }
+    };
+    let why = "the keys of a proxy that is cut off for a moment would be given away under it";
+    longer(reader, ["fleet.orphan_grace", "fleet.lease"], [fleet.orphan_grace, fleet.lease], why);
+    let why = "proxies could not tell a restarted store what they hold before it answers others";
+    longer(reader, ["fleet.recovery", "fleet.lease"], [fleet.recovery, heartbeats], why);
+    let why = "users would be forgotten while they still have a home";
+    longer(reader, ["fleet.remember", "fleet.user_expire"], [fleet.remember, fleet.user_expire], why);
+}
+
+fn limits(config: &Config, reader: &mut Reader<'_>) {
+    let limits = &config.limits;
+    let [literal, line] = ["limits.literal", "limits.line"];
+    if limits.literal > limits.line && reader.is_sound(literal) && reader.is_sound(line) {
+        let meaning = format!("is {}, but limits.line is only {}", limits.literal, limits.line);
+        reader.fault(literal, &meaning, REFUSED, "write at most limits.line, or raise that");
+    }
+}
+
+fn listeners(config: &Config, reader: &mut Reader<'_>) {
+    if config.listeners.is_empty() && reader.is_sound("listener") {
+        let remedy = "add [[listener]] with address = \"0.0.0.0:143\"";
+        reader.fault("", "there is no [[listener]]", "nobody could connect", remedy);
+    }
+    for (at, listener) in config.listeners.iter().enumerate() {
+        let path = format!("listener[{}]", at + 1);
+        listener_logins(config, listener, &path, reader);
+        listener_proxy(listener, &path, reader);
+        let others = config.listeners[..at].iter().enumerate();
+        if let Some((other, _)) = others.into_iter().find(|(_, other)| overlap(other.address, listener.address)) {
+            let (key, other) = (format!("{path}.address"), format!("listener[{}].address", other + 1));
+            if reader.is_sound(&key) && reader.is_sound(&other) {
+                let meaning = format!("takes the same port as {other}");
+                reader.fault(&key, &meaning, "the second could not be opened", "give it another address or port");
+            }
+        }
+    }
+}
+
+fn listener_logins(config: &Config, listener: &ListenerConfig, path: &str, reader: &mut Reader<'_>) {
+    let key = format!("{path}.tls");
+    if !reader.is_sound(&key) || !reader.is_sound(&format!("{path}.plaintext_login")) {
+        return;
+    }
+    let no_certificates = config.tls.certificates.is_empty() && reader.is_sound("tls.certificate");
+    match listener.tls {
+        ListenerTls::None if !listener.plaintext_login => {
+            let remedy = "set tls = \"starttls\" or \"implicit\", or plaintext_login = true where the network is safe";
+            reader.fault(&key, "is \"none\" without plaintext_login", "nobody could log in here", remedy);
+        }
+        ListenerTls::StartTls | ListenerTls::Implicit if no_certificates => {
+            let remedy = "add [[tls.certificate]] with certificate and key, or set tls = \"none\"";
+            reader.fault(&key, "needs a certificate, and there is none", "no client could start TLS", remedy);
+        }
+        _ => {}
+    }
+}
+
+fn listener_proxy(listener: &ListenerConfig, path: &str, reader: &mut Reader<'_>) {
+    let [proxy, networks, alpn] = ["proxy_protocol", "trusted_networks", "alpn"].map(|key| format!("{path}.{key}"));
+    let sound = reader.is_sound(&proxy) && reader.is_sound(&networks);
+    if sound && listener.proxy_protocol && listener.trusted_networks.is_empty() {
+        let remedy = "add trusted_networks with the addresses of the load balancers";
+        reader.fault(&proxy, "needs trusted_networks", "every connection would be closed", remedy);
+    }
+    if sound && !listener.proxy_protocol && !listener.trusted_networks.is_empty() {
+        let consequence = "the load balancer's address would be taken for the client's";
+        let remedy = "set proxy_protocol = true, or remove it";
+        reader.fault(&networks, "has no use without proxy_protocol", consequence, remedy);
+    }
+    if listener.alpn.iter().any(|name| name.len() > 255) {
+        reader.fault(&alpn, "has a name of more than 255 bytes", "TLS cannot carry it", "shorten or remove it");
+    }
+}
+
+/// Whether two sockets cannot be open at once. Port 0 is chosen by the system; IPv6 sockets take IPv6 only.
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let family = one.is_ipv4() == other.is_ipv4();
+    let address = one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified();
+    one.port() != 0 && one.port() == other.port() && family && address
+}
+
+fn tls(config: &Config, reader: &mut Reader<'_>) {
+    let tls = &config.tls;
+    for (at, certificate) in tls.certificates.iter().enumerate() {
+        for (name, path) in [("certificate", &certificate.certificate), ("key", &certificate.key)] {
+            readable(&format!("tls.certificate[{}].{name}", at + 1), path, reader);
+        }
+    }
+    match &tls.client_ca {
+        Some(path) => readable("tls.client_ca", path, reader),
+        None if tls.client_auth != ClientAuth::Off && reader.is_sound("tls.client_ca") => {
+            let remedy = "add client_ca with the authorities of the clients, or set client_auth = \"off\"";
+            let meaning = "asks for client certificates, but tls.client_ca is missing";
+            reader.fault("tls.client_auth", meaning, "no client certificate could be verified", remedy);
+        }
+        None => {}
+    }
+}
+
+fn passdb(config: &Config, reader: &mut Reader<'_>) {
+    for (at, source) in config.passdb.iter().enumerate() {
+        let path = format!("passdb[{}]", at + 1);
+        match source {
+            PassdbConfig::File { path: file, .. } => readable(&format!("{path}.path"), file, reader),
+            PassdbConfig::Backend if at + 1 < config.passdb.len() && reader.is_sound_throughout(&path) => {
+                let consequence = "the sources behind it would never be asked";
+                reader.fault(&path, "leaves it to the backend, but is not the last", consequence, "move it to the end");
+            }
+            PassdbConfig::Backend => {}
+        }
+    }
+}
+
+fn backends(config: &Config, reader: &mut Reader<'_>) {
+    if config.backends.is_empty() && reader.is_sound("backend") {
+        let remedy = "add [backend.mail1] with host = \"mail1.example.org\"";
+        reader.fault("", "there is no [backend.NAME]", "no user would have a home", remedy);
+    }
+    for (name, backend) in &config.backends {
+        if let Some(path) = &backend.tls_ca {
+            readable(&format!("{}.tls_ca", join("backend", name.as_str())), path, reader);
+        }
+    }
+}
+
+fn log_level(config: &Config, reader: &mut Reader<'_>) {
+    if tracing_subscriber::EnvFilter::builder().parse(&config.log.level).is_err() && reader.is_sound("log.level") {
+        let remedy =
+            "write \"error\", \"warn\", \"info\", \"debug\", \"trace\" or a filter like \"info,homing::net=debug\"";
+        reader.fault("log.level", "is not a log level", REFUSED, remedy);
+    }
+}
+
+/// Notes a fault unless the file can be opened. What it holds is the business of whoever reads it.
+fn readable(key: &str, path: &Path, reader: &mut Reader<'_>) {
+    if path.as_os_str().is_empty() || !reader.is_sound(key) {
+        return; // missing in the configuration, which was said before
+    }
+    let error = match std::fs::metadata(path).and_then(|about| std::fs::File::open(path).map(|_| about)) {
+        Ok(about) if about.is_dir() => "it is a directory".to_owned(),
+        Ok(_) => return,
+        Err(error) => error.to_string(),
+    };
+    let meaning = format!("names {}, which cannot be read: {error}", path.display());
+    reader.fault(key, &meaning, REFUSED, "correct the path, or let homing's user read the file");
+}

@@ -1,0 +1,72 @@
+//! A file that remembers the incarnations which ran under its lock: whoever gets the lock knows that they are dead.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+use tracing::warn;
+
+use crate::model::Incarnation;
+
+/// The file is not read beyond this: it has a line of ten characters per run that was not cleaned up after.
+const MAX_BYTES: u64 = 64 * 1024;
+
+/// Why a state file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StateFileError {
+    /// Another process has it.
+    #[error("{0} is in use by another process; give each proxy of this machine its own state_file")]
+    InUse(PathBuf),
+    /// It cannot be read or written.
+    #[error("{0} cannot be used")]
+    Io(PathBuf, #[source] std::io::Error),
+}
+
+/// An open, locked state file. The lock goes with the process, also when it is killed.
+pub struct StateFile {
+    path: PathBuf,
+    file: File,
+    own: Incarnation,
+    dead: Vec<Incarnation>,
+}
+
+impl StateFile {
+    /// Opens or creates the file, locks it, reads who ran here before and adds `own`.
+    pub fn open(path: &Path, own: Incarnation) -> Result<Self, StateFileError> {
+        let io = |error| StateFileError::Io(path.to_owned(), error);
+        let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(io)?;
+        flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|_| StateFileError::InUse(path.to_owned()))?;
+        let mut text = String::new();
+        (&mut file).take(MAX_BYTES).read_to_string(&mut text).map_err(io)?;
+        let dead = text.lines().map(str::trim).filter(|line| is_incarnation(line)).map(Incarnation::new).collect();
+        let mut state = Self { path: path.to_owned(), file, own, dead };
+        state.write().map_err(io)?;
+        Ok(state)
+    }
+
+    /// Those who ran here before and may still hold keys.
+    pub fn dead(&self) -> &[Incarnation] {
+        &self.dead
+    }
+
+    /// Nothing is left of that one.
+    pub fn buried(&mut self, dead: &Incarnation) {
+        self.dead.retain(|other| other != dead);
+        if let Err(error) = self.write() {
+            warn!(path = %self.path.display(), %error, "the state file cannot be written; the next start does again what was done");
+        }
+    }
+
+    fn write(&mut self) -> std::io::Result<()> {
+        let lines: String = self.dead.iter().chain([&self.own]).map(|one| format!("{one}\n")).collect();
+        self.file.seek(SeekFrom::Start(0))?;
+        self.file.write_all(lines.as_bytes())?;
+        self.file.set_len(lines.len() as u64)?;
+        self.file.sync_data()
+    }
+}
+
+fn is_incarnation(line: &str) -> bool {
+    line.len() == 10 && line.bytes().all(|byte| byte.is_ascii_alphanumeric())
+}

@@ -1,0 +1,376 @@
+//! The book itself: entries by key under one lock, held for a few map operations at a time.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+use tokio::sync::futures::OwnedNotified;
+
+use super::{Count, Place, Slot, Stop, Ticket};
+use crate::model::{BackendId, Ending, Generation, Key};
+
+/// What this proxy holds of one shard.
+#[derive(Default)]
+pub struct Ledger {
+    book: Mutex<Book>,
+    /// Rung when a key becomes dirty.
+    dirtied: Notify,
+}
+
+#[derive(Default)]
+struct Book {
+    entries: HashMap<Key, Entry>,
+    /// Keys to declare, oldest first; each is here once (`Entry::dirty`).
+    dirty: VecDeque<Key>,
+    /// Keys that a re-assertion still owes.
+    owed: HashSet<Key>,
+    /// Counts re-assertions: what was read before one began does not settle what it owes.
+    round: u64,
+    /// Numbers sessions.
+    next: u64,
+}
+
+#[derive(Default)]
+struct Entry {
+    /// Where the sessions are. Kept while there is one.
+    place: Option<Place>,
+    sessions: Vec<Session>,
+    claiming: bool,
+    /// The sessions were told to end: nobody joins them.
+    kicked: bool,
+    dirty: bool,
+    /// A declaration of this key has not been answered yet.
+    declaring: bool,
+    proven: bool,
+    waiters: Option<Arc<Notify>>,
+}
+
+struct Session {
+    number: u64,
+    stop: Arc<dyn Stop>,
+}
+
+/// How a login comes in.
+pub enum Enter<T> {
+    /// It joined a live session of the same key: no call is needed.
+    Joined(Slot),
+    /// It must ask the store; the claim has been sent.
+    Claiming(Ticket, T),
+    /// Another login of the key asks, or kicked sessions are still closing: come back when this is done.
+    Wait(Waiting),
+}
+
+/// Done when the key may be entered again. Wakes spuriously, and never too late.
+pub type Waiting = OwnedNotified;
+
+/// Keys that are being declared.
+pub struct Batch {
+    keys: Vec<Key>,
+    /// The assertion that was under way when the counts were read.
+    round: u64,
+}
+
+/// What is held, in numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Holding {
+    /// Keys with sessions.
+    pub keys: usize,
+    /// Sessions.
+    pub sessions: usize,
+    /// Keys whose count the store may not know.
+    pub dirty: usize,
+}
+
+impl Ledger {
+    /// A login of `key` comes in. It joins live sessions if `join` says that it may join at their backend; else `send` is called, under
+    /// the lock, with the number of sessions here, to queue the claim.
+    pub fn enter<T>(
+        self: &Arc<Self>,
+        key: &Key,
+        stop: &Arc<dyn Stop>,
+        join: impl FnOnce(&BackendId) -> bool,
+        send: impl FnOnce(u32) -> T,
+    ) -> Enter<T> {
+        let mut book = self.lock();
+        let book = &mut *book;
+        let entry = book.entries.entry(key.clone()).or_default();
+        if entry.claiming || entry.kicked {
+            return Enter::Wait(entry.waiters.get_or_insert_default().clone().notified_owned());
+        }
+        if let Some(place) = entry.place.clone().filter(|place| join(&place.backend)) {
+            book.next += 1;
+            let number = book.next;
+            entry.add(Session { number, stop: stop.clone() });
+            self.soil(book, key);
+            return Enter::Joined(Slot { ledger: self.clone(), key: key.clone(), place, number });
+        }
+        entry.claiming = true;
+        let ticket = Ticket { ledger: self.clone(), key: key.clone(), answered: false };
+        Enter::Claiming(ticket, send(count(entry)))
+    }
+
+    /// Takes up to `max` dirty keys and has `send` queue their counts, under the lock. `None` if there are none.
+    pub fn declare<T>(&self, max: usize, send: impl FnOnce(Vec<Count>) -> T) -> Option<(Batch, T)> {
+        let mut book = self.lock();
+        let book = &mut *book;
+        let (mut counts, mut passed) = (Vec::new(), Vec::new());
+        while counts.len() < max
+            && let Some(key) = book.dirty.pop_front()
+        {
+            let Some(entry) = book.entries.get_mut(&key) else { continue };
+            // A claim under way carries the count itself; its end puts the key back in line.
+            if entry.claiming || entry.declaring {
+                passed.push(key);
+                continue;
+            }
+            (entry.dirty, entry.declaring) = (false, true);
+            counts.push(Count { place: entry.place.clone(), count: count(entry), unproven: !entry.proven, key });
+        }
+        book.dirty.extend(passed);
+        if counts.is_empty() {
+            return None;
+        }
+        let batch = Batch { keys: counts.iter().map(|count| count.key.clone()).collect(), round: book.round };
+        Some((batch, send(counts)))
+    }
+
+    /// The store has applied a declaration.
+    pub fn confirm(&self, batch: Batch) {
+        let mut book = self.lock();
+        for key in batch.keys {
+            if batch.round == book.round {
+                book.owed.remove(&key);
+            }
+            if let Some(entry) = book.entries.get_mut(&key) {
+                entry.declaring = false;
+                forget_if_over(&mut book, &key);
+            }
+        }
+    }
+
+    /// Nobody knows whether the store has applied a declaration: the keys are dirty again.
+    pub fn unconfirmed(&self, batch: Batch) {
+        let mut book = self.lock();
+        for key in batch.keys {
+            if let Some(entry) = book.entries.get_mut(&key) {
+                entry.declaring = false;
+                self.soil(&mut book, &key);
+            }
+        }
+    }
+
+    /// The store wants a key's sessions closed, unless they are at `backend` under `generation` or a later one.
+    pub fn kick(&self, key: &Key, backend: Option<&BackendId>, generation: Generation) {
+        let mut book = self.lock();
+        let entry = book.entries.entry(key.clone()).or_default();
+        let at_home = |place: &Place| Some(&place.backend) == backend && place.generation >= generation;
+        if !entry.claiming && !entry.place.as_ref().is_some_and(at_home) {
+            close(entry, Ending::Kicked);
+        }
+        self.soil(&mut book, key);
+    }
+
+    /// Ends every session at a backend. Returns how many.
+    pub fn close_backend(&self, backend: &BackendId, why: Ending) -> usize {
+        self.close_where(why, |place| &place.backend == backend)
+    }
+
+    /// Ends every session.
+    pub fn close_all(&self, why: Ending) -> usize {
+        self.close_where(why, |_| true)
+    }
+
+    /// Ends the sessions of some keys that were not told to end yet, at least `least` sessions if there are as many.
+    /// Returns how many.
+    pub fn close_some(&self, least: usize, why: Ending) -> usize {
+        let mut book = self.lock();
+        let mut closed = 0;
+        for entry in book.entries.values_mut().filter(|entry| !entry.kicked && !entry.sessions.is_empty()) {
+            if closed >= least {
+                break;
+            }
+            closed += entry.sessions.len();
+            close(entry, why);
+        }
+        closed
+    }
+
+    /// The store's memory may be gone: every key is dirty, and owed until it is declared.
+    pub fn begin_assertion(&self) {
+        let mut book = self.lock();
+        let keys: Vec<Key> = book.entries.keys().cloned().collect();
+        for key in &keys {
+            self.soil(&mut book, key);
+        }
+        book.owed = keys.into_iter().collect();
+        book.round += 1;
+    }
+
+    /// Whether all that was owed has been declared.
+    pub fn asserted(&self) -> bool {
+        self.lock().owed.is_empty()
+    }
+
+    /// The store thinks that these keys are held here: declares 0 for those that are not. Returns how many were not.
+    pub fn audit(&self, keys: &[Key], asserting: bool) -> usize {
+        let mut book = self.lock();
+        let strangers: Vec<&Key> = keys.iter().filter(|key| !book.entries.contains_key(*key)).collect();
+        for key in &strangers {
+            book.entries.insert((*key).clone(), Entry::default());
+            self.soil(&mut book, key);
+            if asserting {
+                book.owed.insert((*key).clone());
+            }
+        }
+        strangers.len()
+    }
+
+    /// Sessions of one key here, and where.
+    pub fn look(&self, key: &Key) -> Option<(Place, usize)> {
+        let book = self.lock();
+        let entry = book.entries.get(key)?;
+        Some((entry.place.clone()?, entry.sessions.len()))
+    }
+
+    /// In numbers.
+    pub fn holding(&self) -> Holding {
+        let book = self.lock();
+        let live = book.entries.values().filter(|entry| !entry.sessions.is_empty());
+        let (keys, sessions) = live.fold((0, 0), |(keys, sum), entry| (keys + 1, sum + entry.sessions.len()));
+        let dirty = book.entries.values().filter(|entry| entry.dirty || entry.declaring).count();
+        Holding { keys, sessions, dirty }
+    }
+
+    /// Resolves when there may be dirty keys.
+    pub async fn dirtied(&self) {
+        self.dirtied.notified().await;
+    }
+
+    /// How many keys are dirty.
+    pub fn dirty(&self) -> usize {
+        self.lock().dirty.len()
+    }
+
+    /// A claim was answered with a home.
+    pub(super) fn settle(self: &Arc<Self>, key: &Key, place: Place, stop: Arc<dyn Stop>, proven: bool) -> Option<Slot> {
+        let mut book = self.lock();
+        let book = &mut *book;
+        let entry = book.entries.entry(key.clone()).or_default();
+        end_claim(entry);
+        if entry.place.as_ref().is_some_and(|old| old.backend != place.backend) {
+            // The store lost this key and another proxy gave it a home meanwhile: the sessions here must end first.
+            close(entry, Ending::Kicked);
+            self.soil(book, key);
+            return None;
+        }
+        book.next += 1;
+        let number = book.next;
+        entry.add(Session { number, stop });
+        entry.place = Some(place.clone());
+        entry.proven |= proven;
+        Some(Slot { ledger: self.clone(), key: key.clone(), place, number })
+    }
+
+    /// A claim ended without a home.
+    pub(super) fn unsettled(&self, key: &Key, dirty: bool) {
+        let mut book = self.lock();
+        if let Some(entry) = book.entries.get_mut(key) {
+            end_claim(entry);
+        }
+        if dirty {
+            self.soil(&mut book, key);
+        } else {
+            forget_if_over(&mut book, key);
+        }
+    }
+
+    pub(super) fn prove(&self, key: &Key) {
+        let mut book = self.lock();
+        if let Some(entry) = book.entries.get_mut(key)
+            && !std::mem::replace(&mut entry.proven, true)
+        {
+            self.soil(&mut book, key);
+        }
+    }
+
+    pub(super) fn leave(&self, key: &Key, number: u64) {
+        let mut book = self.lock();
+        let Some(entry) = book.entries.get_mut(key) else { return };
+        entry.sessions.retain(|session| session.number != number);
+        if entry.sessions.is_empty() {
+            // That a login was accepted is still to be told, however short the session was.
+            (entry.place, entry.kicked) = (None, false);
+            entry.sessions = Vec::new();
+            wake(entry);
+        }
+        self.soil(&mut book, key);
+    }
+
+    fn close_where(&self, why: Ending, which: impl Fn(&Place) -> bool) -> usize {
+        let mut book = self.lock();
+        let mut closed = 0;
+        for entry in book.entries.values_mut() {
+            if entry.place.as_ref().is_some_and(&which) {
+                closed += entry.sessions.len();
+                close(entry, why);
+            }
+        }
+        closed
+    }
+
+    /// Puts a key in line for declaration, once.
+    fn soil(&self, book: &mut Book, key: &Key) {
+        let entry = book.entries.entry(key.clone()).or_default();
+        if !std::mem::replace(&mut entry.dirty, true) {
+            book.dirty.push_back(key.clone());
+            self.dirtied.notify_one();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Book> {
+        // No code under this lock can leave the book half-changed: a panic elsewhere must not end the proxy.
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Entry {
+    fn add(&mut self, session: Session) {
+        // Most keys have one session: do not reserve for four.
+        self.sessions.reserve_exact(1);
+        self.sessions.push(session);
+    }
+}
+
+/// Tells the sessions to end; nobody joins them any more.
+fn close(entry: &mut Entry, why: Ending) {
+    if !entry.sessions.is_empty() {
+        entry.kicked = true;
+    }
+    for session in &entry.sessions {
+        session.stop.stop(why);
+    }
+}
+
+fn end_claim(entry: &mut Entry) {
+    entry.claiming = false;
+    wake(entry);
+}
+
+fn wake(entry: &mut Entry) {
+    if let Some(waiters) = entry.waiters.take() {
+        waiters.notify_waiters();
+    }
+}
+
+fn count(entry: &Entry) -> u32 {
+    u32::try_from(entry.sessions.len()).unwrap_or(u32::MAX)
+}
+
+/// Drops an entry about which the store knows all there is to know.
+fn forget_if_over(book: &mut Book, key: &Key) {
+    let over = |entry: &Entry| entry.sessions.is_empty() && !entry.claiming && !entry.dirty && !entry.declaring;
+    if book.entries.get(key).is_some_and(over) {
+        book.entries.remove(key);
+        book.owed.remove(key);
+    }
+}

@@ -1,0 +1,121 @@
+//! One login's way to its home: join, or claim, or wait and try again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until, timeout_at};
+use tracing::debug;
+
+use super::{Times, Wanted};
+use crate::fleet::Shard;
+use crate::ledger::{Enter, Place, Slot, Stop, Ticket};
+use crate::model::Refusal;
+use crate::store::link::{NoAnswer, Pending, answer, boottime_ms};
+use crate::store::{Claim, Home, Reply, Request};
+
+/// Between two claims of a login that waits.
+const ASK_AGAIN: Duration = Duration::from_millis(250);
+/// Between two claims while the store does not answer.
+const RETRY: Duration = Duration::from_millis(50);
+/// How long a login waits for a store that does not answer: long enough for one reconnect, short enough to be prompt.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What one try came to.
+enum Try {
+    Home(Slot),
+    Refused(Refusal),
+    /// Ask again at that time; if it is too late then, refuse so.
+    Again(Instant, Refusal),
+}
+
+pub(super) async fn place(shard: &Shard, wanted: &Wanted, stop: &Arc<dyn Stop>, times: Times) -> Result<Slot, Refusal> {
+    let began = Instant::now();
+    let deadline = began + times.login_wait;
+    loop {
+        let claim = |have| shard.link.send(Request::Claim(request(wanted, have)));
+        let joinable = |backend: &_| wanted.limit == 0 && shard.lease.holds() && shard.roster.usable(backend);
+        let outcome = match shard.ledger.enter(&wanted.key, stop, joinable, claim) {
+            Enter::Joined(slot) => {
+                if !wanted.unproven {
+                    slot.prove();
+                }
+                return Ok(slot);
+            }
+            Enter::Wait(waiting) => match timeout_at(deadline, waiting).await {
+                Ok(()) => continue,
+                Err(_) => Try::Refused(Refusal::HomeUnsettled),
+            },
+            Enter::Claiming(ticket, pending) => ask(shard, wanted, stop, times, ticket, pending).await,
+        };
+        match outcome {
+            Try::Home(slot) => return Ok(slot),
+            Try::Refused(why) => return Err(why),
+            Try::Again(at, why) => {
+                let until = if why == Refusal::StoreUnavailable { deadline.min(began + PATIENCE) } else { deadline };
+                if at > until {
+                    return Err(why);
+                }
+                sleep_until(at).await;
+            }
+        }
+    }
+}
+
+/// Waits for a claim's answer and settles it in the ledger.
+async fn ask(
+    shard: &Shard,
+    wanted: &Wanted,
+    stop: &Arc<dyn Stop>,
+    times: Times,
+    ticket: Ticket,
+    pending: Pending,
+) -> Try {
+    let Ok(answer) = answer(pending).await else { return unanswered(ticket) };
+    // An old answer may come from before a loss that everybody else has recovered from.
+    let age = Duration::from_millis(boottime_ms().saturating_sub(answer.sent_boottime_ms));
+    if age > times.fresh || !shard.lease.holds() {
+        return unanswered(ticket);
+    }
+    let Reply::Claim(home) = answer.reply else { return unanswered(ticket) };
+    debug!(key = %wanted.key, ?home, "claimed");
+    match home {
+        Home::Bound { backend, generation } => {
+            let place = Place { backend, generation };
+            match ticket.bound(place, stop.clone(), !wanted.unproven) {
+                Some(slot) => Try::Home(slot),
+                None => Try::Again(Instant::now() + RETRY, Refusal::HomeUnsettled),
+            }
+        }
+        Home::Wait { ms, reason } => {
+            debug!(key = %wanted.key, ?reason, ms, "the home is not settled");
+            ticket.declined();
+            Try::Again(Instant::now() + Duration::from_millis(ms).min(ASK_AGAIN), Refusal::HomeUnsettled)
+        }
+        Home::Limit => {
+            ticket.declined();
+            Try::Refused(Refusal::TooManySessions)
+        }
+        Home::NoBackend => {
+            ticket.declined();
+            Try::Refused(Refusal::NoBackend)
+        }
+    }
+}
+
+/// Nobody knows whether the claim was applied: the ticket leaves the key dirty.
+fn unanswered(ticket: Ticket) -> Try {
+    drop(ticket);
+    debug!(error = %NoAnswer, "claim");
+    Try::Again(Instant::now() + RETRY, Refusal::StoreUnavailable)
+}
+
+fn request(wanted: &Wanted, have: u32) -> Claim {
+    Claim {
+        key: wanted.key.clone(),
+        have,
+        pool: wanted.pool.clone(),
+        pin: wanted.pin.clone(),
+        limit: wanted.limit,
+        unproven: wanted.unproven,
+    }
+}

@@ -1,0 +1,349 @@
+//! The side that faces the mail server: from its greeting until the user is logged in.
+//!
+//! ```text
+//! greeting -> [S STARTTLS -> TLS -> C CAPABILITY] or [C CAPABILITY] -> [I ID] -> L AUTHENTICATE or LOGIN -> [C CAPABILITY]
+//! ```
+//!
+//! Tags are those of Dovecot's proxy, so that its people find their way in a trace. The login is always the last thing in
+//! a write: some servers drop what comes behind it.
+
+use std::collections::VecDeque;
+
+use zeroize::Zeroizing;
+
+use super::response::{self, Capabilities, Response, Status, Untagged};
+use super::{command, id};
+use crate::protocol::buffer::append;
+use crate::protocol::{BackendLogin, BackendRefusal, BackendWish, Handover, Input, Machine, Output, Violation, sasl};
+
+/// Bytes that a server may say to the client between login and its OK.
+const UNTAGGED: usize = 64 * 1024;
+
+/// A conversation with a mail server.
+pub struct Backend {
+    login: BackendLogin,
+    state: State,
+    /// What the server offers, as far as it has said.
+    offers: Option<Capabilities>,
+    /// TLS was not demanded, or is up.
+    secured: bool,
+}
+
+/// What is awaited.
+enum State {
+    Greeting,
+    /// The answer to CAPABILITY.
+    Offers,
+    /// The answer to STARTTLS.
+    StartTls,
+    /// That the session has done the TLS handshake.
+    Tls,
+    /// The answer to ID.
+    Id,
+    /// The answer to the login.
+    Login(LoggingIn),
+    /// The answer to CAPABILITY after login: the client is told what it will have.
+    LastWord(Handover),
+    Over,
+}
+
+/// A login under way.
+#[derive(Default)]
+struct LoggingIn {
+    /// What goes out at each `+`.
+    pieces: VecDeque<Zeroizing<Vec<u8>>>,
+    /// A `+` that we had nothing for was answered with `*`.
+    cancelled: bool,
+    /// ID went out in the same write and has not been answered: what comes until then is not for the client.
+    id_pending: bool,
+    handover: Handover,
+    /// An untagged CAPABILITY is among what came for the client.
+    capabilities: bool,
+}
+
+/// What a response led to.
+enum Step {
+    Next(State),
+    Wish(State, BackendWish),
+}
+
+type Outcome = Result<Step, Violation>;
+
+impl Backend {
+    /// For a connection that is up, with TLS if the port has TLS from the start. The server has the first word.
+    pub fn new(login: BackendLogin) -> Self {
+        let secured = !login.starttls;
+        Self { login, state: State::Greeting, offers: None, secured }
+    }
+
+    fn respond(&mut self, state: State, response: Response<'_>, line: &[u8], rest: bool, out: &mut Output) -> Outcome {
+        match (state, response) {
+            (State::Login(login), response) => self.during_login(login, response, line, out),
+            (State::LastWord(handover), response) => last_word(handover, response, line),
+            (State::Greeting, response) => self.greeting(response, out),
+            (_, Response::Untagged(Untagged::Bye(_))) => Err(Violation::TurnedAway),
+            (state, Response::Untagged(said)) => {
+                self.note(said);
+                Ok(Step::Next(state))
+            }
+            (State::Offers, Response::Tagged { tag: b"C", .. }) => {
+                // A server without an answer offers nothing; `go_on` says what is missing.
+                self.offers.get_or_insert_default();
+                self.go_on(out)
+            }
+            (State::StartTls, Response::Tagged { tag: b"S", status, .. }) => start_tls(status, rest),
+            (State::Id, Response::Tagged { tag: b"I", .. }) => self.log_in(false, out),
+            _ => Err(Violation::Nonsense("an answer to nothing that was asked")),
+        }
+    }
+
+    fn greeting(&mut self, response: Response<'_>, out: &mut Output) -> Outcome {
+        match response {
+            Response::Untagged(Untagged::Ok(text)) => {
+                self.offers = response::capability_code(text);
+                self.go_on(out)
+            }
+            Response::Untagged(Untagged::Bye(_)) => Err(Violation::TurnedAway),
+            // As whom? Whoever would be relayed to it would have somebody else's mailbox.
+            Response::Untagged(Untagged::Preauth) => Err(Violation::Nonsense("PREAUTH")),
+            _ => Err(Violation::Nonsense("no IMAP greeting")),
+        }
+    }
+
+    /// Servers may say what they offer at any time.
+    fn note(&mut self, said: Untagged<'_>) {
+        match said {
+            Untagged::Capability(list) => self.offers = Some(Capabilities::parse(list)),
+            Untagged::Ok(text) => self.offers = response::capability_code(text).or(self.offers),
+            _ => {}
+        }
+    }
+
+    /// Asks what must be known, then TLS, then who the client is, then the login.
+    fn go_on(&mut self, out: &mut Output) -> Outcome {
+        let Some(offers) = self.offers else {
+            out.put("C CAPABILITY\r\n");
+            return Ok(Step::Next(State::Offers));
+        };
+        if !self.secured {
+            if !offers.starttls {
+                return Err(Violation::Missing("STARTTLS"));
+            }
+            out.put("S STARTTLS\r\n");
+            return Ok(Step::Next(State::StartTls));
+        }
+        let Some(client) = self.login.announce.as_ref().filter(|_| offers.id) else {
+            return self.log_in(false, out);
+        };
+        out.put(format!("I ID {}\r\n", id::list(client)));
+        if self.login.pipelining && offers.sasl_ir {
+            return self.log_in(true, out);
+        }
+        Ok(Step::Next(State::Id))
+    }
+
+    /// A master user needs an authzid, which LOGIN does not have. Asked at the last moment: what a server offers may have
+    /// changed with its answer to ID, and a master's password must never go out in a LOGIN.
+    fn is_possible(&self, offers: Capabilities) -> Result<(), Violation> {
+        if offers.plain || (self.login.master.is_none() && !offers.login_disabled) {
+            return Ok(());
+        }
+        Err(Violation::Missing("AUTH=PLAIN"))
+    }
+
+    fn log_in(&mut self, id_pending: bool, out: &mut Output) -> Outcome {
+        let offers = self.offers.unwrap_or_default();
+        self.is_possible(offers)?;
+        let pieces = if offers.plain { self.authenticate(offers.sasl_ir) } else { self.login_command() };
+        let Some(mut pieces) = pieces else {
+            let text = b"[AUTHENTICATIONFAILED] This name or password cannot be passed on.".to_vec();
+            let refusal = BackendRefusal { text, temporary: false };
+            return Ok(Step::Wish(State::Over, BackendWish::Refused(refusal)));
+        };
+        out.put(pieces.pop_front().unwrap_or_default().as_slice());
+        Ok(Step::Next(State::Login(LoggingIn { pieces, id_pending, ..LoggingIn::default() })))
+    }
+
+    /// RFC 4959: with the response in the same line, if the server takes that.
+    fn authenticate(&self, initial_response: bool) -> Option<VecDeque<Zeroizing<Vec<u8>>>> {
+        let message = sasl::plain::response(&self.login.user, self.login.master.as_deref(), &self.login.password)?;
+        let response = sasl::encode(&message);
+        let command: &[u8] = b"L AUTHENTICATE PLAIN";
+        Some(if initial_response {
+            [joined(&[command, b" ", response.as_bytes(), b"\r\n"])].into()
+        } else {
+            [joined(&[command, b"\r\n"]), joined(&[response.as_bytes(), b"\r\n"])].into()
+        })
+    }
+
+    fn login_command(&self) -> Option<VecDeque<Zeroizing<Vec<u8>>>> {
+        let mut pieces = VecDeque::from([joined(&[b"L LOGIN"])]);
+        for argument in [self.login.user.as_bytes(), self.login.password.expose()] {
+            if argument.contains(&0) {
+                return None;
+            }
+            put_argument(&mut pieces, argument);
+        }
+        append(pieces.back_mut()?, b"\r\n");
+        Some(pieces)
+    }
+
+    fn during_login(&mut self, mut login: LoggingIn, response: Response<'_>, line: &[u8], out: &mut Output) -> Outcome {
+        match response {
+            Response::Untagged(Untagged::Bye(text)) => Ok(refused(unavailable(text), true)),
+            Response::Untagged(said) => {
+                if !login.id_pending {
+                    login.capabilities |= matches!(said, Untagged::Capability(_));
+                    collect(&mut login.handover, line)?;
+                }
+                Ok(Step::Next(State::Login(login)))
+            }
+            Response::Tagged { tag: b"I", .. } if login.id_pending => {
+                login.id_pending = false;
+                Ok(Step::Next(State::Login(login)))
+            }
+            Response::Tagged { tag: b"L", status, text } if !login.id_pending => login.done(status, text, out),
+            Response::Continue => login.go_on(out),
+            Response::Tagged { .. } => Err(Violation::Nonsense("an answer to nothing that was asked")),
+        }
+    }
+}
+
+impl LoggingIn {
+    fn go_on(mut self, out: &mut Output) -> Outcome {
+        match self.pieces.pop_front() {
+            Some(piece) => out.put(piece.as_slice()),
+            // It wants more than the mechanism has: end the exchange, and its NO follows.
+            None if !self.cancelled => {
+                self.cancelled = true;
+                out.put("*\r\n");
+            }
+            None => return Err(Violation::Nonsense("it asks on after the login was cancelled")),
+        }
+        Ok(Step::Next(State::Login(self)))
+    }
+
+    fn done(mut self, status: Status, text: &[u8], out: &mut Output) -> Outcome {
+        if status != Status::Ok {
+            return Ok(refused(text.to_vec(), response::is_temporary(text)));
+        }
+        self.handover.text = text.to_vec();
+        if self.capabilities || response::capability_code(text).is_some() {
+            return Ok(Step::Wish(State::Over, BackendWish::LoggedIn(self.handover)));
+        }
+        // What we showed before login is not what the client has now, and nobody has told it yet.
+        out.put("C CAPABILITY\r\n");
+        Ok(Step::Next(State::LastWord(self.handover)))
+    }
+}
+
+fn last_word(mut handover: Handover, response: Response<'_>, line: &[u8]) -> Outcome {
+    match response {
+        Response::Untagged(Untagged::Bye(text)) => Ok(refused(unavailable(text), true)),
+        Response::Untagged(_) => {
+            collect(&mut handover, line)?;
+            Ok(Step::Next(State::LastWord(handover)))
+        }
+        // Refused or not: the user is logged in.
+        Response::Tagged { tag: b"C", .. } => Ok(Step::Wish(State::Over, BackendWish::LoggedIn(handover))),
+        _ => Err(Violation::Nonsense("an answer to nothing that was asked")),
+    }
+}
+
+fn start_tls(status: Status, rest: bool) -> Outcome {
+    if status != Status::Ok {
+        return Err(Violation::Missing("STARTTLS"));
+    }
+    if rest {
+        // Somebody on the way put these in front of what the server will say under TLS.
+        return Err(Violation::InjectionBehindStartTls);
+    }
+    Ok(Step::Wish(State::Tls, BackendWish::StartTls))
+}
+
+fn refused(text: Vec<u8>, temporary: bool) -> Step {
+    Step::Wish(State::Over, BackendWish::Refused(BackendRefusal { text, temporary }))
+}
+
+/// The words of a BYE, with a code that tells clients not to ask for another password.
+fn unavailable(text: &[u8]) -> Vec<u8> {
+    if response::code(text).is_some() {
+        return text.to_vec();
+    }
+    [b"[UNAVAILABLE] ", text].concat()
+}
+
+/// Keeps an untagged line for the client.
+fn collect(handover: &mut Handover, line: &[u8]) -> Result<(), Violation> {
+    let line = command::without_end(line);
+    if handover.untagged.len() + line.len() + 2 > UNTAGGED {
+        return Err(Violation::Nonsense("too much before login is complete"));
+    }
+    handover.untagged.extend_from_slice(line);
+    handover.untagged.extend_from_slice(b"\r\n");
+    Ok(())
+}
+
+/// Quoted, or as a literal if it is not 7-bit text (RFC 3501 section 4.3). Not every server that lacks AUTH=PLAIN takes
+/// literals without asking, so each of these costs a round trip.
+fn put_argument(pieces: &mut VecDeque<Zeroizing<Vec<u8>>>, argument: &[u8]) {
+    let mut argument_text = Zeroizing::new(Vec::with_capacity(argument.len() * 2 + 3));
+    let quotable = argument.iter().all(|byte| matches!(byte, b' '..=b'~'));
+    if !quotable {
+        if let Some(before) = pieces.back_mut() {
+            append(before, format!(" {{{}}}\r\n", argument.len()).as_bytes());
+        }
+        pieces.push_back(joined(&[argument]));
+        return;
+    }
+    argument_text.extend_from_slice(b" \"");
+    for byte in argument {
+        if matches!(byte, b'"' | b'\\') {
+            argument_text.push(b'\\');
+        }
+        argument_text.push(*byte);
+    }
+    argument_text.push(b'"');
+    if let Some(before) = pieces.back_mut() {
+        append(before, &argument_text);
+    }
+}
+
+/// In a buffer of its own, of the right size.
+fn joined(parts: &[&[u8]]) -> Zeroizing<Vec<u8>> {
+    Zeroizing::new(parts.concat())
+}
+
+impl Machine for Backend {
+    type Wish = BackendWish;
+
+    fn advance(&mut self, input: &mut Input, out: &mut Output) -> Result<Option<BackendWish>, Violation> {
+        loop {
+            if matches!(self.state, State::Tls | State::Over) {
+                return Ok(None);
+            }
+            let Some(length) = input.line(usize::MAX)? else { return Ok(None) };
+            let state = std::mem::replace(&mut self.state, State::Over);
+            let (line, rest) = input.filled().split_at(length);
+            let step = response::parse(line).and_then(|said| self.respond(state, said, line, !rest.is_empty(), out));
+            input.consume(length);
+            match step? {
+                Step::Next(state) => self.state = state,
+                Step::Wish(state, wish) => {
+                    self.state = state;
+                    return Ok(Some(wish));
+                }
+            }
+        }
+    }
+}
+
+impl crate::protocol::Backend for Backend {
+    /// RFC 9051 6.2.1: what it offered before is worthless.
+    fn secured(&mut self, out: &mut Output) {
+        self.secured = true;
+        self.offers = None;
+        out.put("C CAPABILITY\r\n");
+        self.state = State::Offers;
+    }
+}

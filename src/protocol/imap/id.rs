@@ -1,0 +1,108 @@
+//! ID (RFC 2971): what a client says about itself, and what we say about the client to the backend.
+
+use std::net::SocketAddr;
+
+use crate::protocol::Announcement;
+
+/// A field and its value; `None` is NIL.
+pub(super) type Pair = (String, Option<String>);
+
+// RFC 2971 section 3.3.
+const PAIRS: usize = 30;
+const FIELD: usize = 30;
+const VALUE: usize = 1024;
+
+/// Bytes of the list that we send. Dovecot and others take lines of 8192 or 4096 bytes before login, and the command
+/// around it and what is pipelined behind need room.
+const LIST: usize = 3584;
+
+/// Keeps a client's pair, if it is worth keeping: within the RFC's bounds, text, and not one of the `x-` fields, by which
+/// proxies tell backends who the client is. Whoever could set those would appear in the log under any address.
+pub(super) fn keep(pairs: &mut Vec<Pair>, field: &[u8], value: Option<&[u8]>) {
+    if pairs.len() == PAIRS || is_reserved(field) {
+        return;
+    }
+    let (Some(field), value) = (text(field, FIELD), value.map(|value| text(value, VALUE))) else { return };
+    match value {
+        None => pairs.push((field, None)),
+        Some(Some(value)) => pairs.push((field, Some(value))),
+        Some(None) => {}
+    }
+}
+
+fn is_reserved(field: &[u8]) -> bool {
+    field.is_empty() || field.get(..2).is_some_and(|start| start.eq_ignore_ascii_case(b"x-"))
+}
+
+fn text(bytes: &[u8], longest: usize) -> Option<String> {
+    let text = std::str::from_utf8(bytes).ok().filter(|_| bytes.len() <= longest)?;
+    (!text.chars().any(char::is_control)).then(|| text.to_owned())
+}
+
+/// The list for the backend: who the client is, in the fields that Dovecot knows, then what it said about itself.
+pub(super) fn list(announcement: &Announcement) -> String {
+    let mut list = List { text: String::from("("), pairs: 0 };
+    for (field, value) in proxy_fields(announcement) {
+        list.add(field, Some(&value));
+    }
+    for (field, value) in &announcement.client_id {
+        if !is_reserved(field.as_bytes()) {
+            list.add(field, value.as_deref());
+        }
+    }
+    list.text.push(')');
+    list.text
+}
+
+fn proxy_fields(announcement: &Announcement) -> Vec<(&'static str, String)> {
+    let address = |of: SocketAddr| of.ip().to_canonical().to_string();
+    let mut fields = vec![
+        ("x-session-id", announcement.session.to_string()),
+        ("x-originating-ip", address(announcement.client)),
+        ("x-originating-port", announcement.client.port().to_string()),
+        ("x-connected-ip", address(announcement.local)),
+        ("x-connected-port", announcement.local.port().to_string()),
+        ("x-proxy-ttl", announcement.ttl.to_string()),
+        ("x-client-transport", if announcement.secured { "TLS" } else { "insecure" }.to_owned()),
+    ];
+    fields.extend(announcement.server_name.clone().map(|name| ("x-connected-name", name)));
+    fields
+}
+
+struct List {
+    text: String,
+    pairs: usize,
+}
+
+impl List {
+    /// Adds a pair, unless it is over a bound or needs a literal: RFC 3501 quotes 7-bit text only, and an ID is not worth
+    /// a round trip.
+    fn add(&mut self, field: &str, value: Option<&str>) {
+        if self.pairs == PAIRS || field.len() > FIELD || value.is_some_and(|value| value.len() > VALUE) {
+            return;
+        }
+        let Some(field) = quoted(field) else { return };
+        let Some(value) = value.map_or_else(|| Some("NIL".to_owned()), quoted) else { return };
+        let blank = if self.pairs > 0 { " " } else { "" };
+        let pair = format!("{blank}{field} {value}");
+        if self.text.len() + pair.len() < LIST {
+            self.text.push_str(&pair);
+            self.pairs += 1;
+        }
+    }
+}
+
+/// Seven-bit text in quotes; `None` if a literal were needed.
+fn quoted(text: &str) -> Option<String> {
+    let mut quoted = String::with_capacity(text.len() + 2);
+    quoted.push('"');
+    for character in text.chars() {
+        match character {
+            '"' | '\\' => quoted.extend(['\\', character]),
+            ' '..='~' => quoted.push(character),
+            _ => return None,
+        }
+    }
+    quoted.push('"');
+    Some(quoted)
+}

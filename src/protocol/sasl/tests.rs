@@ -1,0 +1,109 @@
+//! What the mechanisms take and what they refuse.
+
+use super::*;
+use crate::model::{Mechanism, Secret};
+
+fn plain(message: &[u8]) -> Result<Credentials, Fault> {
+    match Exchange::begin(b"plain").unwrap().answer(message)? {
+        Progress::Done(credentials) => Ok(credentials),
+        Progress::Continue(_) => panic!("PLAIN has one message"),
+    }
+}
+
+#[test]
+fn plain_takes_name_and_password() {
+    let given = plain("\0jürgen\0pass wörd".as_bytes()).unwrap();
+    assert_eq!((given.user.as_str(), given.authzid), ("jürgen", None));
+    assert_eq!(given.password.expose(), "pass wörd".as_bytes());
+    assert_eq!(given.mechanism, Mechanism::Plain);
+}
+
+#[test]
+fn plain_tells_who_acts_as_whom_and_forgets_an_authzid_that_says_nothing_new() {
+    let given = plain(b"anna\0root\0x").unwrap();
+    assert_eq!((given.user.as_str(), given.authzid.as_deref()), ("root", Some("anna")));
+    assert_eq!(plain(b"anna\0anna\0x").unwrap().authzid, None);
+}
+
+#[test]
+fn plain_refuses_what_rfc_4616_forbids() {
+    for message in [&b""[..], b"\0", b"\0anna", b"anna", b"\0anna\0", b"\0anna\0x\0", b"\0anna\0x\0y", b"\0\0\0\0"] {
+        assert_eq!(plain(message).unwrap_err(), Fault::Malformed, "{message:?}");
+    }
+    for message in
+        [&b"\0\0x"[..], b"anna\0\0x", b"\0\xff\0x", b"\xff\0anna\0x", b"\0an\rna\0x", "\0a\u{85}\0x".as_bytes()]
+    {
+        assert_eq!(plain(message).unwrap_err(), Fault::BadName, "{message:?}");
+    }
+}
+
+#[test]
+fn a_plain_password_may_be_any_bytes_but_nul() {
+    assert_eq!(plain(b"\0anna\0\xff\xfe\r\n").unwrap().password.expose(), b"\xff\xfe\r\n");
+}
+
+#[test]
+fn login_asks_for_name_then_password() {
+    let exchange = Exchange::begin(b"Login").unwrap();
+    assert_eq!(exchange.prompt(), "Username:");
+    let Progress::Continue(exchange) = exchange.answer(b"anna").unwrap() else { panic!("asked for a password") };
+    assert_eq!(exchange.prompt(), "Password:");
+    let Progress::Done(given) = exchange.answer(b"\xe4x").unwrap() else { panic!("done") };
+    assert_eq!((given.user.as_str(), given.password.expose()), ("anna", &b"\xe4x"[..]));
+    assert_eq!((given.authzid, given.mechanism), (None, Mechanism::Login));
+}
+
+#[test]
+fn login_refuses_an_empty_name_and_an_impossible_password() {
+    assert_eq!(Exchange::begin(b"LOGIN").unwrap().answer(b"").unwrap_err(), Fault::BadName);
+    for password in [&b""[..], b"a\0b"] {
+        let Progress::Continue(exchange) = Exchange::begin(b"LOGIN").unwrap().answer(b"anna").unwrap() else {
+            panic!("asked for a password")
+        };
+        assert_eq!(exchange.answer(password).unwrap_err(), Fault::Malformed);
+    }
+}
+
+#[test]
+fn a_mechanism_that_is_not_offered_is_not_begun() {
+    for name in [&b""[..], b"PLAI", b"PLAINX", b"XOAUTH2", b"EXTERNAL"] {
+        assert!(Exchange::begin(name).is_none(), "{name:?}");
+    }
+    assert!(OFFERED.iter().all(|name| Exchange::begin(name.as_bytes()).is_some()));
+}
+
+#[test]
+fn base64_is_taken_strictly() {
+    assert_eq!(decode(b"AGFubmEAeA==").unwrap().as_slice(), b"\0anna\0x");
+    assert_eq!(decode(b"").unwrap().as_slice(), b"");
+    for text in
+        [&b"AGFubmEAeA"[..], b"AGFubmEAeA=", b"AGFubmEAeB==", b"AGFu bmEAeA==", b"=", b"*", b"AGFubmEAeA==\r", b"-_=="]
+    {
+        assert_eq!(decode(text).unwrap_err(), Fault::NotBase64, "{text:?}");
+    }
+}
+
+#[test]
+fn our_own_response_is_understood_by_our_own_server() {
+    let password = Secret::new(b"p\xff".to_vec());
+    let given = plain(&response(&password, None)).unwrap();
+    assert_eq!((given.user.as_str(), given.authzid), ("anna", None));
+    let given = plain(&response(&password, Some("root"))).unwrap();
+    assert_eq!((given.user.as_str(), given.authzid.as_deref()), ("root", Some("anna")));
+    assert!(given.password == password);
+
+    fn response(password: &Secret, master: Option<&str>) -> Vec<u8> {
+        plain::response("anna", master, password).unwrap().to_vec()
+    }
+}
+
+#[test]
+fn a_response_that_cannot_be_said_is_not_said_wrongly() {
+    let password = Secret::new(b"x".to_vec());
+    assert!(plain::response("an\0na", None, &password).is_none());
+    assert!(plain::response("", None, &password).is_none());
+    assert!(plain::response("", Some("root"), &password).is_none());
+    assert!(plain::response("anna", Some(""), &password).is_none());
+    assert!(plain::response("anna", None, &Secret::default()).is_none());
+    assert!(plain::response("anna", None, &Secret::new(b"x\0y".to_vec())).is_none());
+}

@@ -1,0 +1,70 @@
+//! Ending a session from outside: a signal that somebody gives, and a clock that runs out.
+
+use std::future::poll_fn;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
+
+use futures_util::task::AtomicWaker;
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::model::Ending;
+
+/// Makes both ends of a stop signal. They cost one allocation of some 40 bytes.
+pub fn stop_pair() -> (StopHandle, StopSignal) {
+    let shared = Arc::new(Shared { reason: OnceLock::new(), waiter: AtomicWaker::new() });
+    (StopHandle(Arc::clone(&shared)), StopSignal(shared))
+}
+
+struct Shared {
+    reason: OnceLock<Ending>,
+    waiter: AtomicWaker,
+}
+
+/// The end that stops. Cheap to clone; never waits.
+#[derive(Clone)]
+pub struct StopHandle(Arc<Shared>);
+
+impl StopHandle {
+    /// Tells the session to end. The first reason counts: false if there was one before.
+    pub fn stop(&self, reason: Ending) -> bool {
+        let first = self.0.reason.set(reason).is_ok();
+        self.0.waiter.wake();
+        first
+    }
+}
+
+/// The end that listens. One task at a time may wait for it.
+pub struct StopSignal(Arc<Shared>);
+
+impl StopSignal {
+    /// The reason, once there is one; else wakes this task when there is.
+    pub fn poll(&self, cx: &mut Context<'_>) -> Poll<Ending> {
+        // Registered before the look, so that a stop in between is not missed.
+        self.0.waiter.register(cx.waker());
+        self.0.reason.get().map_or(Poll::Pending, |reason| Poll::Ready(*reason))
+    }
+
+    /// Waits for the reason. Dropping this loses nothing.
+    pub async fn stopped(&self) -> Ending {
+        poll_fn(|cx| self.poll(cx)).await
+    }
+
+    /// The reason, if there is one.
+    pub fn reason(&self) -> Option<Ending> {
+        self.0.reason.get().copied()
+    }
+}
+
+/// The deadline (CLOCK_BOOTTIME in ms, 0 for none) has passed. That clock goes on while the machine sleeps: a proxy that
+/// was suspended must know that its time is over.
+pub(super) fn is_isolated(deadline: &AtomicU64) -> bool {
+    let deadline = deadline.load(Ordering::Relaxed);
+    deadline != 0 && boottime_ms() >= deadline
+}
+
+pub(super) fn boottime_ms() -> u64 {
+    let now = clock_gettime(ClockId::Boottime);
+    // The clock starts at zero with the machine, so that neither part can be negative.
+    now.tv_sec.unsigned_abs() * 1000 + now.tv_nsec.unsigned_abs() / 1_000_000
+}

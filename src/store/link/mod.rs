@@ -1,0 +1,293 @@
+//! A proxy's one line to a shard: says hello, numbers the calls, and knows what no answer means.
+//!
+//! Calls are numbered while a pipeline is built, and one pipeline is under way at a time: calls that several tasks
+//! numbered would overtake each other. Whatever goes wrong, the caller hears [`NoAnswer`], which says nothing about
+//! whether the call was applied; it must declare the key's present count later.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{sleep, timeout};
+use tracing::{info, warn};
+
+use super::{Call, Connection, Hello, Reply, Request, Store, StoreError, Welcome};
+use crate::model::Incarnation;
+
+/// The most calls in one pipeline.
+const PIPELINE: usize = 100;
+/// First pause before connecting anew; doubles up to [`PAUSE_MAX`].
+const PAUSE: Duration = Duration::from_millis(50);
+/// Longest pause before connecting anew.
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// Who speaks over a link.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// This run of the proxy.
+    pub incarnation: Incarnation,
+    /// Its configured name.
+    pub name: String,
+    /// Version of homing.
+    pub version: String,
+}
+
+/// Nothing is known about the call: not whether it was applied, nor in which order with later ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the store gave no answer")]
+pub struct NoAnswer;
+
+/// An answer and how old it may be.
+#[derive(Debug)]
+pub struct Answer {
+    /// What the store said. Never `Lost` or `Stale`: those are no answer.
+    pub reply: Reply,
+    /// When the call was sent, by a clock that runs on while the machine sleeps.
+    pub sent_boottime_ms: u64,
+}
+
+/// Whether a link is up, and what its hellos demanded.
+#[derive(Clone, Debug, Default)]
+pub struct LinkState {
+    /// The answer to the hello of the present connection; `None` while there is none.
+    pub welcome: Option<Welcome>,
+    /// Hellos answered so far.
+    pub hellos: u64,
+    /// Number of the last hello that was told to re-assert; 0 for none.
+    pub assert_owed: u64,
+    /// When the last hello was sent: it renews the lease, too.
+    pub hello_boottime_ms: u64,
+}
+
+/// A line to one shard. Cheap to clone; the task behind it ends with the last clone.
+#[derive(Clone)]
+pub struct Link {
+    queue: mpsc::UnboundedSender<Job>,
+    state: watch::Receiver<LinkState>,
+}
+
+/// The answer to a call that was queued.
+pub type Pending = oneshot::Receiver<Result<Answer, NoAnswer>>;
+
+struct Job {
+    request: Request,
+    /// Only under this hello, if any.
+    hello: Option<u64>,
+    answer: oneshot::Sender<Result<Answer, NoAnswer>>,
+}
+
+impl Link {
+    /// Starts the task that keeps the line. `patience`: how long an answer may take (1 s by default).
+    pub fn start(store: Arc<dyn Store>, shard: u16, identity: Identity, patience: Duration) -> Self {
+        let (queue, jobs) = mpsc::unbounded_channel();
+        let (news, state) = watch::channel(LinkState::default());
+        let keeper = Keeper { store, shard, identity, patience, jobs, news, seq: 0, acked: 0, run: String::new() };
+        tokio::spawn(keeper.run());
+        Self { queue, state }
+    }
+
+    /// Queues a call. The order of `send`s is the order in which the store applies them. Never blocks, so it may be
+    /// called under the ledger's lock. While the line is down the answer is [`NoAnswer`], at once.
+    pub fn send(&self, request: Request) -> Pending {
+        self.queue(request, None)
+    }
+
+    /// Queues a call and waits for its answer.
+    pub async fn call(&self, request: Request) -> Result<Answer, NoAnswer> {
+        answer(self.send(request)).await
+    }
+
+    /// Like [`Link::call`], but only under that hello: what is said is true of no other.
+    pub async fn call_under(&self, hello: u64, request: Request) -> Result<Answer, NoAnswer> {
+        answer(self.queue(request, Some(hello))).await
+    }
+
+    fn queue(&self, request: Request, hello: Option<u64>) -> Pending {
+        let (answer, pending) = oneshot::channel();
+        // If the task is gone, the dropped sender says so to `pending`.
+        let _ = self.queue.send(Job { request, hello, answer });
+        pending
+    }
+
+    /// News of the line.
+    pub fn state(&self) -> watch::Receiver<LinkState> {
+        self.state.clone()
+    }
+}
+
+/// Waits for a queued call's answer.
+pub async fn answer(pending: Pending) -> Result<Answer, NoAnswer> {
+    pending.await.unwrap_or(Err(NoAnswer))
+}
+
+/// Milliseconds of CLOCK_BOOTTIME, which goes on while the machine sleeps and never jumps.
+pub fn boottime_ms() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    u64::try_from(now.tv_sec).unwrap_or(0) * 1000 + u64::try_from(now.tv_nsec).unwrap_or(0) / 1_000_000
+}
+
+/// Why a connection was given up.
+enum Parting {
+    /// Every handle of the link is gone.
+    Unused,
+    /// The store does not know us any more: hello at once.
+    Lost,
+    /// It broke.
+    Broken(StoreError),
+}
+
+struct Keeper {
+    store: Arc<dyn Store>,
+    shard: u16,
+    identity: Identity,
+    patience: Duration,
+    jobs: mpsc::UnboundedReceiver<Job>,
+    news: watch::Sender<LinkState>,
+    /// The highest number sent.
+    seq: u64,
+    /// The highest number answered.
+    acked: u64,
+    /// The server run of the last hello.
+    run: String,
+}
+
+impl Keeper {
+    async fn run(mut self) {
+        let mut pause = PAUSE;
+        let mut told = false;
+        loop {
+            let parting = match self.connect().await {
+                Ok(connection) => {
+                    info!(shard = self.shard, "store link up");
+                    (pause, told) = (PAUSE, false);
+                    self.serve(connection).await
+                }
+                Err(error) => Parting::Broken(error),
+            };
+            self.news.send_modify(|state| state.welcome = None);
+            match parting {
+                Parting::Unused => return,
+                Parting::Lost => info!(shard = self.shard, "the store has lost this proxy; saying hello again"),
+                Parting::Broken(error) if !told => {
+                    warn!(shard = self.shard, %error, "store link down; live sessions go on, reconnecting");
+                    told = true;
+                }
+                Parting::Broken(_) => {}
+            }
+            if !self.refuse_for(jittered(pause)).await {
+                return;
+            }
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+
+    /// Connects and says hello.
+    async fn connect(&mut self) -> Result<Box<dyn Connection>, StoreError> {
+        let give_up = self.no_answer("no connection within the time-out");
+        let mut connection =
+            timeout(self.patience * 2, self.store.connect(self.shard)).await.map_err(|_| give_up)??;
+        self.seq += 1;
+        let sent = boottime_ms();
+        let hello =
+            Hello { acked: self.acked, name: self.identity.name.clone(), version: self.identity.version.clone() };
+        let call = self.number(self.seq, String::new(), Request::Hello(hello));
+        let give_up = self.no_answer("no answer to hello within the time-out");
+        let replies =
+            timeout(self.patience, connection.exchange(std::slice::from_ref(&call))).await.map_err(|_| give_up)??;
+        let Some(Reply::Hello(welcome)) = replies.into_iter().next() else {
+            return Err(self.no_answer("a hello was not answered as one"));
+        };
+        self.acked = self.seq;
+        self.run.clone_from(&welcome.run);
+        self.news.send_modify(|state| {
+            state.hellos += 1;
+            if welcome.assert {
+                state.assert_owed = state.hellos;
+            }
+            state.hello_boottime_ms = sent;
+            state.welcome = Some(welcome);
+        });
+        Ok(connection)
+    }
+
+    /// Sends pipelines, one at a time, until the line must be given up.
+    async fn serve(&mut self, mut connection: Box<dyn Connection>) -> Parting {
+        let mut batch = Vec::with_capacity(PIPELINE);
+        while self.jobs.recv_many(&mut batch, PIPELINE).await > 0 {
+            let hello = self.news.borrow().hellos;
+            // Whoever meant another hello hears of it by the dropped sender.
+            batch.retain(|job: &Job| job.hello.is_none_or(|wanted| wanted == hello));
+            if batch.is_empty() {
+                continue;
+            }
+            let (calls, askers) = self.number_all(std::mem::take(&mut batch));
+            let sent_boottime_ms = boottime_ms();
+            let outcome = timeout(self.patience, connection.exchange(&calls)).await;
+            let replies = match outcome {
+                Ok(Ok(replies)) => replies,
+                Ok(Err(error)) => return Parting::Broken(error),
+                Err(_) => return Parting::Broken(self.no_answer("the time-out has passed")),
+            };
+            let mut lost = replies.len() != calls.len();
+            for ((call, asker), reply) in calls.iter().zip(askers).zip(replies) {
+                let answer = match reply {
+                    Reply::Lost => {
+                        lost = true;
+                        Err(NoAnswer)
+                    }
+                    Reply::Stale => Err(NoAnswer),
+                    reply => {
+                        self.acked = call.seq;
+                        Ok(Answer { reply, sent_boottime_ms })
+                    }
+                };
+                // Nobody may be waiting any more; whoever asked has marked the key dirty then.
+                let _ = asker.send(answer);
+            }
+            if lost {
+                return Parting::Lost;
+            }
+        }
+        Parting::Unused
+    }
+
+    fn number_all(&mut self, jobs: Vec<Job>) -> (Vec<Call>, Vec<oneshot::Sender<Result<Answer, NoAnswer>>>) {
+        let first = self.seq + 1;
+        self.seq += jobs.len() as u64;
+        (first..).zip(jobs).map(|(seq, job)| (self.number(seq, self.run.clone(), job.request), job.answer)).unzip()
+    }
+
+    fn number(&self, seq: u64, run: String, request: Request) -> Call {
+        Call { incarnation: self.identity.incarnation.clone(), run, seq, request }
+    }
+
+    /// Answers whoever asks with [`NoAnswer`] for a while; false if nobody can ask any more.
+    async fn refuse_for(&mut self, pause: Duration) -> bool {
+        let pause = sleep(pause);
+        tokio::pin!(pause);
+        loop {
+            tokio::select! {
+                () = &mut pause => return true,
+                job = self.jobs.recv() => match job {
+                    Some(job) => drop(job.answer.send(Err(NoAnswer))),
+                    None => return false,
+                },
+            }
+        }
+    }
+
+    fn no_answer(&self, why: &str) -> StoreError {
+        StoreError::NoAnswer { at: format!("shard {}", self.shard), why: why.to_owned() }
+    }
+}
+
+/// Between half and all of `pause`, so that a fleet does not reconnect in step.
+fn jittered(pause: Duration) -> Duration {
+    let mut raw = [0_u8; 1];
+    // Without randomness the pause is merely not spread.
+    let _ = aws_lc_rs::rand::fill(&mut raw);
+    pause.mul_f64(0.5 + f64::from(raw[0]) / 510.0)
+}
+
+#[cfg(test)]
+mod tests;

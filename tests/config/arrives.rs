@@ -1,0 +1,229 @@
+//! Every key: a value other than its default arrives in `Config`.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::Duration;
+
+use homing::config::{
+    BackendTls, ClientAuth, Config, ListenerTls, LogFormat, PassdbConfig, StoreAddress, StoreConfig, TlsVersion,
+};
+
+use super::{BACKEND, LISTENER, files, parse_in};
+
+/// Table, key, what to write into the table, and whether it arrived (the path is the file's directory).
+type Case = (&'static str, &'static str, &'static str, fn(&Config, &Path) -> bool);
+
+const SECOND: Duration = Duration::from_secs(1);
+
+const CASES: &[Case] = &[
+    ("", "name", "name = \"p7\"", |c, _| c.name == "p7"),
+    ("store", "kind", REDIS, |c, _| matches!(c.store, StoreConfig::Redis { .. })),
+    ("store", "url", REDIS, |c, _| match &c.store {
+        StoreConfig::Redis { address, database, username, password, .. } => {
+            *address == StoreAddress::Tcp("r.example.org".into(), 6400)
+                && *database == 3
+                && username.as_deref() == Some("us/er")
+                && password.as_ref().is_some_and(|word| word.expose() == b"p@ss")
+        }
+        StoreConfig::Memory => false,
+    }),
+    ("store", "password_file", REDIS_FILE, |c, _| match &c.store {
+        StoreConfig::Redis { password, .. } => password.as_ref().is_some_and(|word| word.expose() == b"from-a-file"),
+        StoreConfig::Memory => false,
+    }),
+    ("store", "namespace", REDIS, |c, _| matches!(&c.store, StoreConfig::Redis { namespace, .. } if namespace == "n2")),
+    ("store", "timeout", REDIS, |c, _| matches!(c.store, StoreConfig::Redis { timeout, .. } if timeout == SECOND / 4)),
+    ("fleet", "lease", "lease = \"3s\"", |c, _| c.fleet.lease == 3 * SECOND),
+    ("fleet", "orphan_grace", "orphan_grace = \"1h 30min\"", |c, _| c.fleet.orphan_grace == 5400 * SECOND),
+    ("fleet", "recovery", "recovery = \"2s\"", |c, _| c.fleet.recovery == 2 * SECOND),
+    ("fleet", "user_expire", "user_expire = \"10s\"", |c, _| c.fleet.user_expire == 10 * SECOND),
+    ("fleet", "remember", "remember = \"2d\"", |c, _| c.fleet.remember == 172_800 * SECOND),
+    ("fleet", "balance_factor", "balance_factor = 2", |c, _| c.fleet.balance_factor == 2.0),
+    ("fleet", "slow_start", "slow_start = \"5min\"", |c, _| c.fleet.slow_start == 300 * SECOND),
+    ("fleet", "strict", "strict = true", |c, _| c.fleet.strict),
+    ("fleet", "login_wait", "login_wait = \"7s\"", |c, _| c.fleet.login_wait == 7 * SECOND),
+    ("fleet", "state_file", "state_file = \"st\"", |c, dir| c.fleet.state_file == Some(dir.join("st"))),
+    ("listener", "address", LISTEN, |c, _| c.listeners[0].address.to_string() == "[::1]:1430"),
+    ("listener", "tls", LISTEN, |c, _| c.listeners[0].tls == ListenerTls::StartTls),
+    ("listener", "plaintext_login", LISTEN, |c, _| !c.listeners[0].plaintext_login),
+    ("listener", "proxy_protocol", LISTEN, |c, _| c.listeners[0].proxy_protocol),
+    ("listener", "trusted_networks", LISTEN, |c, _| {
+        let networks: Vec<_> = c.listeners[0].trusted_networks.iter().map(ToString::to_string).collect();
+        networks == ["10.0.0.0/8", "192.0.2.7/32", "fd00::/8"]
+    }),
+    ("listener", "proxy_timeout", LISTEN, |c, _| c.listeners[0].proxy_timeout == 4 * SECOND),
+    ("listener", "alpn", LISTEN, |c, _| c.listeners[0].alpn == ["imap"]),
+    ("tls", "min_version", "min_version = \"1.3\"", |c, _| c.tls.min_version == TlsVersion::V13),
+    ("tls", "client_auth", CLIENT_AUTH, |c, _| c.tls.client_auth == ClientAuth::Require),
+    ("tls", "client_ca", CLIENT_AUTH, |c, dir| c.tls.client_ca == Some(dir.join("ca.pem"))),
+    ("tls.certificate", "certificate", CERTIFICATE, |c, dir| {
+        c.tls.certificates.first().is_some_and(|pair| pair.certificate == dir.join("cert.pem"))
+    }),
+    ("tls.certificate", "key", CERTIFICATE, |c, dir| {
+        c.tls.certificates.first().is_some_and(|pair| pair.key == dir.join("key.pem"))
+    }),
+    ("limits", "connections", "connections = 5_000", |c, _| c.limits.connections == 5000),
+    ("limits", "sessions_per_key", "sessions_per_key = 20", |c, _| c.limits.sessions_per_key == 20),
+    ("limits", "login_timeout", "login_timeout = \"3min\"", |c, _| c.limits.login_timeout == 180 * SECOND),
+    ("limits", "tls_timeout", "tls_timeout = \"500ms\"", |c, _| c.limits.tls_timeout == SECOND / 2),
+    ("limits", "line", "line = 0x4000", |c, _| c.limits.line == 16384),
+    ("limits", "literal", "literal = 1000", |c, _| c.limits.literal == 1000),
+    ("limits", "commands", "commands = 51", |c, _| c.limits.commands == 51),
+    ("limits", "errors", "errors = 11", |c, _| c.limits.errors == 11),
+    ("limits", "failures", "failures = 4", |c, _| c.limits.failures == 4),
+    ("limits", "idle_timeout", "idle_timeout = \"1h\"", |c, _| c.limits.idle_timeout == 3600 * SECOND),
+    ("limits", "close_timeout", "close_timeout = \"6s\"", |c, _| c.limits.close_timeout == 6 * SECOND),
+    ("limits", "shutdown_grace", "shutdown_grace = \"0s\"", |c, _| c.limits.shutdown_grace == Duration::ZERO),
+    ("limits", "hash_threads", "hash_threads = 777", |c, _| c.limits.hash_threads == 777),
+    ("passdb", "kind", PASSDB, |c, _| matches!(c.passdb[0], PassdbConfig::File { .. })),
+    (
+        "passdb",
+        "path",
+        PASSDB,
+        |c, dir| matches!(&c.passdb[0], PassdbConfig::File { path, .. } if *path == dir.join("users.passwd")),
+    ),
+    (
+        "passdb",
+        "default_scheme",
+        PASSDB,
+        |c, _| matches!(&c.passdb[0], PassdbConfig::File { default_scheme, .. } if default_scheme == "PLAIN"),
+    ),
+    ("backend", "host", "host = \"2001:db8::1\"", |c, _| first(c).host == "2001:db8::1"),
+    ("backend", "port", "port = 1430", |c, _| first(c).port == 1430),
+    ("backend", "tls", "tls = \"starttls\"", |c, _| first(c).tls == BackendTls::StartTls),
+    ("backend", "tls_ca", "tls = \"implicit\"\ntls_ca = \"ca.pem\"", |c, dir| {
+        first(c).tls_ca == Some(dir.join("ca.pem"))
+    }),
+    ("backend", "tls_name", "tls = \"implicit\"\ntls_name = \"m\"", |c, _| first(c).tls_name.as_deref() == Some("m")),
+    ("backend", "tls_verify", "tls_verify = false", |c, _| !first(c).tls_verify),
+    ("backend", "weight", "weight = 50", |c, _| first(c).weight.get() == 50),
+    ("backend", "pool", "pool = \"ssd\"", |c, _| first(c).pool.as_str() == "ssd"),
+    ("backend", "drain", "drain = true", |c, _| first(c).drain),
+    ("backend", "announce_id", "announce_id = false", |c, _| !first(c).announce.id),
+    ("backend", "announce_proxy", "announce_proxy = true", |c, _| first(c).announce.proxy),
+    ("backend", "master_user", MASTER, |c, _| first(c).master.as_ref().is_some_and(|master| master.user == "boss")),
+    ("backend", "master_password", MASTER, |c, _| master_password(c) == Some(b"open sesame")),
+    ("backend", "master_password_file", "master_user = \"boss\"\nmaster_password_file = \"word\"", |c, _| {
+        master_password(c) == Some(b"from-a-file")
+    }),
+    ("backend", "pipelining", "pipelining = false", |c, _| !first(c).pipelining),
+    ("backend", "connect_timeout", "connect_timeout = \"1s\"", |c, _| first(c).connect_timeout == SECOND),
+    ("backend", "login_timeout", "login_timeout = \"2s\"", |c, _| first(c).login_timeout == 2 * SECOND),
+    ("backend", "retry_budget", "retry_budget = \"3s\"", |c, _| first(c).retry_budget == 3 * SECOND),
+    ("log", "format", "format = \"json\"", |c, _| c.log.format == LogFormat::Json),
+    ("log", "level", "level = \"warn,homing=debug\"", |c, _| c.log.level == "warn,homing=debug"),
+    ("admin", "socket", "socket = \"a.sock\"", |c, dir| c.admin.socket == dir.join("a.sock")),
+];
+
+const REDIS: &str = "kind = \"redis\"\nurl = \"redis://us%2Fer:p%40ss@r.example.org:6400/3\"\nnamespace = \"n2\"\n\
+                     timeout = \"250ms\"";
+const REDIS_FILE: &str = "kind = \"redis\"\nurl = \"unix:///run/redis.sock\"\npassword_file = \"word\"";
+const LISTEN: &str = "address = \"[::1]:1430\"\ntls = \"starttls\"\nplaintext_login = false\nproxy_protocol = true\nproxy_timeout = \"4s\"\nalpn = [\"imap\"]\n\
+                      trusted_networks = [\"10.0.0.0/8\", \"192.0.2.7\", \"fd00::/8\"]";
+const CLIENT_AUTH: &str = "client_auth = \"require\"\nclient_ca = \"ca.pem\"";
+const CERTIFICATE: &str = "certificate = \"cert.pem\"\nkey = \"key.pem\"";
+const PASSDB: &str = "kind = \"file\"\npath = \"users.passwd\"\ndefault_scheme = \"PLAIN\"";
+const MASTER: &str = "master_user = \"boss\"\nmaster_password = \"open sesame\"";
+
+fn first(config: &Config) -> &homing::config::BackendConfig {
+    config.backends.values().next().unwrap()
+}
+
+fn master_password(config: &Config) -> Option<&[u8]> {
+    first(config).master.as_ref().map(|master| master.password.expose())
+}
+
+/// A whole file in which `table` has these lines.
+fn file(table: &str, lines: &str) -> String {
+    let certificate = format!("[[tls.certificate]]\n{CERTIFICATE}\n");
+    match table {
+        "" => format!("{lines}\n{LISTENER}{BACKEND}"),
+        "listener" => format!("[[listener]]\n{lines}\n{certificate}{BACKEND}"),
+        "backend" if lines.starts_with("host") => format!("{LISTENER}[backend.mail1]\n{lines}\n"),
+        "backend" => format!("{LISTENER}{BACKEND}{lines}\n"),
+        "passdb" | "tls.certificate" => format!("{LISTENER}{BACKEND}[[{table}]]\n{lines}\n"),
+        table => format!("{LISTENER}{BACKEND}[{table}]\n{lines}\n"),
+    }
+}
+
+#[test]
+fn a_value_other_than_the_default_arrives_for_every_key() {
+    let dir = files();
+    let default = parse_in(dir.path(), &format!("{LISTENER}{BACKEND}")).unwrap();
+    for (table, key, lines, arrived) in CASES {
+        assert!(lines.contains(&format!("{key} = ")), "{table}.{key} is not in its own test");
+        assert!(!arrived(&default, dir.path()), "{table}.{key}: the test's value is the default");
+        let config =
+            parse_in(dir.path(), &file(table, lines)).unwrap_or_else(|faults| panic!("{table}.{key}: {faults}"));
+        assert!(arrived(&config, dir.path()), "{table}.{key} did not arrive");
+    }
+}
+
+#[test]
+fn every_key_of_the_default_file_is_tested_here() {
+    let tested: BTreeSet<String> = CASES.iter().map(|(table, key, ..)| format!("{table}.{key}")).collect();
+    let mut table = String::new();
+    let mut printed = BTreeSet::new();
+    for line in Config::default_file().lines() {
+        let line = line.strip_prefix('#').unwrap_or(line);
+        if let Some(header) = line.strip_prefix('[') {
+            table = header.trim_matches(['[', ']']).split(".mail").next().unwrap_or_default().to_owned();
+        } else if let Some((key, _)) = line.split_once(" = ").filter(|(key, _)| !key.contains(' ') && !key.is_empty()) {
+            printed.insert(format!("{table}.{key}"));
+        }
+    }
+    assert_eq!(printed, tested);
+}
+
+#[test]
+fn implicit_tls_towards_a_backend_has_a_port_of_its_own() {
+    let dir = files();
+    let port = |lines| first(&parse_in(dir.path(), &file("backend", lines)).unwrap()).port;
+    assert_eq!(port("tls = \"none\""), 143);
+    assert_eq!(port("tls = \"starttls\""), 143);
+    assert_eq!(port("tls = \"implicit\""), 993);
+    assert_eq!(port("tls = \"implicit\"\nport = 1993"), 1993);
+}
+
+#[test]
+fn store_urls_may_leave_out_what_is_usual() {
+    let dir = files();
+    let address = |url: &str| {
+        let lines = format!("kind = \"redis\"\nurl = \"{url}\"");
+        match parse_in(dir.path(), &file("store", &lines)).unwrap().store {
+            StoreConfig::Redis { address, database, username, password, .. } => {
+                (address, database, username, password.map(|word| word.expose().to_vec()))
+            }
+            StoreConfig::Memory => panic!("{url} is a server"),
+        }
+    };
+    let tcp = |host: &str, port| StoreAddress::Tcp(host.to_owned(), port);
+    assert_eq!(address("redis://r"), (tcp("r", 6379), 0, None, None));
+    assert_eq!(address("redis://r:7/"), (tcp("r", 7), 0, None, None));
+    assert_eq!(address("redis://[::1]:7/2"), (tcp("::1", 7), 2, None, None));
+    assert_eq!(address("redis://[::1]"), (tcp("::1", 6379), 0, None, None));
+    assert_eq!(address("redis://:word@r"), (tcp("r", 6379), 0, None, Some(b"word".to_vec())));
+    assert_eq!(address("redis://ada@r"), (tcp("r", 6379), 0, Some("ada".to_owned()), None));
+    assert_eq!(address("redis://ada:a@b@r"), (tcp("r", 6379), 0, Some("ada".to_owned()), Some(b"a@b".to_vec())));
+    assert_eq!(address("unix:///run/r.sock").0, StoreAddress::Unix("/run/r.sock".into()));
+}
+
+#[test]
+fn without_a_passdb_the_backends_decide() {
+    let config = parse_in(files().path(), &format!("{LISTENER}{BACKEND}")).unwrap();
+    assert_eq!(config.passdb, [PassdbConfig::Backend]);
+}
+
+#[test]
+fn sources_listeners_and_backends_keep_their_order_and_names() {
+    let text = format!(
+        "{LISTENER}[[listener]]\naddress = \"[::1]:0\"\ntls = \"none\"\nplaintext_login = true\n{BACKEND}\
+         [backend.\"m2.example.org\"]\nhost = \"m2\"\n[[passdb]]\nkind = \"file\"\npath = \"users.passwd\"\n[[passdb]]\n\
+         kind = \"backend\"\n"
+    );
+    let config = parse_in(files().path(), &text).unwrap();
+    assert_eq!(config.listeners[1].address.to_string(), "[::1]:0");
+    assert_eq!(config.passdb[1], PassdbConfig::Backend);
+    let names: Vec<_> = config.backends.keys().map(|name| name.as_str()).collect();
+    assert_eq!(names, ["m2.example.org", "mail1"]);
+}

@@ -1,0 +1,77 @@
+//! What differs, and whether a reload applies it.
+
+use homing::config::Changes;
+
+use super::{BACKEND, LISTENER, parse};
+
+/// Changes from the least file to one with these lines behind it.
+fn with(lines: &str) -> Changes {
+    parse(&format!("{LISTENER}{BACKEND}")).changes(&parse(&format!("{LISTENER}{BACKEND}{lines}")))
+}
+
+fn live(keys: &[&str]) -> Changes {
+    Changes { applied: keys.iter().map(|key| (*key).to_owned()).collect(), needs_restart: Vec::new() }
+}
+
+fn fixed(keys: &[&str]) -> Changes {
+    Changes { applied: Vec::new(), needs_restart: keys.iter().map(|key| (*key).to_owned()).collect() }
+}
+
+#[test]
+fn the_same_settings_have_no_changes() {
+    assert!(with("").is_empty());
+    assert!(with("weight = 100\n[fleet]\nlease = \"15s\"").is_empty(), "a default that is written out is no change");
+}
+
+#[test]
+fn backends_limits_passdb_tls_and_the_log_level_are_applied_by_a_reload() {
+    assert_eq!(with("weight = 5\ndrain = true"), live(&["backend.mail1.drain", "backend.mail1.weight"]));
+    assert_eq!(with("[backend.\"m2.x\"]\nhost = \"m2\""), live(&["backend.\"m2.x\""]));
+    assert_eq!(with("[limits]\nconnections = 5\nfailures = 9"), live(&["limits.connections", "limits.failures"]));
+    assert_eq!(with("[tls]\nmin_version = \"1.3\""), live(&["tls.min_version"]));
+    assert_eq!(
+        with("[[tls.certificate]]\ncertificate = \"/etc/hosts\"\nkey = \"/etc/hosts\""),
+        live(&["tls.certificate[1]"])
+    );
+    assert_eq!(with("[log]\nlevel = \"debug\""), live(&["log.level"]));
+    assert_eq!(
+        with("[[passdb]]\nkind = \"file\"\npath = \"/etc/hosts\""),
+        live(&["passdb[1].default_scheme", "passdb[1].kind", "passdb[1].path"])
+    );
+}
+
+#[test]
+fn name_store_fleet_listeners_log_form_and_admin_need_a_restart() {
+    assert_eq!(with("[fleet]\nlease = \"14s\""), fixed(&["fleet.lease"]));
+    assert_eq!(with("[store]\nkind = \"redis\"\nurl = \"redis://h\""), fixed(&["store.kind", "store.url"]));
+    assert_eq!(with("[log]\nformat = \"json\""), fixed(&["log.format"]));
+    assert_eq!(with("[admin]\nsocket = \"/a\""), fixed(&["admin.socket"]));
+    assert_eq!(with(LISTENER), fixed(&["listener[2]"]));
+    let named = |name: &str| parse(&format!("name = \"{name}\"\n{LISTENER}{BACKEND}"));
+    assert_eq!(named("a").changes(&named("b")), fixed(&["name"]));
+    let listening = parse(&format!("{}{BACKEND}", LISTENER.replace("127.0.0.1:0", "127.0.0.1:7")));
+    assert_eq!(listening.changes(&parse(&format!("{LISTENER}{BACKEND}"))), fixed(&["listener[1].address"]));
+}
+
+#[test]
+fn both_kinds_of_change_are_told_apart() {
+    let changes = with("weight = 5\n[fleet]\nstrict = true");
+    assert_eq!(changes.applied, ["backend.mail1.weight"]);
+    assert_eq!(changes.needs_restart, ["fleet.strict"]);
+}
+
+#[test]
+fn a_backend_that_went_is_named_once() {
+    let two = parse(&format!("{LISTENER}{BACKEND}[backend.mail2]\nhost = \"h\"\n"));
+    assert_eq!(two.changes(&parse(&format!("{LISTENER}{BACKEND}"))), live(&["backend.mail2"]));
+}
+
+#[test]
+fn another_password_is_a_change_although_it_is_not_shown() {
+    let master = |word: &str| parse(&format!("{LISTENER}{BACKEND}master_user = \"m\"\nmaster_password = \"{word}\"\n"));
+    assert_eq!(master("a").changes(&master("b")), live(&["backend.mail1.master_password"]));
+    let store =
+        |word: &str| parse(&format!("{LISTENER}{BACKEND}[store]\nkind = \"redis\"\nurl = \"redis://:{word}@h\"\n"));
+    assert_eq!(store("a").changes(&store("b")), fixed(&["store.url"]));
+    assert!(store("a").changes(&store("a")).is_empty());
+}

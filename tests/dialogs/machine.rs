@@ -1,0 +1,202 @@
+//! The machines, told and asked in the words of the transcripts.
+
+use homing::model::{Credentials, Refusal, Secret, SessionId};
+use homing::protocol::imap;
+use homing::protocol::{
+    Announcement, Backend as _, BackendLogin, BackendRefusal, BackendWish, Bounds, ClientWish, Farewell, Frontend as _,
+    FrontendSettings, Handover, Input, Machine as _, Output, Violation,
+};
+
+use crate::escape::unescaped;
+
+/// Either side.
+pub(crate) enum Side {
+    Front(Box<imap::Frontend>),
+    Back(Box<imap::Backend>),
+}
+
+impl Side {
+    /// As a header says: `frontend:` with `starttls`, `secured`, `plaintext`, `banner=`, `line=`, `literal=`,
+    /// `commands=`, `errors=`, `failures=`; `backend:` with `user=`, `master=`, `password=`, `starttls`, `pipelining`,
+    /// `announce`, `tls` (of the client), `sni=`, `id=field/value`.
+    pub(crate) fn new(header: &str) -> Self {
+        let settings = Settings(header);
+        match header.split(':').next() {
+            Some("frontend") => Self::Front(Box::new(imap::Frontend::new(settings.frontend()))),
+            Some("backend") => Self::Back(Box::new(imap::Backend::new(settings.backend()))),
+            _ => panic!("neither frontend nor backend: {header}"),
+        }
+    }
+
+    /// Bytes of one line.
+    pub(crate) fn line(header: &str) -> usize {
+        Settings(header).number("line", 512)
+    }
+
+    pub(crate) fn advance(&mut self, input: &mut Input, out: &mut Output) -> Result<Option<String>, Violation> {
+        match self {
+            Self::Front(machine) => Ok(machine.advance(input, out)?.map(client_wish)),
+            Self::Back(machine) => Ok(machine.advance(input, out)?.map(backend_wish)),
+        }
+    }
+
+    /// `greet`, `secured`, `refuse WORD`, `relay TEXT`, `welcome TEXT`, `welcome TEXT behind UNTAGGED`, `farewell WORD`.
+    pub(crate) fn tell(&mut self, verdict: &str, out: &mut Output) -> Result<(), Violation> {
+        let (word, rest) = verdict.split_once(' ').unwrap_or((verdict, ""));
+        let machine = match self {
+            Self::Back(machine) => {
+                assert_eq!(word, "secured");
+                machine.secured(out);
+                return Ok(());
+            }
+            Self::Front(machine) => machine,
+        };
+        match word {
+            "greet" => machine.greet(out),
+            "secured" => machine.secured(),
+            "refuse" => return machine.refuse(refusal(rest), out),
+            "relay" => {
+                let words = BackendRefusal { text: unescaped(rest), temporary: false };
+                return machine.relay_refusal(&words, out);
+            }
+            "welcome" => {
+                let (text, untagged) = rest.split_once(" behind ").unwrap_or((rest, ""));
+                machine.welcome(&Handover { text: unescaped(text), untagged: unescaped(untagged) }, out);
+            }
+            "farewell" => machine.farewell(farewell(rest), out),
+            _ => panic!("no such verdict: {verdict}"),
+        }
+        Ok(())
+    }
+
+    /// `"field" "value" "field" NIL`.
+    pub(crate) fn client_id(&self) -> String {
+        let Self::Front(machine) = self else { panic!("only clients have an ID") };
+        let value = |value: &Option<String>| value.as_ref().map_or("NIL".to_owned(), |value| format!("{value:?}"));
+        let pairs = machine.client_id().iter().map(|(field, given)| format!("{field:?} {}", value(given)));
+        pairs.collect::<Vec<_>>().join(" ")
+    }
+}
+
+fn client_wish(wish: ClientWish) -> String {
+    match wish {
+        ClientWish::StartTls => "starttls".to_owned(),
+        ClientWish::Logout => "logout".to_owned(),
+        ClientWish::Authenticate(Credentials { user, authzid, password, mechanism }) => {
+            let authzid = authzid.map(|name| format!(" as {name}")).unwrap_or_default();
+            format!("{} user {user} password {}{authzid}", mechanism.name(), password.expose().escape_ascii())
+        }
+    }
+}
+
+fn backend_wish(wish: BackendWish) -> String {
+    match wish {
+        BackendWish::StartTls => "starttls".to_owned(),
+        BackendWish::LoggedIn(Handover { untagged, text }) if untagged.is_empty() => {
+            format!("logged in: {}", text.escape_ascii())
+        }
+        BackendWish::LoggedIn(Handover { untagged, text }) => {
+            format!("logged in: {} behind {}", text.escape_ascii(), untagged.escape_ascii())
+        }
+        BackendWish::Refused(BackendRefusal { text, temporary }) => {
+            format!("refused{}: {}", if temporary { " for now" } else { "" }, text.escape_ascii())
+        }
+    }
+}
+
+fn refusal(word: &str) -> Refusal {
+    let all = [
+        Refusal::BadCredentials,
+        Refusal::Forbidden,
+        Refusal::TlsRequired,
+        Refusal::PassdbUnavailable,
+        Refusal::StoreUnavailable,
+        Refusal::NoBackend,
+        Refusal::BackendUnavailable,
+        Refusal::HomeUnsettled,
+        Refusal::TooManySessions,
+        Refusal::Overloaded,
+        Refusal::ShuttingDown,
+    ];
+    all.into_iter().find(|refusal| refusal.word() == word).unwrap_or_else(|| panic!("no such refusal: {word}"))
+}
+
+fn farewell(word: &str) -> Farewell {
+    match word {
+        "timed out" => Farewell::TimedOut,
+        "overloaded" => Farewell::Overloaded,
+        "shutting down" => Farewell::ShuttingDown,
+        _ => panic!("no such farewell: {word}"),
+    }
+}
+
+/// The words of a header.
+struct Settings<'a>(&'a str);
+
+impl Settings<'_> {
+    fn frontend(&self) -> FrontendSettings {
+        let bound = |name, default| u32::try_from(self.number(name, default)).expect("a small number");
+        FrontendSettings {
+            secured: self.has("secured"),
+            starttls: self.has("starttls"),
+            plaintext_login: self.has("plaintext"),
+            banner: self.text("banner").unwrap_or_else(|| "homing ready.".to_owned()),
+            bounds: Bounds {
+                line: self.number("line", 512),
+                literal: self.number("literal", 64),
+                commands: bound("commands", 50),
+                errors: bound("errors", 10),
+                failures: bound("failures", 3),
+            },
+        }
+    }
+
+    fn backend(&self) -> BackendLogin {
+        BackendLogin {
+            user: self.text("user").unwrap_or_else(|| "anna".to_owned()),
+            master: self.text("master"),
+            password: Secret::new(self.value("password").map_or(b"secret".to_vec(), unescaped)),
+            announce: self.has("announce").then(|| self.announcement()),
+            starttls: self.has("starttls"),
+            pipelining: self.has("pipelining"),
+        }
+    }
+
+    fn announcement(&self) -> Announcement {
+        let pair = |(field, value): (&str, &str)| {
+            let value = String::from_utf8(unescaped(value)).expect("UTF-8");
+            (field.to_owned(), (value != "NIL").then_some(value))
+        };
+        Announcement {
+            client: "[::ffff:192.0.2.7]:4711".parse().expect("an address"),
+            local: "[2001:db8::1]:993".parse().expect("an address"),
+            session: SessionId::new("s1"),
+            ttl: u32::try_from(self.number("ttl", 4)).expect("a small number"),
+            secured: self.has("tls"),
+            server_name: self.text("sni"),
+            client_id: self
+                .value("id")
+                .into_iter()
+                .flat_map(|pairs| pairs.split(','))
+                .filter_map(|text| text.split_once('/'))
+                .map(pair)
+                .collect(),
+        }
+    }
+
+    fn has(&self, word: &str) -> bool {
+        self.0.split(' ').any(|found| found == word)
+    }
+
+    fn value(&self, name: &str) -> Option<&str> {
+        self.0.split(' ').find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
+    }
+
+    fn text(&self, name: &str) -> Option<String> {
+        self.value(name).map(|value| String::from_utf8(unescaped(value)).expect("UTF-8"))
+    }
+
+    fn number(&self, name: &str, default: usize) -> usize {
+        self.value(name).map_or(default, |value| value.parse().expect("a number"))
+    }
+}

@@ -1,0 +1,274 @@
+//! Real Dovecot 2.3 servers that share one mail store, each with index files of its own: what a fleet stands in front of.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+
+use super::address::{free_port, fresh_ip};
+use super::certs::Issued;
+use super::process::Daemon;
+use super::{Imap, Result, User, eventually};
+
+/// Name and password of the master user that every server knows.
+pub const MASTER: (&str, &str) = ("homing-master", "Schluessel+master");
+
+/// Mail and users, shared by the backends of a fleet.
+pub struct MailStore {
+    dir: PathBuf,
+    identity: Identity,
+}
+
+impl MailStore {
+    /// An empty store under `dir` for `users`.
+    pub fn new(dir: &Path, users: &[User]) -> Result<Self> {
+        check_version()?;
+        let store = Self { dir: dir.join("store"), identity: Identity::find()? };
+        store.identity.make_dir(&store.dir)?;
+        store.identity.make_dir(&store.dir.join("mail"))?;
+        store.write_users(users, "")?;
+        fs::write(store.dir.join("masters"), format!("{}:{{PLAIN}}{}\n", MASTER.0, MASTER.1))?;
+        Ok(store)
+    }
+
+    /// Replaces the users; `extra` is appended to the passwd-file as it is.
+    pub fn write_users(&self, users: &[User], extra: &str) -> Result {
+        let mut text = String::new();
+        for user in users {
+            writeln!(text, "{}:{{PLAIN}}{}::::::", user.name, user.password)?;
+        }
+        text.push_str(extra);
+        let fresh = self.dir.join("users.new");
+        fs::write(&fresh, text)?;
+        Ok(fs::rename(fresh, self.users_file())?)
+    }
+
+    /// The passwd-file.
+    pub fn users_file(&self) -> PathBuf {
+        self.dir.join("users")
+    }
+
+    /// A user's Maildir.
+    pub fn maildir(&self, user: &str) -> PathBuf {
+        self.dir.join("mail").join(user).join("Maildir")
+    }
+}
+
+/// What a server does beyond plain IMAP.
+#[derive(Default)]
+pub struct DovecotOptions<'a> {
+    /// Offer STARTTLS and IMAPS with this certificate.
+    pub tls: Option<&'a Issued>,
+    /// More lines for `dovecot.conf`.
+    pub extra: &'a str,
+}
+
+/// A running Dovecot.
+pub struct Dovecot {
+    /// Its name; also in its answer to ID and in its greeting.
+    pub name: String,
+    /// Plain IMAP.
+    pub address: SocketAddr,
+    /// IMAPS, if it has a certificate.
+    pub tls_address: SocketAddr,
+    /// Plain IMAP behind a PROXY header.
+    pub proxied_address: SocketAddr,
+    dir: PathBuf,
+    daemon: Option<Daemon>,
+}
+
+impl Dovecot {
+    /// Starts a server with files in `dir` and waits until it greets.
+    pub async fn start(dir: &Path, name: &str, store: &MailStore, options: DovecotOptions<'_>) -> Result<Self> {
+        let ip = fresh_ip();
+        let dir = dir.join(name);
+        let mut server = Self {
+            name: name.to_owned(),
+            address: free_port(ip)?,
+            tls_address: free_port(ip)?,
+            proxied_address: free_port(ip)?,
+            daemon: None,
+            dir,
+        };
+        fs::create_dir_all(server.dir.join("run"))?;
+        store.identity.make_dir(&server.dir.join("index"))?;
+        fs::write(server.config_path(), server.config(store, &options)?)?;
+        server.launch().await?;
+        Ok(server)
+    }
+
+    /// Starts it again after [`Dovecot::kill`].
+    pub async fn launch(&mut self) -> Result {
+        ensure!(self.daemon.is_none(), "{} runs already", self.name);
+        let console = self.dir.join("console");
+        let config = self.config_path();
+        let mut daemon = Daemon::start("dovecot", ["-F".as_ref(), "-c".as_ref(), config.as_os_str()], &console)?;
+        eventually("Dovecot greets", Duration::from_secs(30), async || {
+            daemon.check().with_context(|| fs::read_to_string(&console).unwrap_or_default())?;
+            Imap::connect(self.address).await.map(drop)
+        })
+        .await?;
+        self.daemon = Some(daemon);
+        Ok(())
+    }
+
+    /// `kill -9` of the server and everything it has started.
+    pub fn kill(&mut self) {
+        self.daemon = None;
+    }
+
+    /// Everything it has logged.
+    pub fn log(&self) -> Result<String> {
+        let path = self.dir.join("log");
+        String::from_utf8(fs::read(&path)?).with_context(|| format!("{} is not UTF-8", path.display()))
+    }
+
+    /// Opens a connection past all proxies and logs in.
+    pub async fn log_in(&self, user: &User) -> Result<Imap> {
+        let mut imap = Imap::connect(self.address).await?;
+        imap.login(user).await?;
+        Ok(imap)
+    }
+
+    fn config_path(&self) -> PathBuf {
+        self.dir.join("dovecot.conf")
+    }
+
+    /// `dovecot.conf`. Logins are served by a long-lived process, sessions by one process each that is used again;
+    /// everything that slows a failed login down is off.
+    fn config(&self, store: &MailStore, options: &DovecotOptions<'_>) -> Result<String> {
+        let Self { name, address, tls_address, proxied_address, dir, .. } = self;
+        let Identity { user, group, root } = &store.identity;
+        let (dir, mail, ip) = (dir.display(), store.dir.display(), address.ip());
+        let ssl = match options.tls {
+            None => "ssl = no\n".to_owned(),
+            Some(tls) => format!(
+                "ssl = yes\nssl_cert = <{}\nssl_key = <{}\nssl_min_protocol = TLSv1.2\n",
+                tls.certificate.display(),
+                tls.key.display()
+            ),
+        };
+        let tls_port = if options.tls.is_some() { tls_address.port() } else { 0 };
+        let mut text = format!(
+            r#"base_dir = {dir}/run
+state_dir = {dir}/run
+instance_name = {name}
+log_path = {dir}/log
+log_timestamp = "%s.%{{usecs}} "
+login_log_format_elements = user=<%u> rip=%r rport=%{{rport}} lip=%l lport=%{{lport}} real_rip=%{{real_rip}} mpid=%e %c session=<%{{session}}>
+protocols = imap
+listen = {ip}
+login_greeting = {name} ready.
+imap_id_send = "name" {name}
+auth_mechanisms = plain login
+auth_master_user_separator = *
+auth_failure_delay = 0
+disable_plaintext_auth = no
+login_trusted_networks = 127.0.0.0/8
+haproxy_trusted_networks = 127.0.0.0/8
+first_valid_uid = 1
+first_valid_gid = 1
+mail_location = maildir:{mail}/mail/%u/Maildir:INDEX={dir}/index/%u
+mail_fsync = never
+mail_max_userip_connections = 10000
+default_process_limit = 2000
+default_client_limit = 20000
+default_vsz_limit = 1G
+{ssl}
+passdb {{
+  driver = passwd-file
+  args = {mail}/masters
+  master = yes
+}}
+passdb {{
+  driver = passwd-file
+  args = scheme=PLAIN username_format=%u {mail}/users
+}}
+userdb {{
+  driver = static
+  args = uid={user} gid={group} home={mail}/mail/%u
+}}
+service imap-login {{
+  inet_listener imap {{
+    port = {}
+  }}
+  inet_listener imaps {{
+    port = {tls_port}
+  }}
+  inet_listener proxied {{
+    port = {}
+    haproxy = yes
+  }}
+  service_count = 0
+  process_min_avail = 1
+  process_limit = 1
+  client_limit = 10000
+}}
+service imap {{
+  service_count = 1000
+  process_min_avail = 2
+  process_limit = 2000
+}}
+service anvil {{
+  unix_listener anvil-auth-penalty {{
+    mode = 0
+  }}
+}}
+"#,
+            address.port(),
+            proxied_address.port()
+        );
+        if !root {
+            write!(
+                text,
+                "default_internal_user = {user}\ndefault_internal_group = {group}\ndefault_login_user = {user}\n"
+            )?;
+            for service in ["anvil", "imap-login", "imap-urlauth-login", "stats"] {
+                writeln!(text, "service {service} {{\n  chroot =\n}}")?;
+            }
+        }
+        text.push_str(options.extra);
+        Ok(text)
+    }
+}
+
+/// Fails with advice if there is no Dovecot that the tests can use.
+fn check_version() -> Result {
+    let output = Command::new("dovecot").arg("--version").output();
+    let output = output.context("no dovecot: install Debian's dovecot-imapd")?;
+    let version = String::from_utf8(output.stdout)?;
+    ensure!(version.starts_with("2.3."), "the tests are written for Dovecot 2.3, this is {version}");
+    Ok(())
+}
+
+/// As whom Dovecot touches mail: `mail` when tests run as root (Dovecot refuses to serve root), else who runs them.
+struct Identity {
+    user: String,
+    group: String,
+    root: bool,
+}
+
+impl Identity {
+    fn find() -> Result<Self> {
+        if rustix::process::geteuid().is_root() {
+            return Ok(Self { user: "mail".into(), group: "mail".into(), root: true });
+        }
+        let ask = |what: &str| -> Result<String> {
+            let output = Command::new("id").arg(what).output()?;
+            ensure!(output.status.success(), "Dovecot needs a user with a name; `id {what}` knows none");
+            Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+        };
+        Ok(Self { user: ask("-un")?, group: ask("-gn")?, root: false })
+    }
+
+    fn make_dir(&self, path: &Path) -> Result {
+        fs::create_dir_all(path)?;
+        // Open to all: index files and mail belong to another user than the tests when these run as root.
+        Ok(fs::set_permissions(path, fs::Permissions::from_mode(0o777))?)
+    }
+}

@@ -1,0 +1,230 @@
+//! A whole fleet: Redis, Dovecots with one mail store, and proxies as processes of their own.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use toml::{Table, Value};
+
+use super::address::{free_port, fresh_ip};
+use super::dovecot::DovecotOptions;
+use super::redis::{Keep, NAMESPACE};
+use super::{Dovecot, MailStore, Proxy, Redis, Result, User, Witness, Workdir, eventually};
+
+/// Times that make a test take seconds where a real fleet takes minutes.
+const TIMES: &str = r#"
+[fleet]
+lease = "2s"
+orphan_grace = "30s"
+recovery = "1s"
+user_expire = "10s"
+remember = "60s"
+login_wait = "8s"
+"#;
+
+/// A listener that takes passwords without TLS.
+pub const PLAIN: &str = "tls = \"none\"\nplaintext_login = true\n";
+
+/// Running parts. They end with it, in the order of the fields.
+pub struct Fleet {
+    /// The proxies.
+    pub proxies: Vec<Proxy>,
+    /// The mail servers.
+    pub backends: Vec<Dovecot>,
+    /// Shared state.
+    pub redis: Redis,
+    /// Mail.
+    pub store: MailStore,
+    /// Who can log in.
+    pub users: Vec<User>,
+    /// Files of all parts.
+    pub dir: Workdir,
+}
+
+/// What a fleet shall be made of.
+pub struct Plan {
+    proxies: usize,
+    backends: usize,
+    users: usize,
+    listeners: Vec<String>,
+    keep: Keep,
+    config: Table,
+    dovecot: String,
+}
+
+impl Fleet {
+    /// One proxy, three backends, ten users, one plain listener, passdb `backend`.
+    pub fn plan() -> Plan {
+        let config = TIMES.parse().expect("the constant is TOML");
+        let dovecot = String::new();
+        Plan { proxies: 1, backends: 3, users: 10, listeners: Vec::new(), keep: Keep::Nothing, config, dovecot }
+    }
+
+    /// The first proxy.
+    pub fn proxy(&self) -> &Proxy {
+        &self.proxies[0]
+    }
+
+    /// First addresses of all proxies.
+    pub fn doors(&self) -> Vec<SocketAddr> {
+        self.proxies.iter().map(Proxy::address).collect()
+    }
+
+    /// What the backends saw so far.
+    pub fn witness(&self) -> Result<Witness> {
+        Witness::hear(&self.backends)
+    }
+
+    /// Waits until the store counts exactly the sessions that the backends have.
+    pub async fn counts_agree(&self) -> Result {
+        eventually("the store counts what exists", Duration::from_secs(20), async || {
+            let (open, load) = (self.witness()?.open(), self.redis.load().await?);
+            ensure!(open == load, "backends have {open:?}, the store counts {load:?}");
+            self.redis.audit().await
+        })
+        .await
+    }
+
+    /// Waits until nothing is counted and no backend has a session.
+    pub async fn empty(&self) -> Result {
+        self.counts_agree().await?;
+        let open = self.witness()?.open();
+        ensure!(open.is_empty(), "sessions are left: {open:?}");
+        Ok(())
+    }
+
+    /// Changes the configuration file of every proxy; does not reload it.
+    pub fn reconfigure(&self, mut change: impl FnMut(&mut Table)) -> Result {
+        for proxy in &self.proxies {
+            let mut table: Table = proxy.read_config()?.parse()?;
+            change(&mut table);
+            proxy.write_config(&toml::to_string(&table)?)?;
+        }
+        Ok(())
+    }
+}
+
+impl Plan {
+    /// How many proxies.
+    pub fn proxies(mut self, count: usize) -> Self {
+        self.proxies = count;
+        self
+    }
+
+    /// How many mail servers: `mail1` and so on.
+    pub fn backends(mut self, count: usize) -> Self {
+        self.backends = count;
+        self
+    }
+
+    /// How many users.
+    pub fn users(mut self, count: usize) -> Self {
+        self.users = count;
+        self
+    }
+
+    /// One more listener in each proxy, as TOML without the address. Without any, there is a plain one.
+    pub fn listener(mut self, toml: &str) -> Self {
+        self.listeners.push(toml.to_owned());
+        self
+    }
+
+    /// Redis keeps what it is told over a restart.
+    pub fn durable(mut self) -> Self {
+        self.keep = Keep::Everything;
+        self
+    }
+
+    /// Settings of all proxies, merged over those there are. Keys of a table are merged, everything else is replaced.
+    pub fn config(mut self, toml: &str) -> Self {
+        merge(&mut self.config, toml.parse().expect("the test's TOML"));
+        self
+    }
+
+    /// Lines for every `dovecot.conf`.
+    pub fn dovecot(mut self, lines: &str) -> Self {
+        self.dovecot.push_str(lines);
+        self
+    }
+
+    /// Starts everything.
+    pub async fn start(self) -> Result<Fleet> {
+        let mut fleet = self.start_without_proxies().await?;
+        for proxy in &mut fleet.proxies {
+            proxy.spawn()?;
+        }
+        for proxy in &mut fleet.proxies {
+            proxy.ready_since(0).await?;
+        }
+        Ok(fleet)
+    }
+
+    /// Starts everything but the proxies, whose configuration is written.
+    pub async fn start_without_proxies(self) -> Result<Fleet> {
+        let dir = Workdir::new()?;
+        let users = User::first(self.users);
+        let store = MailStore::new(dir.path(), &users)?;
+        let redis = Redis::start(dir.path(), self.keep).await?;
+        let names: Vec<String> = (1..=self.backends).map(|n| format!("mail{n}")).collect();
+        let starts = names.iter().map(|name| {
+            let options = DovecotOptions { extra: &self.dovecot, ..DovecotOptions::default() };
+            Dovecot::start(dir.path(), name, &store, options)
+        });
+        let backends = futures_util::future::try_join_all(starts).await?;
+        let proxies = (1..=self.proxies).map(|n| self.proxy(n, &dir, &redis, &backends)).collect::<Result<_>>()?;
+        Ok(Fleet { proxies, backends, redis, store, users, dir })
+    }
+
+    fn proxy(&self, number: usize, dir: &Workdir, redis: &Redis, backends: &[Dovecot]) -> Result<Proxy> {
+        let name = format!("proxy{number}");
+        let ip = fresh_ip();
+        let listeners = if self.listeners.is_empty() { vec![PLAIN.to_owned()] } else { self.listeners.clone() };
+        let addresses = listeners.iter().map(|_| free_port(ip)).collect::<Result<Vec<_>>>()?;
+        let mut table: Table = basics(&name, dir, redis).parse()?;
+        for backend in backends {
+            merge(&mut table, backend_entry(backend).parse()?);
+        }
+        merge(&mut table, self.config.clone());
+        table.insert("listener".into(), listener_entries(&listeners, &addresses)?);
+        Proxy::new(dir.path(), &name, addresses, &table)
+    }
+}
+
+/// What every proxy of a test has in its file.
+fn basics(name: &str, dir: &Workdir, redis: &Redis) -> String {
+    let at = |end: &str| dir.join(format!("{name}.{end}")).display().to_string();
+    format!(
+        "name = {name:?}\n[store]\nkind = \"redis\"\nurl = {:?}\nnamespace = {NAMESPACE:?}\n[fleet]\nstate_file = {:?}\n\
+         [admin]\nsocket = {:?}\n[log]\nformat = \"json\"\nlevel = \"info\"\n[[passdb]]\nkind = \"backend\"\n",
+        redis.url(),
+        at("state"),
+        at("sock"),
+    )
+}
+
+/// `[backend.NAME]` for a server.
+pub fn backend_entry(backend: &Dovecot) -> String {
+    let Dovecot { name, address, .. } = backend;
+    format!("[backend.{name}]\nhost = \"{}\"\nport = {}\n", address.ip(), address.port())
+}
+
+fn listener_entries(listeners: &[String], addresses: &[SocketAddr]) -> Result<Value> {
+    let entries = listeners.iter().zip(addresses).map(|(toml, address)| {
+        let mut entry: Table = toml.parse().with_context(|| format!("listener {toml:?}"))?;
+        entry.insert("address".into(), Value::String(address.to_string()));
+        Ok(Value::Table(entry))
+    });
+    Ok(Value::Array(entries.collect::<Result<_>>()?))
+}
+
+/// Lays `over` onto `base`: tables key by key, the rest as a whole.
+pub fn merge(base: &mut Table, over: Table) {
+    for (key, value) in over {
+        match (base.get_mut(&key), value) {
+            (Some(Value::Table(old)), Value::Table(new)) => merge(old, new),
+            (_, value) => {
+                base.insert(key, value);
+            }
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! Real parts for fleets on loopback: Redis, Dovecot, HAProxy, `homing` itself, IMAP clients, and a witness of what the
+//! backends saw. Every server has an address of its own in 127.0.0.0/8, so that any number of tests run side by side,
+//! and dies with the test, however that ends.
+
+pub mod address;
+pub mod certs;
+pub mod crowd;
+pub mod dovecot;
+pub mod fleet;
+pub mod haproxy;
+pub mod imap;
+pub mod process;
+pub mod proxy;
+pub mod redis;
+pub mod tools;
+pub mod users;
+pub mod wait;
+pub mod witness;
+pub mod workdir;
+
+pub use certs::Authority;
+pub use crowd::{Crowd, Habit};
+pub use dovecot::{Dovecot, DovecotOptions, MailStore};
+pub use fleet::Fleet;
+pub use haproxy::HaProxy;
+pub use imap::{Imap, Status};
+pub use proxy::Proxy;
+pub use redis::Redis;
+pub use users::User;
+pub use wait::eventually;
+pub use witness::Witness;
+pub use workdir::Workdir;
+
+/// What a test returns: any failed step ends it with its cause.
+pub type Result<T = ()> = anyhow::Result<T>;

@@ -1,0 +1,201 @@
+//! A real Redis, and what the fleet keeps in it, read past homing's own code.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use redis::AsyncCommands;
+use redis::aio::MultiplexedConnection;
+
+use super::address::fresh_address;
+use super::process::Daemon;
+use super::{Result, eventually};
+
+/// Namespace of every fleet's keys.
+pub const NAMESPACE: &str = "homing";
+
+/// A running Redis server.
+pub struct Redis {
+    /// Where it listens.
+    pub address: SocketAddr,
+    dir: PathBuf,
+    keep: Keep,
+    daemon: Option<Daemon>,
+}
+
+/// What outlives the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// Nothing: each start is empty.
+    Nothing,
+    /// All writes, in an append-only file.
+    Everything,
+}
+
+/// A key's home as it stands in the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Binding {
+    /// Which backend.
+    pub backend: String,
+    /// Sessions that are counted.
+    pub sessions: i64,
+    /// The same per incarnation.
+    pub held: BTreeMap<String, i64>,
+}
+
+impl Redis {
+    /// Starts a server with files in `dir`.
+    pub async fn start(dir: &Path, keep: Keep) -> Result<Self> {
+        let dir = dir.join("redis");
+        std::fs::create_dir_all(&dir)?;
+        let mut redis = Self { address: fresh_address()?, dir, keep, daemon: None };
+        redis.launch().await?;
+        Ok(redis)
+    }
+
+    /// Starts it again at the same address after [`Redis::kill`].
+    pub async fn launch(&mut self) -> Result {
+        ensure!(self.daemon.is_none(), "Redis runs already");
+        let append = if self.keep == Keep::Everything { "yes" } else { "no" };
+        let (ip, port, dir) =
+            (self.address.ip().to_string(), self.address.port().to_string(), self.dir.display().to_string());
+        let arguments = [
+            ["--bind", &ip],
+            ["--port", &port],
+            ["--dir", &dir],
+            ["--save", ""],
+            ["--appendonly", append],
+            ["--appendfsync", "no"],
+            ["--rdbcompression", "no"],
+            ["--maxmemory-policy", "noeviction"],
+        ];
+        self.daemon = Some(Daemon::start("redis-server", arguments.concat(), &self.dir.join("log"))?);
+        let this = &*self;
+        eventually("Redis answers", Duration::from_secs(20), async || {
+            let pong: String = redis::cmd("PING").query_async(&mut this.connect().await?).await?;
+            ensure!(pong == "PONG", "{pong}");
+            Ok(())
+        })
+        .await
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self) {
+        self.daemon = None;
+    }
+
+    /// The process itself, for signals.
+    pub fn daemon(&self) -> Result<&Daemon> {
+        self.daemon.as_ref().context("Redis is not running")
+    }
+
+    /// For `[store] url`.
+    pub fn url(&self) -> String {
+        format!("redis://{}/", self.address)
+    }
+
+    /// Where its files are.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// A connection of the test's own.
+    pub async fn connect(&self) -> Result<MultiplexedConnection> {
+        Ok(redis::Client::open(self.url())?.get_multiplexed_async_connection().await?)
+    }
+
+    /// Forgets everything.
+    pub async fn flush(&self) -> Result {
+        Ok(redis::cmd("FLUSHALL").arg("SYNC").query_async(&mut self.connect().await?).await?)
+    }
+
+    /// Writes the RDB file and gives its path.
+    pub async fn save(&self) -> Result<PathBuf> {
+        let _: String = redis::cmd("SAVE").query_async(&mut self.connect().await?).await?;
+        Ok(self.dir.join("dump.rdb"))
+    }
+
+    /// How often each command was called from outside scripts or within.
+    pub async fn calls(&self, command: &str) -> Result<u64> {
+        let info: String = redis::cmd("INFO").arg("commandstats").query_async(&mut self.connect().await?).await?;
+        let prefix = format!("cmdstat_{command}:calls=");
+        let line = info.lines().find_map(|line| line.strip_prefix(&prefix));
+        Ok(line.and_then(|rest| rest.split(',').next()).unwrap_or("0").parse()?)
+    }
+
+    /// All keys of the fleet.
+    pub async fn keys(&self) -> Result<Vec<String>> {
+        let mut connection = self.connect().await?;
+        let mut found: Vec<String> = Vec::new();
+        let mut scan = connection.scan_match::<_, String>(format!("{{{NAMESPACE}:*")).await?;
+        while let Some(key) = scan.next_item().await {
+            found.push(key?);
+        }
+        found.sort();
+        found.dedup();
+        Ok(found)
+    }
+
+    /// Sessions per backend as the fleet counts them, all shards together; backends without any are left out.
+    pub async fn load(&self) -> Result<BTreeMap<String, i64>> {
+        let mut total = BTreeMap::new();
+        for (_, fields) in self.hashes(":load").await? {
+            for (backend, count) in fields {
+                *total.entry(backend).or_default() += count.parse::<i64>()?;
+            }
+        }
+        total.retain(|_, count| *count != 0);
+        Ok(total)
+    }
+
+    /// Every binding, by key.
+    pub async fn bindings(&self) -> Result<BTreeMap<String, Binding>> {
+        let mut all = BTreeMap::new();
+        for (name, fields) in self.hashes(":b:").await? {
+            let key = name.split_once(":b:").map(|(_, key)| key.to_owned()).context("no key")?;
+            let held = fields.iter().filter_map(|(f, n)| Some((f.strip_prefix("h:")?.to_owned(), n.parse().ok()?)));
+            let held: BTreeMap<String, i64> = held.collect();
+            let sessions = fields.get("n").map_or(Ok(0), |n| n.parse())?;
+            let backend = fields.get("be").cloned().unwrap_or_default();
+            all.insert(key, Binding { backend, sessions, held });
+        }
+        Ok(all)
+    }
+
+    /// Sessions of all bindings together.
+    pub async fn sessions(&self) -> Result<i64> {
+        Ok(self.bindings().await?.values().map(|binding| binding.sessions).sum())
+    }
+
+    /// Holds that the store is consistent: no count below zero, a key's count the sum of its holders', the load the sum
+    /// over keys (while nobody is an orphan).
+    pub async fn audit(&self) -> Result {
+        let mut load: BTreeMap<String, i64> = BTreeMap::new();
+        for (key, binding) in self.bindings().await? {
+            let held: i64 = binding.held.values().sum();
+            ensure!(held == binding.sessions, "{key}: n is {} but {:?} are held", binding.sessions, binding.held);
+            ensure!(binding.held.values().all(|n| *n > 0), "{key}: {:?}", binding.held);
+            *load.entry(binding.backend).or_default() += binding.sessions;
+        }
+        load.retain(|_, count| *count != 0);
+        let counted = self.load().await?;
+        ensure!(load == counted, "bindings sum up to {load:?}, load says {counted:?}");
+        Ok(())
+    }
+
+    /// The hashes whose names contain `part`, in one round trip after the scan.
+    async fn hashes(&self, part: &str) -> Result<Vec<(String, BTreeMap<String, String>)>> {
+        let keys: Vec<String> = self.keys().await?.into_iter().filter(|key| key.contains(part)).collect();
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut pipe = redis::pipe();
+        for key in &keys {
+            pipe.hgetall(key);
+        }
+        let values: Vec<BTreeMap<String, String>> = pipe.query_async(&mut self.connect().await?).await?;
+        Ok(keys.into_iter().zip(values).collect())
+    }
+}

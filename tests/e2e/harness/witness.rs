@@ -1,0 +1,184 @@
+//! What the backends themselves saw: who was where, from when to when, read from their logs.
+//!
+//! A visit begins with imap-login's `Login:` line and ends with the imap process's `Disconnected:` line. Each server's
+//! log process stamps them in microseconds of the machine's one clock, and both are late, never early: the first is
+//! written when the imap process has taken the session over, the second when it has closed the mailbox (which it does
+//! after the connection), and the log process must get to them. That makes 0.3 to 5 ms on a busy machine. So an overlap
+//! of two stamps may be false by as much if a user changes backends within milliseconds. A fleet never does that: after
+//! a session's end its user changes only once `user_expire`, a recovery window or an orphan's grace is over. Therefore
+//! nothing is tolerated here. An overlap shorter than the first line's delay could escape.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use anyhow::{Context, ensure};
+
+use super::{Dovecot, Result};
+
+/// One session at one backend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Visit {
+    /// Which backend.
+    pub backend: String,
+    /// Who.
+    pub user: String,
+    /// Dovecot's name for the session.
+    pub session: String,
+    /// The whole line that reported the login.
+    pub login: String,
+    /// Microseconds since 1970.
+    pub from: u64,
+    /// The same; `None` while it lasts.
+    pub to: Option<u64>,
+}
+
+impl Visit {
+    /// A field of the login line, such as `rip`.
+    pub fn field(&self, name: &str) -> Option<&str> {
+        field(&self.login, name)
+    }
+
+    fn overlaps(&self, other: &Self) -> bool {
+        self.backend != other.backend
+            && self.from <= other.to.unwrap_or(u64::MAX)
+            && other.from <= self.to.unwrap_or(u64::MAX)
+    }
+}
+
+impl fmt::Display for Visit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { backend, user, session, from, to, .. } = self;
+        write!(f, "{user} at {backend} in {session} from {from} to {to:?}")
+    }
+}
+
+/// All visits to some backends up to the moment it was called.
+#[derive(Clone, Debug, Default)]
+pub struct Witness {
+    /// In the order of the logs.
+    pub visits: Vec<Visit>,
+    /// Lines by which a backend complains: errors, panics, broken indexes.
+    pub complaints: Vec<String>,
+}
+
+impl Witness {
+    /// Reads the logs of `backends`.
+    pub fn hear<'a>(backends: impl IntoIterator<Item = &'a Dovecot>) -> Result<Self> {
+        let mut witness = Self::default();
+        for backend in backends {
+            witness.read(&backend.name, &backend.log()?)?;
+        }
+        Ok(witness)
+    }
+
+    fn read(&mut self, backend: &str, log: &str) -> Result {
+        let mut ends = BTreeMap::new();
+        let first = self.visits.len();
+        // A last line without its end is still being written.
+        for line in log.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n')) {
+            let (stamp, rest) = line.split_once(' ').with_context(|| format!("no stamp in {line:?}"))?;
+            if rest.starts_with("imap-login: Info: Login: ") {
+                self.visits.push(Visit::begin(backend, line, micros(stamp)?)?);
+            } else if let Some(session) = end(rest) {
+                ends.insert(session, micros(stamp)?);
+            } else if ["Error: ", "Panic: ", "Fatal: "].iter().any(|word| rest.contains(word)) {
+                self.complaints.push(format!("{backend}: {rest}"));
+            }
+        }
+        for visit in &mut self.visits[first..] {
+            visit.to = ends.get(&*visit.session).copied();
+            visit.from = visit.from.min(visit.to.unwrap_or(u64::MAX));
+        }
+        Ok(())
+    }
+
+    /// Pairs of visits of the same user that were at different backends at the same time.
+    pub fn overlaps(&self) -> Vec<(&Visit, &Visit)> {
+        let mut by_user: BTreeMap<&str, Vec<&Visit>> = BTreeMap::new();
+        for visit in &self.visits {
+            by_user.entry(&visit.user).or_default().push(visit);
+        }
+        let mut found = Vec::new();
+        for visits in by_user.values() {
+            for (i, one) in visits.iter().enumerate() {
+                found.extend(visits[i + 1..].iter().filter(|other| one.overlaps(other)).map(|other| (*one, *other)));
+            }
+        }
+        found
+    }
+
+    /// Holds that nobody was ever on two backends at once, and that no backend complained.
+    pub fn swears_one_home(&self) -> Result {
+        let overlaps: Vec<String> = self.overlaps().iter().map(|(a, b)| format!("{a}\n  and {b}")).collect();
+        ensure!(overlaps.is_empty(), "on two backends at once:\n{}", overlaps.join("\n"));
+        ensure!(self.complaints.is_empty(), "backends complained:\n{}", self.complaints.join("\n"));
+        Ok(())
+    }
+
+    /// Sessions that go on, per backend.
+    pub fn open(&self) -> BTreeMap<String, i64> {
+        let mut count = BTreeMap::new();
+        for visit in self.visits.iter().filter(|visit| visit.to.is_none()) {
+            *count.entry(visit.backend.clone()).or_default() += 1;
+        }
+        count
+    }
+
+    /// Where the users are whose sessions go on.
+    pub fn homes(&self) -> BTreeMap<String, BTreeSet<String>> {
+        let mut homes: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for visit in self.visits.iter().filter(|visit| visit.to.is_none()) {
+            homes.entry(visit.user.clone()).or_default().insert(visit.backend.clone());
+        }
+        homes
+    }
+
+    /// The backends that a user has ever been on.
+    pub fn backends_of(&self, user: &str) -> BTreeSet<&str> {
+        self.visits.iter().filter(|visit| visit.user == user).map(|visit| visit.backend.as_str()).collect()
+    }
+
+    /// Users who were on more than one backend, one after the other.
+    pub fn moved(&self) -> usize {
+        let users: BTreeSet<&str> = self.visits.iter().map(|visit| visit.user.as_str()).collect();
+        users.into_iter().filter(|user| self.backends_of(user).len() > 1).count()
+    }
+
+    /// The last visit of a user.
+    pub fn last(&self, user: &str) -> Result<&Visit> {
+        let visits = self.visits.iter().filter(|visit| visit.user == user);
+        visits.max_by_key(|visit| visit.from).with_context(|| format!("{user} never came"))
+    }
+}
+
+impl Visit {
+    fn begin(backend: &str, line: &str, from: u64) -> Result<Self> {
+        let get = |name| field(line, name).map(str::to_owned).with_context(|| format!("no {name} in {line:?}"));
+        Ok(Self {
+            backend: backend.to_owned(),
+            user: get("user")?,
+            session: get("session")?,
+            login: line.to_owned(),
+            from,
+            to: None,
+        })
+    }
+}
+
+/// `name=value` or `name=<value>` between commas.
+fn field<'a>(line: &'a str, name: &str) -> Option<&'a str> {
+    let value = line.split([' ', ',']).find_map(|part| part.strip_prefix(name)?.strip_prefix('='))?;
+    Some(value.trim_start_matches('<').trim_end_matches('>'))
+}
+
+/// The session of `imap(USER)<PROCESS><SESSION>: Info: Disconnected: ...`.
+fn end(line: &str) -> Option<&str> {
+    let (who, what) = line.strip_prefix("imap(")?.split_once(": Info: ")?;
+    what.starts_with("Disconnected").then_some(())?;
+    who.strip_suffix('>')?.rsplit_once('<').map(|(_, session)| session)
+}
+
+fn micros(stamp: &str) -> Result<u64> {
+    let (seconds, fraction) = stamp.split_once('.').with_context(|| format!("not a time: {stamp:?}"))?;
+    Ok(seconds.parse::<u64>()? * 1_000_000 + fraction.parse::<u64>()?)
+}

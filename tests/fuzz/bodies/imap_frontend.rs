@@ -1,0 +1,123 @@
+//! The side that faces mail clients. Whatever they send, and however it is cut: no panic, the same conversation, answers
+//! of bounded size, and no word that the transcripts do not show, so nothing of what the client sent but its tags.
+
+use std::collections::HashSet;
+use std::sync::LazyLock;
+
+use homing::model::Refusal;
+use homing::protocol::imap::Frontend;
+use homing::protocol::{BackendRefusal, Bounds, ClientWish, Frontend as _, FrontendSettings, Handover, Violation};
+
+use super::{PIECES, Peer, choice};
+
+const BOUNDS: Bounds = Bounds { line: 128, literal: 32, commands: 12, errors: 6, failures: 3 };
+
+/// Holds one conversation per way of cutting.
+pub fn run(data: &[u8]) {
+    let (choice, data) = choice(data);
+    let settings = settings(choice);
+    let first = converse(&settings, data, PIECES[0]);
+    for piece in &PIECES[1..] {
+        let other = converse(&settings, data, *piece);
+        if !(first.is_about_tls() && other.is_about_tls()) {
+            assert_eq!(first, other, "in pieces of {piece}: {}", data.escape_ascii());
+        }
+    }
+}
+
+fn settings(choice: u8) -> FrontendSettings {
+    FrontendSettings {
+        secured: choice & 3 == 0,
+        starttls: choice & 1 == 1,
+        plaintext_login: choice & 2 == 2,
+        banner: "homing ready.".to_owned(),
+        bounds: BOUNDS,
+    }
+}
+
+/// What one conversation came to.
+#[derive(Debug, PartialEq, Eq)]
+struct Conversation {
+    said: String,
+    wishes: Vec<String>,
+    end: String,
+    unread: String,
+}
+
+impl Conversation {
+    /// STARTTLS is the one place where it matters what comes at once.
+    fn is_about_tls(&self) -> bool {
+        self.end == "starttls" || self.end == Violation::InjectionBehindStartTls.to_string()
+    }
+}
+
+fn converse(settings: &FrontendSettings, data: &[u8], piece: usize) -> Conversation {
+    let mut machine = Frontend::new(settings.clone());
+    let mut peer = Peer::new(data, piece, BOUNDS.line);
+    peer.hear(|out| machine.greet(out));
+    let mut wishes = Vec::new();
+    let end = loop {
+        match peer.advance(&mut machine) {
+            None => break "more awaited".to_owned(),
+            Some(Err(violation)) => break violation,
+            Some(Ok(ClientWish::StartTls)) => break "starttls".to_owned(),
+            Some(Ok(ClientWish::Logout)) => break "logout".to_owned(),
+            Some(Ok(ClientWish::Authenticate(given))) => {
+                assert!(!given.user.is_empty() && !given.password.expose().contains(&0));
+                assert!(settings.secured || settings.plaintext_login, "a password without TLS");
+                wishes.push(format!("{given:?} {}", given.password.expose().escape_ascii()));
+                let verdict = peer.hear(|out| match wishes.len() {
+                    1 => machine.refuse(Refusal::BadCredentials, out),
+                    2 => machine.relay_refusal(&BackendRefusal { text: Vec::new(), temporary: true }, out),
+                    _ => {
+                        machine.welcome(&Handover::default(), out);
+                        Ok(())
+                    }
+                });
+                match verdict {
+                    Err(violation) => break violation.to_string(),
+                    Ok(()) if wishes.len() > 2 => break "logged in".to_owned(),
+                    Ok(()) => {}
+                }
+            }
+        }
+    };
+    check_words(&peer.said, data);
+    wishes.push(format!("{:?}", machine.client_id()));
+    let unread = if end == "logged in" { peer.unread().escape_ascii().to_string() } else { String::new() };
+    Conversation { said: peer.said.escape_ascii().to_string(), wishes, end, unread }
+}
+
+fn check_words(said: &[u8], data: &[u8]) {
+    let commands = BOUNDS.commands as usize + 1;
+    assert!(said.len() <= 2 * data.len() + 512 * commands, "{} bytes said", said.len());
+    let said = std::str::from_utf8(said).expect("we say ASCII");
+    for line in said.split_terminator("\r\n") {
+        assert!(WORDS.contains(&words(line)), "never said in a transcript: {line:?}");
+    }
+}
+
+/// All that we say to clients, as the transcripts have it.
+static WORDS: LazyLock<HashSet<String>> = LazyLock::new(|| {
+    let transcripts = [
+        include_str!("../../dialogs/imap/client_bounds.txt"),
+        include_str!("../../dialogs/imap/client_commands.txt"),
+        include_str!("../../dialogs/imap/client_id.txt"),
+        include_str!("../../dialogs/imap/client_login.txt"),
+        include_str!("../../dialogs/imap/client_sasl.txt"),
+        include_str!("../../dialogs/imap/client_tls.txt"),
+    ];
+    transcripts.iter().flat_map(|text| text.lines()).filter_map(|line| line.strip_prefix("S: ")).map(words).collect()
+});
+
+/// A line without its tag, and with any number for any other.
+fn words(line: &str) -> String {
+    let (tag, words) = line.split_once(' ').unwrap_or(("", line));
+    let tag = if matches!(tag, "*" | "+") { tag } else { "tag" };
+    let words: String = words.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
+    let mut short = format!("{tag} {words}");
+    while short.contains("00") {
+        short = short.replace("00", "0");
+    }
+    short
+}

@@ -1,0 +1,40 @@
+//! SASL: no message makes it panic, base64 has one spelling, and what we would say ourselves is understood.
+
+use homing::model::Credentials;
+use homing::protocol::sasl::{self, Exchange, OFFERED, Progress};
+
+use super::choice;
+
+/// Lines are messages of one exchange, in base64 and in clear.
+pub fn run(data: &[u8]) {
+    let (choice, data) = choice(data);
+    if let Ok(message) = sasl::decode(data) {
+        assert_eq!(sasl::encode(&message).as_bytes(), data, "two spellings of one message");
+    }
+    assert_eq!(sasl::decode(sasl::encode(data).as_bytes()).expect("our own base64").as_slice(), data);
+
+    let name = OFFERED[usize::from(choice) % OFFERED.len()];
+    let mut exchange = Exchange::begin(name.as_bytes()).expect("it is offered");
+    for message in data.split(|byte| *byte == b'\n') {
+        assert!(exchange.prompt().len() < 32);
+        match exchange.answer(message) {
+            Ok(Progress::Continue(next)) => exchange = next,
+            Ok(Progress::Done(given)) => return survives(&given),
+            Err(_) => return,
+        }
+    }
+}
+
+/// Credentials that were taken can be passed on to a backend, and say the same there.
+fn survives(given: &Credentials) {
+    let (user, master) = match &given.authzid {
+        Some(authzid) => (authzid.as_str(), Some(given.user.as_str())),
+        None => (given.user.as_str(), None),
+    };
+    let message = sasl::plain::response(user, master, &given.password).expect("it can be said");
+    let Ok(Progress::Done(again)) = Exchange::begin(b"PLAIN").expect("it is offered").answer(&message) else {
+        panic!("our own response is not understood")
+    };
+    assert_eq!((&again.user, &again.authzid), (&given.user, &given.authzid));
+    assert!(again.password == given.password);
+}
