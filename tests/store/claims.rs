@@ -251,9 +251,9 @@ async fn an_unproven_binding_is_forgotten_with_its_last_session(stage: Stage) {
     z.claim(unproven("anna")).await;
     assert!(world.binding("anna").await.expect("bound").unproven);
     y.claim(unproven("anna")).await;
-    z.release("anna").await;
+    z.give_up("anna").await;
     assert!(world.binding("anna").await.is_some());
-    y.release("anna").await;
+    y.give_up("anna").await;
     assert_eq!(world.binding("anna").await, None);
 
     z.claim(unproven("bob")).await;
@@ -263,7 +263,7 @@ async fn an_unproven_binding_is_forgotten_with_its_last_session(stage: Stage) {
 
     z.declare(&[Declared { unproven: true, ..declared("carl", "a", 1, 1) }]).await;
     y.declare(&[Declared { unproven: true, ..declared("carl", "a", 1, 1) }]).await;
-    z.release("carl").await;
+    z.give_up("carl").await;
     z.forget("y").await;
     assert_eq!(z.reap("y").await, Reaped::Gone);
     assert_eq!(world.binding("carl").await, None, "a proxy that died with the last one");
@@ -272,7 +272,7 @@ async fn an_unproven_binding_is_forgotten_with_its_last_session(stage: Stage) {
 
 async fn an_unproven_binding_is_kept_once_a_login_was_proven(stage: Stage) {
     let (world, mut z) = stage.pair().await;
-    for key in ["claimed", "declared"] {
+    for key in ["claimed", "declared", "released"] {
         z.claim(Claim { unproven: true, ..claim(key) }).await;
     }
     let home = world.binding("declared").await.expect("bound");
@@ -283,9 +283,11 @@ async fn an_unproven_binding_is_kept_once_a_login_was_proven(stage: Stage) {
     z.bind("claimed", 1).await;
     for key in ["claimed", "declared"] {
         assert!(!world.binding(key).await.expect("bound").unproven);
-        z.release(key).await;
+        z.give_up(key).await;
         assert_eq!(world.binding(key).await.expect("remembered").idle_ms, Some(0));
     }
+    z.release("released").await;
+    assert!(world.binding("released").await.is_some(), "a session that came and went since was accepted");
 }
 
 async fn an_unproven_claim_of_a_known_key_does_not_endanger_it(stage: Stage) {

@@ -31,5 +31,6 @@ mod numbering;
 mod placing;
 mod recovery;
 mod server;
+mod sums;
 mod tables;
 mod unfit;

@@ -12,9 +12,9 @@ use homing::store::redis::RedisSettings;
 use redis::aio::MultiplexedConnection;
 
 /// A server that ends with this process, however that ends.
-pub struct Server {
-    pub port: u16,
-    pub socket: PathBuf,
+pub(crate) struct Server {
+    pub(crate) port: u16,
+    pub(crate) socket: PathBuf,
     /// Its standard input is the line that holds it: once closed, the server is killed and its directory removed.
     shell: Child,
 }
@@ -26,7 +26,7 @@ static SERVER: LazyLock<Server> = LazyLock::new(|| Server::start(&[]));
 
 impl Server {
     /// Without persistence, on 127.0.0.1 and on a Unix socket.
-    pub fn start(extra: &[&str]) -> Self {
+    pub(crate) fn start(extra: &[&str]) -> Self {
         let deadline = Instant::now() + Duration::from_secs(20);
         loop {
             let server = Self::spawn(extra);
@@ -72,7 +72,7 @@ impl Server {
         false
     }
 
-    pub fn settings(&self, namespace: &str) -> RedisSettings {
+    pub(crate) fn settings(&self, namespace: &str) -> RedisSettings {
         RedisSettings {
             address: StoreAddress::Tcp("127.0.0.1".to_owned(), self.port),
             database: 0,
@@ -83,7 +83,7 @@ impl Server {
         }
     }
 
-    pub async fn connect(&self) -> MultiplexedConnection {
+    pub(crate) async fn connect(&self) -> MultiplexedConnection {
         let client = redis::Client::open(("127.0.0.1", self.port)).expect("client");
         let patient = redis::AsyncConnectionConfig::new()
             .set_connection_timeout(Some(Duration::from_secs(10)))
@@ -99,40 +99,40 @@ impl Drop for Server {
     }
 }
 
-pub fn settings(namespace: &str) -> RedisSettings {
+pub(crate) fn settings(namespace: &str) -> RedisSettings {
     SERVER.settings(namespace)
 }
 
 /// The keys of one test in the common server.
-pub struct Namespace {
-    pub connection: MultiplexedConnection,
-    pub pattern: String,
+pub(crate) struct Namespace {
+    pub(crate) connection: MultiplexedConnection,
+    pub(crate) pattern: String,
 }
 
 /// Every key with its serialised value and remaining time to live.
-pub type Dump = Vec<(String, Vec<u8>, i64)>;
+pub(crate) type Dump = Vec<(String, Vec<u8>, i64)>;
 
 impl Namespace {
-    pub async fn open(namespace: &str) -> Self {
+    pub(crate) async fn open(namespace: &str) -> Self {
         Self { connection: SERVER.connect().await, pattern: format!("{{{namespace}:*") }
     }
 
-    pub async fn keys(&mut self) -> Vec<String> {
+    pub(crate) async fn keys(&mut self) -> Vec<String> {
         self.ask(redis::cmd("KEYS").arg(&self.pattern.clone())).await
     }
 
-    pub async fn ask<T: redis::FromRedisValue>(&mut self, command: &redis::Cmd) -> T {
+    pub(crate) async fn ask<T: redis::FromRedisValue>(&mut self, command: &redis::Cmd) -> T {
         command.query_async(&mut self.connection).await.expect("answer")
     }
 
     /// FLUSHALL of what is ours.
-    pub async fn flush(&mut self) {
+    pub(crate) async fn flush(&mut self) {
         for key in self.keys().await {
             self.ask::<u64>(redis::cmd("DEL").arg(key)).await;
         }
     }
 
-    pub async fn dump(&mut self) -> Dump {
+    pub(crate) async fn dump(&mut self) -> Dump {
         let mut dump = Dump::new();
         for key in self.keys().await {
             let value = self.ask(redis::cmd("DUMP").arg(&key)).await;
@@ -142,7 +142,7 @@ impl Namespace {
         dump
     }
 
-    pub async fn restore(&mut self, dump: &Dump) {
+    pub(crate) async fn restore(&mut self, dump: &Dump) {
         self.flush().await;
         for (key, value, left) in dump {
             let mut restore = redis::cmd("RESTORE");

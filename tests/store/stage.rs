@@ -13,37 +13,37 @@ use homing::store::*;
 use crate::server;
 
 /// Where every clock begins.
-pub const DAWN: u64 = 1_700_000_000_000;
+pub(crate) const DAWN: u64 = 1_700_000_000_000;
 
 /// Which store a behaviour is played over.
 #[derive(Clone, Copy, Debug)]
-pub enum Stage {
+pub(crate) enum Stage {
     Memory,
     Redis,
 }
 
 /// One store with its simulated server, and a peer that keeps the clock running.
-pub struct World {
-    pub store: Arc<dyn Store>,
-    pub server: Arc<Simulated>,
-    pub back: Back,
+pub(crate) struct World {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) server: Arc<Simulated>,
+    pub(crate) back: Back,
 }
 
 /// The side door, for what only happens to real data.
-pub enum Back {
+pub(crate) enum Back {
     Memory(Memory),
     Redis(server::Namespace),
 }
 
 /// What a store held at one instant.
-pub enum Copy {
+pub(crate) enum Copy {
     Memory(Saved),
     Redis(server::Dump),
 }
 
 impl Stage {
     /// An empty store.
-    pub async fn empty(self, rules: Rules) -> World {
+    pub(crate) async fn empty(self, rules: Rules) -> World {
         static WORLDS: AtomicU32 = AtomicU32::new(0);
         let server = Arc::new(Simulated::new(DAWN, "run1"));
         match self {
@@ -61,7 +61,7 @@ impl Stage {
     }
 
     /// A store whose first recovery window is over, with that table, and a peer `z` that has been there from the start.
-    pub async fn open(self, rules: Rules, table: &[(&str, Row)]) -> (World, Peer) {
+    pub(crate) async fn open(self, rules: Rules, table: &[(&str, Row)]) -> (World, Peer) {
         let world = self.empty(rules).await;
         let mut steward = world.peer("z").await;
         steward.hello().await;
@@ -72,19 +72,19 @@ impl Stage {
     }
 
     /// Two equal backends, `a` and `b`.
-    pub async fn pair(self) -> (World, Peer) {
+    pub(crate) async fn pair(self) -> (World, Peer) {
         self.open(Rules::default(), &[("a", up()), ("b", up())]).await
     }
 }
 
 impl World {
-    pub async fn peer(&self, incarnation: &str) -> Peer {
+    pub(crate) async fn peer(&self, incarnation: &str) -> Peer {
         let connection = self.store.connect(0).await.expect("connection");
         Peer { incarnation: Incarnation::new(incarnation), connection, run: String::new(), seq: 0, acked: 0 }
     }
 
     /// A peer that has said hello and re-asserted.
-    pub async fn welcome(&self, incarnation: &str) -> Peer {
+    pub(crate) async fn welcome(&self, incarnation: &str) -> Peer {
         let mut peer = self.peer(incarnation).await;
         peer.hello().await;
         peer.beat().await;
@@ -92,7 +92,7 @@ impl World {
     }
 
     /// Lets time pass while those peers send their heartbeats.
-    pub async fn pass(&self, ms: u64, beating: &mut [&mut Peer]) {
+    pub(crate) async fn pass(&self, ms: u64, beating: &mut [&mut Peer]) {
         let end = self.server.ms() + ms;
         while self.server.ms() < end {
             self.server.set_ms((self.server.ms() + 1000).min(end));
@@ -102,19 +102,19 @@ impl World {
         }
     }
 
-    pub async fn binding(&self, key: &str) -> Option<BindingView> {
+    pub(crate) async fn binding(&self, key: &str) -> Option<BindingView> {
         self.store.binding(0, &Key::new(key)).await.expect("binding")
     }
 
-    pub async fn census(&self) -> Census {
+    pub(crate) async fn census(&self) -> Census {
         self.store.census(0).await.expect("census")
     }
 
-    pub async fn load(&self, backend: &str) -> u32 {
+    pub(crate) async fn load(&self, backend: &str) -> u32 {
         self.backend(backend).await.sessions
     }
 
-    pub async fn users(&self, backend: &str) -> u32 {
+    pub(crate) async fn users(&self, backend: &str) -> u32 {
         self.backend(backend).await.users
     }
 
@@ -123,25 +123,25 @@ impl World {
         backends.find(|view| view.backend.as_str() == backend).expect("backend in the table")
     }
 
-    pub async fn proxy(&self, incarnation: &str) -> Option<ProxyView> {
+    pub(crate) async fn proxy(&self, incarnation: &str) -> Option<ProxyView> {
         self.census().await.proxies.into_iter().find(|view| view.incarnation.as_str() == incarnation)
     }
 
-    pub async fn flush(&mut self) {
+    pub(crate) async fn flush(&mut self) {
         match &mut self.back {
             Back::Memory(memory) => memory.flush(),
             Back::Redis(namespace) => namespace.flush().await,
         }
     }
 
-    pub async fn save(&mut self) -> Copy {
+    pub(crate) async fn save(&mut self) -> Copy {
         match &mut self.back {
             Back::Memory(memory) => Copy::Memory(memory.save()),
             Back::Redis(namespace) => Copy::Redis(namespace.dump().await),
         }
     }
 
-    pub async fn restore(&mut self, copy: &Copy) {
+    pub(crate) async fn restore(&mut self, copy: &Copy) {
         match (&mut self.back, copy) {
             (Back::Memory(memory), Copy::Memory(saved)) => memory.restore(saved),
             (Back::Redis(namespace), Copy::Redis(dump)) => namespace.restore(dump).await,
@@ -151,16 +151,16 @@ impl World {
 }
 
 /// One incarnation as its link would speak.
-pub struct Peer {
-    pub incarnation: Incarnation,
+pub(crate) struct Peer {
+    pub(crate) incarnation: Incarnation,
     connection: Box<dyn Connection>,
-    pub run: String,
-    pub seq: u64,
-    pub acked: u64,
+    pub(crate) run: String,
+    pub(crate) seq: u64,
+    pub(crate) acked: u64,
 }
 
 impl Peer {
-    pub async fn send(&mut self, seq: u64, request: Request) -> Reply {
+    pub(crate) async fn send(&mut self, seq: u64, request: Request) -> Reply {
         let hello = matches!(request, Request::Hello(_));
         let run = if hello { String::new() } else { self.run.clone() };
         let call = Call { incarnation: self.incarnation.clone(), run, seq, request };
@@ -170,7 +170,7 @@ impl Peer {
     }
 
     /// The next call.
-    pub async fn call(&mut self, request: Request) -> Reply {
+    pub(crate) async fn call(&mut self, request: Request) -> Reply {
         self.seq += 1;
         let reply = self.send(self.seq, request).await;
         if !matches!(reply, Reply::Lost | Reply::Stale) {
@@ -179,7 +179,7 @@ impl Peer {
         reply
     }
 
-    pub async fn hello(&mut self) -> Welcome {
+    pub(crate) async fn hello(&mut self) -> Welcome {
         let name = format!("name of {}", self.incarnation);
         let hello = Hello { acked: self.acked, name, version: "1.0".to_owned() };
         match self.call(Request::Hello(hello)).await {
@@ -191,7 +191,7 @@ impl Peer {
         }
     }
 
-    pub async fn heartbeat(&mut self, asserted: bool, table_version: u64) -> Beat {
+    pub(crate) async fn heartbeat(&mut self, asserted: bool, table_version: u64) -> Beat {
         match self.call(Request::Heartbeat(Heartbeat { asserted, table_version })).await {
             Reply::Heartbeat(beat) => beat,
             other => panic!("heartbeat: {other:?}"),
@@ -199,11 +199,11 @@ impl Peer {
     }
 
     /// A heartbeat of somebody who has asserted everything and has the newest table.
-    pub async fn beat(&mut self) -> Beat {
+    pub(crate) async fn beat(&mut self) -> Beat {
         self.heartbeat(true, u64::MAX >> 12).await
     }
 
-    pub async fn claim(&mut self, claim: Claim) -> Home {
+    pub(crate) async fn claim(&mut self, claim: Claim) -> Home {
         match self.call(Request::Claim(claim)).await {
             Reply::Claim(home) => home,
             other => panic!("claim: {other:?}"),
@@ -211,14 +211,14 @@ impl Peer {
     }
 
     /// The backend that `key` is bound to by a plain claim.
-    pub async fn bind(&mut self, key: &str, have: u32) -> String {
+    pub(crate) async fn bind(&mut self, key: &str, have: u32) -> String {
         match self.claim(Claim { have, ..claim(key) }).await {
             Home::Bound { backend, .. } => backend.to_string(),
             other => panic!("claim of {key}: {other:?}"),
         }
     }
 
-    pub async fn declare(&mut self, lines: &[Declared]) -> Vec<Kick> {
+    pub(crate) async fn declare(&mut self, lines: &[Declared]) -> Vec<Kick> {
         match self.call(Request::Declare(lines.to_vec())).await {
             Reply::Declare(kicks) => kicks,
             other => panic!("declare: {other:?}"),
@@ -226,12 +226,18 @@ impl Peer {
     }
 
     /// Says that it holds no session of `key`.
-    pub async fn release(&mut self, key: &str) {
+    pub(crate) async fn release(&mut self, key: &str) {
         assert_eq!(self.declare(&[declared(key, "", 0, 0)]).await, []);
     }
 
+    /// Says that it holds no session of `key`, and that none was ever accepted.
+    pub(crate) async fn give_up(&mut self, key: &str) {
+        let line = Declared { unproven: true, ..declared(key, "", 0, 0) };
+        assert_eq!(self.declare(&[line]).await, []);
+    }
+
     /// All keys that the store thinks it holds.
-    pub async fn held(&mut self) -> Vec<Key> {
+    pub(crate) async fn held(&mut self) -> Vec<Key> {
         let (mut all, mut cursor) = (Vec::new(), "0".to_owned());
         loop {
             match self.call(Request::Held { cursor }).await {
@@ -250,21 +256,21 @@ impl Peer {
         all
     }
 
-    pub async fn reap(&mut self, whose: &str) -> Reaped {
+    pub(crate) async fn reap(&mut self, whose: &str) -> Reaped {
         match self.call(Request::Reap { orphan: Incarnation::new(whose) }).await {
             Reply::Reap(reaped) => reaped,
             other => panic!("reap: {other:?}"),
         }
     }
 
-    pub async fn forget(&mut self, whose: &str) -> Reaped {
+    pub(crate) async fn forget(&mut self, whose: &str) -> Reaped {
         match self.call(Request::Forget { dead: Incarnation::new(whose) }).await {
             Reply::Reap(reaped) => reaped,
             other => panic!("forget: {other:?}"),
         }
     }
 
-    pub async fn table(&mut self, based_on: u64, rows: &[(&str, Row)]) -> Result<u64, Table> {
+    pub(crate) async fn table(&mut self, based_on: u64, rows: &[(&str, Row)]) -> Result<u64, Table> {
         match self.call(Request::Table { based_on, rows: table(rows) }).await {
             Reply::Table(result) => result,
             other => panic!("table: {other:?}"),
@@ -272,38 +278,38 @@ impl Peer {
     }
 
     /// Replaces the table, whatever it was.
-    pub async fn set_table(&mut self, rows: &[(&str, Row)]) -> u64 {
+    pub(crate) async fn set_table(&mut self, rows: &[(&str, Row)]) -> u64 {
         let version = self.beat().await.table_version;
         self.table(version, rows).await.expect("based on the present table")
     }
 }
 
-pub fn table(rows: &[(&str, Row)]) -> BTreeMap<BackendId, Row> {
+pub(crate) fn table(rows: &[(&str, Row)]) -> BTreeMap<BackendId, Row> {
     rows.iter().map(|(name, row)| (BackendId::new(name), row.clone())).collect()
 }
 
-pub fn up() -> Row {
+pub(crate) fn up() -> Row {
     Row { weight: Weight::default(), pool: Pool::default(), state: BackendState::Up, since: 0 }
 }
 
-pub fn weighing(weight: u32) -> Row {
+pub(crate) fn weighing(weight: u32) -> Row {
     Row { weight: Weight::new(weight).expect("weight"), ..up() }
 }
 
-pub fn in_state(state: BackendState) -> Row {
+pub(crate) fn in_state(state: BackendState) -> Row {
     Row { state, ..up() }
 }
 
-pub fn in_pool(pool: &str) -> Row {
+pub(crate) fn in_pool(pool: &str) -> Row {
     Row { pool: Pool::new(pool), ..up() }
 }
 
 /// A plain claim of a key without live sessions here, by a user whom the passdb knows.
-pub fn claim(key: &str) -> Claim {
+pub(crate) fn claim(key: &str) -> Claim {
     Claim { key: Key::new(key), have: 0, pool: Pool::default(), pin: None, limit: 0, unproven: false }
 }
 
-pub fn declared(key: &str, backend: &str, generation: u64, count: u32) -> Declared {
+pub(crate) fn declared(key: &str, backend: &str, generation: u64, count: u32) -> Declared {
     Declared {
         key: Key::new(key),
         backend: BackendId::new(backend),
@@ -313,7 +319,7 @@ pub fn declared(key: &str, backend: &str, generation: u64, count: u32) -> Declar
     }
 }
 
-pub fn kick(key: &str, home: Option<(&str, u64)>) -> Kick {
+pub(crate) fn kick(key: &str, home: Option<(&str, u64)>) -> Kick {
     Kick {
         key: Key::new(key),
         backend: home.map(|(backend, _)| BackendId::new(backend)),

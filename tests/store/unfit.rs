@@ -24,8 +24,8 @@ fn greeting() -> Call {
 }
 
 async fn config(server: &Server, name: &str, value: &str) {
-    let mut set = redis::cmd("CONFIG");
-    let answer: redis::RedisResult<String> =
+    let mut set = ::redis::cmd("CONFIG");
+    let answer: ::redis::RedisResult<String> =
         set.arg("SET").arg(name).arg(value).query_async(&mut server.connect().await).await;
     answer.expect("CONFIG SET");
 }
@@ -51,7 +51,8 @@ async fn a_read_only_replica_is_refused_with_the_remedy() {
 
 #[tokio::test]
 async fn a_user_who_may_not_read_the_configuration_can_still_connect() {
-    let server = Server::start(&["--user", "proxy on >word ~* &* +@all -config", "--requirepass", "word"]);
+    let server =
+        Server::start(&["--requirepass", "word", "--user", "proxy", "on", ">word", "~*", "&*", "+@all", "-config"]);
     let settings = |username: &str, password: &str| RedisSettings {
         username: Some(username.to_owned()),
         password: Some(Arc::new(Secret::new(password.as_bytes().to_vec()))),
@@ -64,7 +65,7 @@ async fn a_user_who_may_not_read_the_configuration_can_still_connect() {
     let error = refusal(settings("proxy", "s3cr3t")).await;
     assert!(matches!(error, StoreError::Unreachable { .. }), "{error}");
     let said = format!("{error} {error:?} {:?}", settings("proxy", "s3cr3t"));
-    assert!(said.contains("WRONGPASS") && !said.contains("s3cr3t"), "{said}");
+    assert!(said.contains("authentication failed") && !said.contains("s3cr3t"), "{said}");
     assert!(matches!(
         refusal(server.settings("n")).await,
         StoreError::NoAnswer { .. } | StoreError::Unreachable { .. }
@@ -88,7 +89,7 @@ async fn the_run_and_the_clock_are_the_servers_own() {
     let mut connection = store.connect(0).await.expect("connection");
     let replies = connection.exchange(&[greeting()]).await.expect("answer");
     let [Reply::Hello(welcome)] = &replies[..] else { panic!("{replies:?}") };
-    let info: String = redis::cmd("INFO").arg("server").query_async(&mut server.connect().await).await.expect("INFO");
+    let info: String = ::redis::cmd("INFO").arg("server").query_async(&mut server.connect().await).await.expect("INFO");
     assert!(info.contains(&format!("run_id:{}", welcome.run)), "{welcome:?}");
     assert!(store.census(0).await.expect("census").recovering_ms.is_some_and(|ms| ms <= 4000));
 }
@@ -112,10 +113,10 @@ async fn any_error_of_the_server_spoils_the_whole_exchange() {
     };
     let next = |seq| Call { run: run.clone(), seq, request: Request::Claim(claim("anna")), ..greeting() };
     let mut side = server.connect().await;
-    let flushed: redis::RedisResult<String> = redis::cmd("SCRIPT").arg("FLUSH").query_async(&mut side).await;
+    let flushed: ::redis::RedisResult<String> = ::redis::cmd("SCRIPT").arg("FLUSH").query_async(&mut side).await;
     flushed.expect("SCRIPT FLUSH");
     let error = connection.exchange(&[next(2), next(3)]).await.expect_err("no scripts");
-    assert!(error.to_string().contains("claim: NOSCRIPT"), "{error}");
+    assert!(error.to_string().contains("claim: NoScript"), "{error}");
 
     let mut connection = store.connect(0).await.expect("connection");
     config(&server, "maxmemory", "1mb").await;
