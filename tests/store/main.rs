@@ -25,6 +25,7 @@ macro_rules! contract {
 
 mod claims;
 mod declares;
+mod embedded;
 mod expiry;
 mod histories;
 mod numbering;
