@@ -119,7 +119,7 @@ impl Namespace {
     }
 
     pub(crate) async fn keys(&mut self) -> Vec<String> {
-        self.ask(redis::cmd("KEYS").arg(&self.pattern.clone())).await
+        self.ask(redis::cmd("KEYS").arg(self.pattern.clone())).await
     }
 
     pub(crate) async fn ask<T: redis::FromRedisValue>(&mut self, command: &redis::Cmd) -> T {
