@@ -10,7 +10,7 @@ use super::door::Guest;
 use crate::auth::{Fields, Grant, Question};
 use crate::backend::{Arrival, ConnectError, Request, Server, connect};
 use crate::ledger::Slot;
-use crate::model::{BackendId, Credentials, Ending, Key, Pool, Refusal, Secret};
+use crate::model::{BackendId, Credentials, Ending, Key, Refusal, Secret};
 use crate::placement::Wanted;
 use crate::protocol::{Announcement, BackendRefusal};
 use crate::relay::{StopHandle, StopSignal, stop_pair};
@@ -94,7 +94,7 @@ async fn home(
     };
     let wanted = Wanted {
         key: key.clone(),
-        pool: fields.pool.clone().unwrap_or_else(Pool::default),
+        pool: fields.pool.clone().unwrap_or_default(),
         pin,
         limit: services.limits.load().sessions_per_key,
         unproven: grant.unproven,
