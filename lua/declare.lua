@@ -32,14 +32,14 @@ for i = 6, #ARGV, 5 do
   if sessions > 0 then b, stands = agree(b, key, backend, generation, unproven) end
   if stands then
     redis.call('SREM', kicks .. inc, key)
+    -- Sessions that came and went between two declarations may have been accepted, too.
+    if b and b.h[inc] and not unproven then prove(b) end
   else
     redis.call('SADD', kicks .. inc, key)
     refused[#refused + 1] = key
     sessions = 0
   end
   if b then
-    -- Sessions that came and went between two declarations may have been accepted, too.
-    if b.h[inc] and not unproven then prove(b) end
     count(b, inc, sessions)
     rest(b, now, remember)
   else

@@ -3,7 +3,7 @@
 -- ARGV[7] lease  [8] recovery  [9] recovery_max  [10] remember
 -- Includes: keys, clock, enter, window, kick
 -- Returns {"ok", table version, ms until a recovery window may close, {{key, backend, generation}, ...}, {incarnation, ...},
--- {backend, row, ...}} | {"lost"} | {"stale"}
+-- {backend, row, ...} or nil if the table is not newer} | {"lost"} | {"stale"}
 -- Kicks are repeated until the key is declared or claimed anew: a proxy that missed one hears of it a second later.
 local inc, run, seq, given, asserted, table_version, lease, recovery, recovery_max, remember = unpack(ARGV)
 local MOST_KICKS, MOST_CHORES = 500, 10
@@ -17,8 +17,9 @@ if asserted == '1' then
   redis.call('HDEL', proxy .. inc, 'owes')
 end
 
-local version, rows = tonumber(redis.call('HGET', backends, 'version') or 0), {}
+local version, rows = tonumber(redis.call('HGET', backends, 'version') or 0), false
 if version > tonumber(table_version) then
+  rows = {}
   local fields = redis.call('HGETALL', backends)
   for i = 1, #fields, 2 do
     if fields[i] ~= 'version' then

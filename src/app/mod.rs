@@ -1,10 +1,13 @@
 //! Joins the rooms from a [`Config`]: `proxy.rs` is one proxy from start to stop, `reload.rs` what a changed file does to
-//! it, `process.rs` the process around it: signals, limits, admin door.
+//! it, `process.rs` the process around it: signals, limits, admin door; `check.rs` what is wrong with the
+//! files that a configuration names.
 
+mod check;
 mod process;
 mod proxy;
 mod reload;
 
+pub use check::check;
 pub use process::{open_store, serve};
 pub use proxy::{Proxy, rules};
 pub use reload::ReloadError;

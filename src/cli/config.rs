@@ -3,10 +3,11 @@
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use clap::Subcommand;
 
 use super::Failure;
+use crate::app;
 use crate::config::Config;
 
 /// Where the configuration is unless somebody says otherwise.
@@ -66,6 +67,10 @@ fn check(file: &File) -> Result<String, Failure> {
     let path = file.path();
     let config = Config::load(&path)?;
     warn(&config);
+    let faults = app::check(&config);
+    if !faults.is_empty() {
+        return Err(Failure::Usage(anyhow!("{}", faults.join("\nhoming: "))));
+    }
     Ok(format!("{}: no faults\n", path.display()))
 }
 

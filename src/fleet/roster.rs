@@ -100,6 +100,8 @@ impl Roster {
         let Ok(answer) = link.call_under(now.hellos, request).await else { return false };
         match answer.reply {
             Reply::Table(Ok(version)) => {
+                let before = Table { version: stored, rows: table.rows.clone() };
+                let rows = before.succeeded_by(rows, version);
                 // In force whatever its number: a store that lost its memory may have counted back.
                 self.install(Table { version, rows }, ledger);
                 self.granted(wish.as_ref());
@@ -134,20 +136,18 @@ impl Roster {
 fn wished(present: &Rows, wish: Option<&Wish>, peers: u32) -> Rows {
     let Some(wish) = wish else { return present.clone() };
     if wish.first && peers == 0 {
-        return keep_since(wish.rows.clone(), present);
+        return with_since(wish.rows.clone(), present);
     }
     let mut rows = present.clone();
     rows.retain(|name, _| !wish.removed.contains(name));
     rows.extend(wish.rows.clone());
-    keep_since(rows, present)
+    with_since(rows, present)
 }
 
-/// A row that does not change its state keeps the time since when it has had it.
-fn keep_since(mut rows: Rows, present: &Rows) -> Rows {
+/// When a row's state began is for the store to say; what it said is kept, so that nothing seems to have changed.
+fn with_since(mut rows: Rows, present: &Rows) -> Rows {
     for (name, row) in &mut rows {
-        if let Some(old) = present.get(name).filter(|old| old.state == row.state) {
-            row.since = old.since;
-        }
+        row.since = present.get(name).map_or(0, |present| present.since);
     }
     rows
 }

@@ -14,7 +14,7 @@ use super::refusing::Failure;
 use crate::auth::{Fields, Grant, Question};
 use crate::backend::{Arrival, Request, Server, Servers, StrangerTls, connect};
 use crate::ledger::Slot;
-use crate::model::{BackendId, Credentials, Ending, Key, Mechanism, Phase, Pool, Refusal, Secret};
+use crate::model::{BackendId, Credentials, Ending, Key, Mechanism, Phase, Refusal, Secret};
 use crate::placement::Wanted;
 use crate::protocol::{Announcement, Frontend};
 use crate::relay::{StopHandle, StopSignal, stop_pair};
@@ -134,7 +134,7 @@ async fn home(
     };
     let wanted = Wanted {
         key: key.clone(),
-        pool: fields.pool.clone().unwrap_or_else(Pool::default),
+        pool: fields.pool.clone().unwrap_or_default(),
         pin,
         limit: services.limits.load().sessions_per_key,
         unproven: grant.unproven,

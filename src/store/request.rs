@@ -230,6 +230,21 @@ pub struct Table {
     pub rows: BTreeMap<BackendId, Row>,
 }
 
+impl Table {
+    /// `rows` as they stand once they have replaced this table under `version`: a row that is new, or has another state
+    /// than before, counts from now; the others go on counting. A store without a table takes rows as they are given, for
+    /// it may merely have forgotten them.
+    pub fn succeeded_by(&self, mut rows: BTreeMap<BackendId, Row>, version: u64) -> BTreeMap<BackendId, Row> {
+        if self.version > 0 {
+            for (name, row) in &mut rows {
+                let before = self.rows.get(name).filter(|before| before.state == row.state);
+                row.since = before.map_or(version, |before| before.since);
+            }
+        }
+        rows
+    }
+}
+
 /// One backend of the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
@@ -239,7 +254,8 @@ pub struct Row {
     pub pool: Pool,
     /// Whether it takes users.
     pub state: BackendState,
-    /// Since when it has been in that state: store clock in milliseconds, 0 for always. `slow_start` counts from here.
+    /// Since when it has been in that state: the version of the table that brought it, which is the store's clock in
+    /// milliseconds or a little more; 0 for always. `slow_start` counts from here. The store sets it.
     pub since: u64,
 }
 
@@ -267,5 +283,25 @@ impl BackendState {
     /// The state of that word.
     pub fn from_word(word: &str) -> Option<Self> {
         [Self::Up, Self::Down, Self::Drain].into_iter().find(|state| state.word() == word)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(state: BackendState, since: u64) -> Row {
+        Row { weight: Weight::default(), pool: Pool::default(), state, since }
+    }
+
+    #[test]
+    fn a_row_counts_from_when_it_came_or_changed_its_state_and_not_from_other_changes() {
+        let names = ["kept", "turned", "new"].map(BackendId::new);
+        let old = [(names[0].clone(), row(BackendState::Up, 5)), (names[1].clone(), row(BackendState::Drain, 6))];
+        let new = names.clone().map(|name| (name, row(BackendState::Up, 0)));
+        let after = Table { version: 7, rows: old.into() }.succeeded_by(new.clone().into(), 9);
+        assert_eq!(names.clone().map(|name| after[&name].since), [5, 9, 9]);
+        let first = Table::default().succeeded_by(new.into(), 9);
+        assert_eq!(names.map(|name| first[&name].since), [0, 0, 0]);
     }
 }

@@ -93,7 +93,7 @@ async fn i5_a_redis_restarted_empty_under_load_drops_no_session_and_learns_all_a
 
 #[tokio::test]
 async fn i5_a_login_waits_out_the_recovery_window_rather_than_go_astray() -> Result {
-    let fleet = Fleet::plan().proxies(2).config("[fleet]\nrecovery = \"3s\"").start().await?;
+    let fleet = Fleet::plan().proxies(2).config("[fleet]\nrecovery = \"4s\"").start().await?;
     let user = &fleet.users[0];
     let mut session = fleet.proxy().log_in(user).await?;
     let home = session.backend().await?;

@@ -24,7 +24,7 @@ fn crowd_of(users: &[User]) -> Vec<(User, Habit)> {
     let away = Habit::Returns(Duration::from_secs(11));
     let client = |(number, user): (usize, &User)| {
         let habit = if number < 80 { Habit::Stays } else { away };
-        let clients = if number < 10 || number >= 90 { 2 } else { 1 };
+        let clients = if (10..90).contains(&number) { 1 } else { 2 };
         std::iter::repeat_n((user.clone(), habit), clients)
     };
     users.iter().enumerate().flat_map(client).collect()

@@ -7,8 +7,16 @@
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, unreachable_pub)]
 
 mod amnesia;
+mod backend_side;
 mod chaos;
+mod client_address;
+mod clients;
 mod harness;
 mod homes;
+mod login;
+mod outage;
 mod parts;
 mod pause;
+mod reload;
+mod secrets;
+mod tls;

@@ -110,7 +110,9 @@ fn may_import(room: &str, import: &[String]) -> bool {
         "config" | "telemetry" if room == "config" => false,
         "config" | "telemetry" => room != "model" && room != "protocol",
         // The CLI is a client of the admin API: it knows what goes over the wire, not the rooms behind.
-        "admin" if room == "cli" => import.get(1).is_some_and(|part| part == "wire"),
+        "admin" if room == "cli" => import.get(1).is_some_and(|part| part == "wire" || part == "Client"),
+        // Operators are shown what the store shows; nothing is done to it past the rooms between.
+        "store" if room == "admin" => import.get(1).is_some_and(|part| part.ends_with("View") || part == "Census"),
         _ => granted,
     }
 }

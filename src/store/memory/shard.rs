@@ -265,7 +265,7 @@ impl Shard {
             return Err(self.table.clone());
         }
         let version = now.max(based_on + 1);
-        self.table = Table { version, rows: rows.clone() };
+        self.table = Table { version, rows: self.table.succeeded_by(rows.clone(), version) };
         Ok(version)
     }
 }

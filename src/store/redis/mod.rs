@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use deadpool_redis::{Manager, Pool};
+use deadpool_redis::{Manager, Pool, PoolError};
 use redis::aio::MultiplexedConnection;
 use redis::{
     AsyncConnectionConfig, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo, RedisConnectionInfo,
@@ -101,6 +101,7 @@ impl Redis {
         let unreachable = |why: String| StoreError::Unreachable { at: self.at.clone(), why };
         match tokio::time::timeout(self.timeout, pool.get()).await {
             Ok(Ok(connection)) => Ok(connection),
+            Ok(Err(PoolError::Backend(error))) => Err(unreachable(error.to_string())),
             Ok(Err(error)) => Err(unreachable(error.to_string())),
             Err(_) => Err(unreachable(format!("no connection within {:?}", self.timeout))),
         }

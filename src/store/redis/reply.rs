@@ -92,8 +92,10 @@ fn beat(mut words: Words) -> Result<Beat, Garbled> {
     let mut kicks = kicks(words.list()?)?;
     kicks.sort_by(|a, b| a.key.cmp(&b.key)); // a set has no order
     let chores = words.list()?.texts()?.into_iter().map(Incarnation::new).collect();
-    let rows = rows(words.list()?)?;
-    let table = (!rows.is_empty()).then_some(Table { version, rows });
+    let table = match words.next()? {
+        Value::Nil => None,
+        listed => Some(Table { version, rows: rows(Words::of(listed)?)? }),
+    };
     Ok(Beat { table_version: version, table, kicks, chores, recovering_ms })
 }
 

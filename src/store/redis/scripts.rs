@@ -57,7 +57,7 @@ static DECLARE: Source = source!(
 static HELD: Source = source!("held", "keys", "clock", "enter");
 static REAP: Source = source!("reap", "keys", "clock", "enter", "alive", "add", "fetch", "count", "rest", "orphan");
 static FORGET: Source = source!("forget", "keys", "clock", "enter", "add", "orphan");
-static TABLE: Source = source!("table", "keys", "clock", "enter");
+static TABLE: Source = source!("table", "keys", "clock", "enter", "row");
 
 /// All scripts, as they are loaded when a connection is opened.
 pub(super) static ALL: [&Source; 8] = [&HELLO, &HEARTBEAT, &CLAIM, &DECLARE, &HELD, &REAP, &FORGET, &TABLE];

@@ -52,11 +52,6 @@ impl MailStore {
     pub fn users_file(&self) -> PathBuf {
         self.dir.join("users")
     }
-
-    /// A user's Maildir.
-    pub fn maildir(&self, user: &str) -> PathBuf {
-        self.dir.join("mail").join(user).join("Maildir")
-    }
 }
 
 /// What a server does beyond plain IMAP.

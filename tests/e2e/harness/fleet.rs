@@ -16,7 +16,7 @@ const TIMES: &str = r#"
 [fleet]
 lease = "2s"
 orphan_grace = "30s"
-recovery = "1s"
+recovery = "2s"
 user_expire = "10s"
 remember = "60s"
 login_wait = "8s"

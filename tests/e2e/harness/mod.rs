@@ -20,7 +20,7 @@ pub mod workdir;
 
 pub use certs::Authority;
 pub use crowd::{Crowd, Habit};
-pub use dovecot::{Dovecot, DovecotOptions, MailStore};
+pub use dovecot::{Dovecot, MailStore};
 pub use fleet::Fleet;
 pub use haproxy::HaProxy;
 pub use imap::{Imap, Status};

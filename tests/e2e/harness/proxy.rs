@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -75,25 +75,23 @@ impl Proxy {
 
     /// Waits for the line that says that listeners are open, after position `since` of the log.
     pub async fn ready_since(&mut self, since: usize) -> Result {
-        eventually(&format!("{} is ready", self.name), START, async || {
+        let what = format!("{} is ready", self.name);
+        let ended = eventually(&what, START, async || {
             let ready = self.lines_since(since)?.into_iter().any(|line| text(&line, "message") == "ready");
-            if !ready && let Some(daemon) = &mut self.daemon {
-                daemon.check().with_context(|| self.log_tail())?;
-            }
-            ensure!(ready, "log says {}", self.log_tail());
-            Ok(())
+            let ended = self.daemon.as_mut().context("not running")?.ended()?;
+            ensure!(ready || ended.is_some(), "log says {}", self.log_tail());
+            Ok(ended)
         })
-        .await
+        .await?;
+        match ended {
+            None => Ok(()),
+            Some(status) => bail!("{} ended with {status}: {}", self.name, self.log_tail()),
+        }
     }
 
     /// `kill -9`.
     pub fn kill(&mut self) {
         self.daemon = None;
-    }
-
-    /// Whether a process stands behind this.
-    pub fn is_running(&self) -> bool {
-        self.daemon.is_some()
     }
 
     /// Sends a signal.

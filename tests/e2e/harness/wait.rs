@@ -21,16 +21,6 @@ pub async fn eventually<T>(what: &str, deadline: Duration, mut attempt: impl Asy
     }
 }
 
-/// Holds that `check` stays true for as long as `span`.
-pub async fn throughout(what: &str, span: Duration, mut check: impl AsyncFnMut() -> Result) -> Result {
-    let begun = Instant::now();
-    while begun.elapsed() < span {
-        check().await.map_err(|e| e.context(format!("did not last {span:?}: {what}")))?;
-        tokio::time::sleep(Duration::from_millis(25)).await;
-    }
-    Ok(())
-}
-
 /// Lets one heavy test run at a time: two crowds on two cores would only measure each other.
 pub async fn heavy() -> tokio::sync::MutexGuard<'static, ()> {
     static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());

@@ -124,15 +124,6 @@ impl Witness {
         count
     }
 
-    /// Where the users are whose sessions go on.
-    pub fn homes(&self) -> BTreeMap<String, BTreeSet<String>> {
-        let mut homes: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-        for visit in self.visits.iter().filter(|visit| visit.to.is_none()) {
-            homes.entry(visit.user.clone()).or_default().insert(visit.backend.clone());
-        }
-        homes
-    }
-
     /// The backends that a user has ever been on.
     pub fn backends_of(&self, user: &str) -> BTreeSet<&str> {
         self.visits.iter().filter(|visit| visit.user == user).map(|visit| visit.backend.as_str()).collect()

@@ -62,6 +62,11 @@ struct Watch {
     failing: Option<String>,
 }
 
+/// What is wrong with the text of a passwd-file: `LINE: complaint`, the first few of each kind. Quotes nothing of it.
+pub fn check_passwd_file(text: Vec<u8>, default_scheme: &str) -> Vec<String> {
+    Table::build(text, default_scheme).1.complaints()
+}
+
 impl FileSource {
     /// Nothing is read yet: see [`FileSource::refresh`].
     pub(in crate::auth) fn new(path: &Path, default_scheme: &str, hasher: Hasher) -> Self {
@@ -131,24 +136,8 @@ impl FileSource {
 
     fn tell(&self, findings: &Findings) {
         let file = self.path.display();
-        for (line, fault) in &findings.faults {
-            tracing::warn!("passdb {file}:{line}: {fault}; this user cannot log in");
-        }
-        if findings.faulty > findings.faults.len() {
-            tracing::warn!("passdb {file}: {} more lines are faulty", findings.faulty - findings.faults.len());
-        }
-        for line in &findings.repeats {
-            tracing::warn!("passdb {file}:{line}: an earlier line has this user; this one is ignored");
-        }
-        if findings.repeated > findings.repeats.len() {
-            tracing::warn!("passdb {file}: {} more users are there twice", findings.repeated - findings.repeats.len());
-        }
-        if findings.unreachable > 0 {
-            let (count, line) = (findings.unreachable, findings.first_unreachable);
-            tracing::warn!(
-                "passdb {file}:{line}: {count} names have upper-case letters (this is the first); names are lower-cased \
-                 before they are looked up, so that these never match"
-            );
+        for complaint in findings.complaints() {
+            tracing::warn!("passdb {file}:{complaint}");
         }
         if !findings.unknown_fields.is_empty() {
             let fields: Vec<&str> = findings.unknown_fields.iter().map(String::as_str).collect();

@@ -149,6 +149,30 @@ impl Table {
 }
 
 impl Findings {
+    /// For the operator: each begins with the number of a line.
+    pub(super) fn complaints(&self) -> Vec<String> {
+        let fault = |(line, fault): &(usize, Fault)| format!("{line}: {fault}; this user cannot log in");
+        let mut complaints: Vec<String> = self.faults.iter().map(fault).collect();
+        if let Some((line, _)) = self.faults.last().filter(|_| self.faulty > self.faults.len()) {
+            complaints
+                .push(format!("{line}: {} more lines behind this one are faulty", self.faulty - self.faults.len()));
+        }
+        let repeat = |line: &usize| format!("{line}: an earlier line has this user; this one is ignored");
+        complaints.extend(self.repeats.iter().map(repeat));
+        if let Some(line) = self.repeats.last().filter(|_| self.repeated > self.repeats.len()) {
+            let more = self.repeated - self.repeats.len();
+            complaints.push(format!("{line}: {more} more users behind this line are there twice"));
+        }
+        if self.unreachable > 0 {
+            complaints.push(format!(
+                "{}: {} names have upper-case letters (this is the first); names are lower-cased before they are looked \
+                 up, so that these never match",
+                self.first_unreachable, self.unreachable
+            ));
+        }
+        complaints
+    }
+
     fn note_fault(&mut self, line: usize, fault: Fault) {
         self.faulty += 1;
         if self.faults.len() < NAMED_FAULTS {

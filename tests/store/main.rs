@@ -1,0 +1,36 @@
+//! The contract of a store: every behaviour is played once over memory and once over a real Redis, then seeded random
+//! histories are played over both and every answer compared.
+//!
+//! `HOMING_SEED=n` replays one history; `HOMING_SEEDS=n` plays that many.
+
+mod stage;
+
+/// Plays each behaviour over both stores.
+macro_rules! contract {
+    ($($behaviour:ident),+ $(,)?) => {
+        mod over_memory {
+            $(#[tokio::test]
+            async fn $behaviour() {
+                super::$behaviour(crate::stage::Stage::Memory).await;
+            })+
+        }
+        mod over_redis {
+            $(#[tokio::test]
+            async fn $behaviour() {
+                super::$behaviour(crate::stage::Stage::Redis).await;
+            })+
+        }
+    };
+}
+
+mod claims;
+mod declares;
+mod expiry;
+mod histories;
+mod numbering;
+mod placing;
+mod recovery;
+mod server;
+mod sums;
+mod tables;
+mod unfit;

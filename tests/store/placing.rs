@@ -1,0 +1,115 @@
+//! place: balance, weights, pools, slow start.
+
+use std::collections::BTreeMap;
+
+use homing::store::*;
+
+use crate::stage::*;
+
+contract!(
+    i7_no_backend_has_more_than_its_share_of_distinct_users,
+    i7_weights_are_honoured_in_proportion,
+    a_backend_of_weight_zero_takes_nobody,
+    a_backend_that_is_down_or_draining_takes_nobody,
+    equal_loads_go_to_fewer_users_then_by_name,
+    the_load_of_orphans_does_not_count,
+    a_backend_that_came_up_ramps_up_slowly,
+    a_home_above_its_weighted_share_is_left,
+);
+
+/// Where so many new users go.
+async fn spread(peer: &mut Peer, users: usize) -> BTreeMap<String, usize> {
+    let mut spread = BTreeMap::new();
+    for n in 0..users {
+        *spread.entry(peer.bind(&format!("user{n}@example.org"), 0).await).or_default() += 1;
+    }
+    spread
+}
+
+async fn i7_no_backend_has_more_than_its_share_of_distinct_users(stage: Stage) {
+    let names: Vec<String> = (0..7).map(|n| format!("mail{n}")).collect();
+    let table: Vec<(&str, Row)> = names.iter().map(|name| (name.as_str(), up())).collect();
+    let (world, mut z) = stage.open(Rules::default(), &table).await;
+    let mut y = world.welcome("y").await;
+    let mut counts = spread(&mut z, 500).await;
+    for n in 500..1000 {
+        *counts.entry(y.bind(&format!("user{n}@example.org"), 0).await).or_default() += 1;
+    }
+    let most = 1000.0 / 7.0 + 1.0 + 10.0;
+    assert!(counts.values().all(|count| *count as f64 <= most), "{counts:?}");
+    assert_eq!(counts.len(), 7);
+}
+
+async fn i7_weights_are_honoured_in_proportion(stage: Stage) {
+    let table = [("a", weighing(100)), ("b", weighing(200)), ("c", weighing(50))];
+    let (_world, mut z) = stage.open(Rules::default(), &table).await;
+    let counts = spread(&mut z, 700).await;
+    for (name, share) in [("a", 200_i64), ("b", 400), ("c", 100)] {
+        let count = i64::try_from(counts[name]).expect("a count");
+        assert!((count - share).abs() <= 1, "{name}: {count} instead of {share}");
+    }
+}
+
+async fn a_backend_of_weight_zero_takes_nobody(stage: Stage) {
+    let (_world, mut z) = stage.open(Rules::default(), &[("a", weighing(0)), ("b", up())]).await;
+    assert_eq!(spread(&mut z, 5).await, BTreeMap::from([("b".to_owned(), 5)]));
+}
+
+async fn a_backend_that_is_down_or_draining_takes_nobody(stage: Stage) {
+    let down = in_state(BackendState::Down);
+    let table = [("a", down.clone()), ("b", up()), ("c", in_state(BackendState::Drain))];
+    let (_world, mut z) = stage.open(Rules::default(), &table).await;
+    assert_eq!(spread(&mut z, 5).await, BTreeMap::from([("b".to_owned(), 5)]));
+    z.set_table(&[("a", down)]).await;
+    assert_eq!(z.claim(claim("new")).await, Home::NoBackend);
+}
+
+async fn equal_loads_go_to_fewer_users_then_by_name(stage: Stage) {
+    let (_world, mut z) = stage.open(Rules::default(), &[("a10", up()), ("a9", up()), ("B", up())]).await;
+    z.declare(&[declared("1", "a10", 1, 1), declared("2", "a10", 1, 1)]).await;
+    z.declare(&[declared("3", "a9", 1, 2), declared("4", "B", 1, 2)]).await;
+    assert_eq!(z.bind("x", 0).await, "B", "one user there and at a9, two at a10; bytes decide, not a locale");
+    assert_eq!(z.bind("y", 0).await, "a9");
+    assert_eq!(z.bind("z", 0).await, "a10");
+}
+
+async fn the_load_of_orphans_does_not_count(stage: Stage) {
+    let (world, mut z) = stage.pair().await;
+    let mut y = world.welcome("y").await;
+    y.declare(&[declared("1", "a", 1, 5), declared("2", "b", 1, 1)]).await;
+    assert_eq!(z.bind("x", 0).await, "b");
+    z.forget("y").await;
+    assert_eq!(z.bind("y", 0).await, "a");
+}
+
+async fn a_backend_that_came_up_ramps_up_slowly(stage: Stage) {
+    let rules = Rules { slow_start: 100_000, ..Rules::default() };
+    let (world, mut z) = stage.open(rules, &[("old", up())]).await;
+    let since = world.server.ms();
+    z.set_table(&[("new", Row { since, ..up() }), ("old", up())]).await;
+    let counts = spread(&mut z, 100).await;
+    assert_eq!(counts.get("new"), Some(&1), "at least 1 %, never nothing: {counts:?}");
+    world.pass(50_000, &mut [&mut z]).await;
+    let mut new = 1;
+    for n in 0..50 {
+        new += usize::from(z.bind(&format!("more{n}"), 0).await == "new");
+    }
+    assert!((49..=50).contains(&new), "of 150 with weights 50 to 100: {new}");
+    world.pass(50_000, &mut [&mut z]).await;
+    for n in 0..50 {
+        new += usize::from(z.bind(&format!("most{n}"), 0).await == "new");
+    }
+    assert_eq!(new, 100);
+}
+
+async fn a_home_above_its_weighted_share_is_left(stage: Stage) {
+    let rules = Rules { user_expire: 10_000, ..Rules::default() };
+    let (world, mut z) = stage.open(rules, &[("a", weighing(300)), ("b", weighing(100))]).await;
+    z.declare(&[declared("anna", "b", 1, 1), declared("bob", "a", 1, 1)]).await;
+    z.declare(&[declared("anna", "", 0, 0), declared("bob", "", 0, 0)]).await;
+    z.declare(&[declared("1", "a", 1, 2), declared("2", "b", 1, 2)]).await;
+    world.pass(10_000, &mut [&mut z]).await;
+    assert_eq!(z.bind("anna", 0).await, "a", "2 is not below 1.25 times a quarter of 5");
+    z.release("anna").await;
+    assert_eq!(z.bind("bob", 0).await, "a");
+}

@@ -1,0 +1,145 @@
+//! What only a real server can do: refuse us, be unfit, forget its scripts, listen on a Unix socket.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use homing::config::StoreAddress;
+use homing::model::{Incarnation, Secret};
+use homing::store::redis::{Redis, RedisSettings};
+use homing::store::*;
+
+use crate::server::Server;
+use crate::stage::claim;
+
+async fn refusal(settings: RedisSettings) -> StoreError {
+    match Redis::new(settings, Rules::default()).connect(0).await {
+        Err(error) => error,
+        Ok(_) => panic!("connected"),
+    }
+}
+
+fn greeting() -> Call {
+    let hello = Hello { acked: 0, name: "n".to_owned(), version: "v".to_owned() };
+    Call { incarnation: Incarnation::new("i"), run: String::new(), seq: 1, request: Request::Hello(hello) }
+}
+
+async fn config(server: &Server, name: &str, value: &str) {
+    let mut set = ::redis::cmd("CONFIG");
+    let answer: ::redis::RedisResult<String> =
+        set.arg("SET").arg(name).arg(value).query_async(&mut server.connect().await).await;
+    answer.expect("CONFIG SET");
+}
+
+#[tokio::test]
+async fn a_server_that_evicts_is_refused_with_the_remedy() {
+    let server = Server::start(&["--maxmemory-policy", "allkeys-lru"]);
+    let error = refusal(server.settings("n")).await;
+    assert!(matches!(error, StoreError::Unfit { .. }), "{error}");
+    assert!(error.to_string().contains("set noeviction"), "{error}");
+    config(&server, "maxmemory-policy", "noeviction").await;
+    assert!(Redis::new(server.settings("n"), Rules::default()).connect(0).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_read_only_replica_is_refused_with_the_remedy() {
+    let master = Server::start(&[]);
+    let replica = Server::start(&["--replicaof", "127.0.0.1", &master.port.to_string()]);
+    let error = refusal(replica.settings("n")).await;
+    assert!(matches!(error, StoreError::Unfit { .. }), "{error}");
+    assert!(error.to_string().contains("master (127.0.0.1)"), "{error}");
+}
+
+#[tokio::test]
+async fn a_user_who_may_not_read_the_configuration_can_still_connect() {
+    let server =
+        Server::start(&["--requirepass", "word", "--user", "proxy", "on", ">word", "~*", "&*", "+@all", "-config"]);
+    let settings = |username: &str, password: &str| RedisSettings {
+        username: Some(username.to_owned()),
+        password: Some(Arc::new(Secret::new(password.as_bytes().to_vec()))),
+        ..server.settings("n")
+    };
+    let store = Redis::new(settings("proxy", "word"), Rules::default());
+    let mut connection = store.connect(0).await.expect("connection");
+    assert!(matches!(connection.exchange(&[greeting()]).await.expect("answer")[..], [Reply::Hello(_)]));
+
+    let error = refusal(settings("proxy", "s3cr3t")).await;
+    assert!(matches!(error, StoreError::Unreachable { .. }), "{error}");
+    let said = format!("{error} {error:?} {:?}", settings("proxy", "s3cr3t"));
+    assert!(said.contains("authentication failed") && !said.contains("s3cr3t"), "{said}");
+    assert!(matches!(
+        refusal(server.settings("n")).await,
+        StoreError::NoAnswer { .. } | StoreError::Unreachable { .. }
+    ));
+}
+
+#[tokio::test]
+async fn a_unix_socket_is_an_address_like_any_other() {
+    let server = Server::start(&[]);
+    let settings = RedisSettings { address: StoreAddress::Unix(server.socket.clone()), ..server.settings("n") };
+    let store = Redis::new(settings, Rules::default());
+    let mut connection = store.connect(0).await.expect("connection");
+    assert!(matches!(connection.exchange(&[greeting()]).await.expect("answer")[..], [Reply::Hello(_)]));
+    assert_eq!(store.census(0).await.expect("census").proxies.len(), 1);
+}
+
+#[tokio::test]
+async fn the_run_and_the_clock_are_the_servers_own() {
+    let server = Server::start(&[]);
+    let store = Redis::new(server.settings("n"), Rules::default());
+    let mut connection = store.connect(0).await.expect("connection");
+    let replies = connection.exchange(&[greeting()]).await.expect("answer");
+    let [Reply::Hello(welcome)] = &replies[..] else { panic!("{replies:?}") };
+    let info: String = ::redis::cmd("INFO").arg("server").query_async(&mut server.connect().await).await.expect("INFO");
+    assert!(info.contains(&format!("run_id:{}", welcome.run)), "{welcome:?}");
+    assert!(store.census(0).await.expect("census").recovering_ms.is_some_and(|ms| ms <= 4000));
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_is_unreachable() {
+    let gone = Server::start(&[]).settings("n");
+    let error = refusal(RedisSettings { timeout: Duration::from_secs(2), ..gone }).await;
+    assert!(matches!(error, StoreError::Unreachable { .. }), "{error}");
+    assert!(error.to_string().contains("127.0.0.1:"), "{error}");
+}
+
+#[tokio::test]
+async fn any_error_of_the_server_spoils_the_whole_exchange() {
+    let server = Server::start(&[]);
+    let store = Redis::new(server.settings("n"), Rules::default());
+    let mut connection = store.connect(0).await.expect("connection");
+    let run = match &connection.exchange(&[greeting()]).await.expect("answer")[..] {
+        [Reply::Hello(welcome)] => welcome.run.clone(),
+        other => panic!("{other:?}"),
+    };
+    let next = |seq| Call { run: run.clone(), seq, request: Request::Claim(claim("anna")), ..greeting() };
+    let mut side = server.connect().await;
+    let flushed: ::redis::RedisResult<String> = ::redis::cmd("SCRIPT").arg("FLUSH").query_async(&mut side).await;
+    flushed.expect("SCRIPT FLUSH");
+    let error = connection.exchange(&[next(2), next(3)]).await.expect_err("no scripts");
+    assert!(error.to_string().contains("claim: NoScript"), "{error}");
+
+    let mut connection = store.connect(0).await.expect("connection");
+    config(&server, "maxmemory", "1mb").await;
+    let error = connection.exchange(&[next(2)]).await.expect_err("out of memory");
+    assert!(error.to_string().contains("OOM"), "{error}");
+    config(&server, "maxmemory", "0").await;
+    assert!(
+        matches!(connection.exchange(&[next(2)]).await.expect("answer")[..], [Reply::Claim(_)]),
+        "nothing was written"
+    );
+
+    drop(server);
+    assert!(matches!(connection.exchange(&[next(3)]).await, Err(StoreError::NoAnswer { .. })));
+}
+
+#[tokio::test]
+async fn two_namespaces_and_two_shards_know_nothing_of_each_other() {
+    let server = Server::start(&[]);
+    let (one, other) = (server.settings("one"), server.settings("other"));
+    let store = Redis::new(one, Rules::default());
+    let mut connection = store.connect(0).await.expect("connection");
+    connection.exchange(&[greeting()]).await.expect("answer");
+    assert_eq!(store.census(0).await.expect("census").proxies.len(), 1);
+    assert_eq!(store.census(1).await.expect("census"), Census::default());
+    assert_eq!(Redis::new(other, Rules::default()).census(0).await.expect("census"), Census::default());
+}
