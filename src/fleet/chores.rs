@@ -4,7 +4,6 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::task::AbortHandle;
 use tracing::info;
 
 use super::{Shard, StateFile};
@@ -52,7 +51,7 @@ async fn reap(link: &Link, orphan: &Incarnation) -> Result<Reaped, NoAnswer> {
         match link.call(Request::Reap { orphan: orphan.clone() }).await?.reply {
             Reply::Reap(Reaped::More) => {}
             Reply::Reap(reaped) => return Ok(reaped),
-            _ => return Err(NoAnswer),
+            _ => return Err(NoAnswer::Unknown),
         }
     }
 }
@@ -76,15 +75,16 @@ async fn forget(link: &Link, dead: &Incarnation) -> Result<Reaped, NoAnswer> {
     reap(link, dead).await
 }
 
-/// Waits until all is declared, then gives up the lease: peers free at once what could not be told.
-pub(super) async fn retire(shard: &Shard, own: &Incarnation, heartbeat: &AbortHandle) {
+/// Waits until all is declared, then gives up the lease: peers free at once what could not be told. Whoever still has
+/// sessions keeps the lease, which runs out: their keys must not be free while they last.
+pub(super) async fn retire(shard: &Shard, own: &Incarnation) {
     let told = async {
-        while shard.ledger.holding().dirty > 0 {
+        let left = || shard.ledger.holding();
+        while left().dirty > 0 || left().sessions > 0 {
             tokio::time::sleep(LOOK).await;
         }
-        // A heartbeat after this would be answered "lost", and the hello that follows would bring us back.
-        heartbeat.abort();
-        shard.link.call(Request::Forget { dead: own.clone() }).await
+        let _ = shard.link.state().wait_for(|state| state.welcome.is_some()).await;
+        shard.link.part_with(Request::Forget { dead: own.clone() }).await
     };
     if !matches!(tokio::time::timeout(RETIREMENT, told).await, Ok(Ok(_))) {
         info!("the store could not be told that this proxy leaves; its lease will run out");

@@ -17,7 +17,7 @@ use crate::store::{Beat, Heartbeat, Reply, Request};
 /// Times of the heartbeat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Pace {
-    /// Between two heartbeats: a fifteenth of the lease, 100 ms to 1 s.
+    /// Between two heartbeats.
     beat: Duration,
     /// From the sending of a renewal to the isolation deadline, in milliseconds.
     isolation: u64,
@@ -28,7 +28,7 @@ impl Pace {
     pub(super) fn of(config: &FleetConfig) -> Self {
         let margin = Duration::from_secs(10).min(config.orphan_grace / 4);
         Self {
-            beat: (config.lease / 15).clamp(Duration::from_millis(100), Duration::from_secs(1)),
+            beat: config.heartbeat(),
             isolation: (config.lease + config.orphan_grace - margin).as_millis() as u64, // both are bounded by config
         }
     }
@@ -52,13 +52,25 @@ impl Lease {
         boottime_ms() < self.deadline.load(Ordering::Relaxed)
     }
 
-    /// A renewal that was sent then has been answered.
+    /// A renewal that was sent then has been answered. Whoever renews looks first whether the old deadline has passed:
+    /// once it is extended, nobody can tell.
     fn renewed(&self, sent_boottime_ms: u64, pace: Pace) {
         self.deadline.fetch_max(sent_boottime_ms + pace.isolation, Ordering::Relaxed);
     }
 }
 
-/// Renews until the process ends.
+/// Looks at the deadline, until the link is gone: the heartbeat may be waiting for an answer when it passes.
+pub(super) async fn guard(shard: Shard, pace: Pace) {
+    let mut ticker = interval(pace.beat);
+    ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let state = shard.link.state();
+    while state.has_changed().is_ok() {
+        ticker.tick().await;
+        isolate(&shard);
+    }
+}
+
+/// Renews until the link is gone.
 pub(super) async fn keep(shard: Shard, pace: Pace, news: Arc<watch::Sender<Standing>>) {
     let mut state = shard.link.state();
     let mut ticker = interval(pace.beat);
@@ -75,8 +87,8 @@ pub(super) async fn keep(shard: Shard, pace: Pace, news: Arc<watch::Sender<Stand
         }
         let now = state.borrow_and_update().clone();
         if now.hello_boottime_ms > 0 {
-            shard.lease.renewed(now.hello_boottime_ms, pace);
             isolate(&shard);
+            shard.lease.renewed(now.hello_boottime_ms, pace);
         }
         if now.welcome.is_some()
             && let Some(beat) = beat(&shard, pace, &now, &news).await
@@ -96,11 +108,9 @@ async fn beat(shard: &Shard, pace: Pace, now: &LinkState, news: &watch::Sender<S
     let request = Request::Heartbeat(Heartbeat { asserted, table_version: shard.roster.version() });
     let answer = shard.link.call_under(now.hellos, request).await.ok()?;
     let Reply::Heartbeat(mut beat) = answer.reply else { return None };
+    isolate(shard);
     shard.lease.renewed(answer.sent_boottime_ms, pace);
-    if let Some(table) = beat.table.take() {
-        shard.roster.adopt(table, &shard.ledger);
-    }
-    let known = shard.roster.publish(&shard.link, &shard.ledger, now, beat.table_version).await;
+    let known = shard.roster.agree(&shard.link, &shard.ledger, now, &mut beat).await;
     let settled = asserted && beat.recovering_ms == 0 && known;
     news.send_if_modified(|standing| std::mem::replace(&mut standing.settled, settled) != settled);
     Some(beat)

@@ -14,7 +14,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::task::AbortHandle;
 
 use crate::config::FleetConfig;
 use crate::ledger::Ledger;
@@ -55,13 +54,13 @@ struct Standing {
 pub struct Fleet {
     store: Arc<dyn Store>,
     shards: Vec<Shard>,
-    heartbeats: Vec<AbortHandle>,
     incarnation: Incarnation,
 }
 
 impl Fleet {
     /// Joins: connects to each shard (there is one so far), and keeps the lease until the process ends.
-    /// `dead`: the state file with incarnations that ran under its lock before; they are freed.
+    /// `patience`: how long an answer of the store may take. `rows`: the backends of this proxy's file. `state_file`: the
+    /// incarnations that ran under its lock before are freed.
     pub fn join(
         store: Arc<dyn Store>,
         identity: Identity,
@@ -80,11 +79,12 @@ impl Fleet {
         let news = Arc::new(news);
         let shard = Shard { link, ledger, lease: held, roster, standing };
         tokio::spawn(reassert::keep(shard.clone(), news.clone()));
-        let heartbeat = tokio::spawn(lease::keep(shard.clone(), pace, news)).abort_handle();
+        tokio::spawn(lease::guard(shard.clone(), pace));
+        tokio::spawn(lease::keep(shard.clone(), pace, news));
         if let Some(file) = state_file {
             tokio::spawn(chores::bury(shard.link.clone(), file));
         }
-        Self { store, shards: vec![shard], heartbeats: vec![heartbeat], incarnation }
+        Self { store, shards: vec![shard], incarnation }
     }
 
     /// The shard of a key.
@@ -125,10 +125,11 @@ impl Fleet {
         }
     }
 
-    /// Leaves: declares what is left and gives up the lease, so that peers need not wait for its end.
+    /// Leaves, once no session is left: declares the last of them and gives up the lease, so that peers need not wait for
+    /// its end. Nothing can be asked of the store afterwards.
     pub async fn leave(&self) {
-        for (shard, heartbeat) in self.shards.iter().zip(&self.heartbeats) {
-            chores::retire(shard, &self.incarnation, heartbeat).await;
+        for shard in &self.shards {
+            chores::retire(shard, &self.incarnation).await;
         }
         tracing::info!("left the fleet");
     }

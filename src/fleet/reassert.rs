@@ -7,26 +7,25 @@ use tokio::sync::watch;
 use tracing::{debug, info};
 
 use super::{Shard, Standing};
-use crate::store::link::NoAnswer;
+use crate::store::link::{LinkState, NoAnswer};
 use crate::store::{Reply, Request};
 
 /// Between two looks at what is still owed: the declarations themselves go out every 50 ms.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// Asserts whenever a hello demands it, until the process ends.
+/// Asserts whenever a hello demands it, until the link is gone.
 pub(super) async fn keep(shard: Shard, news: Arc<watch::Sender<Standing>>) {
     let mut state = shard.link.state();
     loop {
-        let now = state.borrow_and_update().clone();
-        let owed = now.assert_owed > news.borrow().asserted;
-        if owed && now.welcome.is_some() && assert(&shard, now.hellos).await.is_ok() {
-            news.send_modify(|standing| standing.asserted = now.hellos);
-        }
-        if !owed && state.changed().await.is_err() {
-            return;
-        }
-        if owed {
-            tokio::time::sleep(LOOK).await;
+        let asserted = news.borrow().asserted;
+        let due = |state: &LinkState| state.welcome.is_some() && state.assert_owed > asserted;
+        let Ok(hello) = state.wait_for(due).await.map(|state| state.hellos) else { return };
+        match assert(&shard, hello).await {
+            Ok(()) => news.send_modify(|standing| standing.asserted = hello),
+            Err(why) => {
+                debug!(%why, "not all could be asserted; beginning again");
+                tokio::time::sleep(LOOK).await;
+            }
         }
     }
 }
@@ -41,7 +40,7 @@ async fn assert(shard: &Shard, hello: u64) -> Result<(), NoAnswer> {
     while !shard.ledger.asserted() {
         let now = shard.link.state().borrow().clone();
         if now.hellos != hello || now.welcome.is_none() {
-            return Err(NoAnswer);
+            return Err(NoAnswer::Unknown);
         }
         tokio::time::sleep(LOOK).await;
     }
@@ -65,7 +64,7 @@ async fn audit(shard: &Shard, cursor: String, hello: Option<u64>) -> Result<Opti
         Some(hello) => shard.link.call_under(hello, request).await?,
         None => shard.link.call(request).await?,
     };
-    let Reply::Held(keys, next) = answer.reply else { return Err(NoAnswer) };
+    let Reply::Held(keys, next) = answer.reply else { return Err(NoAnswer::Unknown) };
     let strangers = shard.ledger.audit(&keys, hello.is_some());
     if strangers > 0 {
         debug!(keys = strangers, "the store held keys for this proxy that are not here; declaring 0");

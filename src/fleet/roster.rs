@@ -1,10 +1,12 @@
 //! The backend table as this proxy knows it, and how its file's rows get into the store.
 //!
 //! The table in the store decides, for claims choose from it; it also lives on in every proxy, which gives it back to a
-//! store that lost its memory. A proxy puts in what its file says when it starts and when its file changes. Rows that
-//! only other proxies' files have are kept, unless no other proxy lives.
+//! store that lost its memory. A proxy puts in what its file says when it starts and when its file changes, and then
+//! follows the store: were it to insist, two proxies with different files would never be done. Rows that only other
+//! proxies' files have are kept, unless no other proxy lives.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -13,7 +15,7 @@ use tracing::{info, warn};
 use crate::ledger::Ledger;
 use crate::model::{BackendId, Ending};
 use crate::store::link::{Link, LinkState};
-use crate::store::{BackendState, Reply, Request, Row, Table};
+use crate::store::{BackendState, Beat, Reply, Request, Row, Table, Welcome};
 
 /// Rows by name.
 pub type Rows = BTreeMap<BackendId, Row>;
@@ -23,9 +25,11 @@ pub struct Roster {
     table: ArcSwap<Table>,
     /// What the file wants and the store was not told yet.
     wish: Mutex<Option<Wish>>,
+    /// The last hello under which this proxy and the store had the same table.
+    agreed: AtomicU64,
 }
 
-#[derive(Clone)]
+#[derive(Clone, Debug, PartialEq)]
 struct Wish {
     /// Rows to have.
     rows: Rows,
@@ -39,7 +43,7 @@ impl Roster {
     /// A roster that wants these rows in the store.
     pub(super) fn new(rows: Rows) -> Self {
         let wish = Wish { rows, removed: Vec::new(), first: true };
-        Self { table: ArcSwap::default(), wish: Mutex::new(Some(wish)) }
+        Self { table: ArcSwap::default(), wish: Mutex::new(Some(wish)), agreed: AtomicU64::new(0) }
     }
 
     /// The table in force, as last heard.
@@ -56,70 +60,70 @@ impl Roster {
         self.table.load().rows.get(backend).is_some_and(|row| row.state != BackendState::Down)
     }
 
-    /// The file has changed: puts the difference into the store with the next heartbeat.
+    /// The file has changed: puts what it says into the store with the next heartbeat.
     pub fn change(&self, old: &Rows, new: Rows) {
-        let removed = old.keys().filter(|name| !new.contains_key(*name)).cloned().collect();
         let mut wish = self.wish();
-        let first = wish.as_ref().is_some_and(|wish| wish.first);
-        *wish = Some(Wish { rows: new, removed, first });
+        *wish = Some(Wish::of_change(wish.take(), old, new));
     }
 
-    /// Takes over a newer table; sessions at backends that it calls down or lacks are closed.
-    pub(super) fn adopt(&self, table: Table, ledger: &Ledger) {
-        if table.version > self.version() {
+    /// Brings this proxy's table and the store's, as a heartbeat brought it, together. False until that is done.
+    pub(super) async fn agree(&self, link: &Link, ledger: &Ledger, now: &LinkState, beat: &mut Beat) -> bool {
+        let (wish, own) = (self.wish().clone(), self.table());
+        let Some(welcome) = now.welcome.as_ref() else { return false };
+        let known = beat.table.is_some() || beat.table_version == own.version;
+        let (base, present) = match beat.table.take() {
+            Some(newer) if self.may_be_a_remnant(now.hellos, welcome) => {
+                let present = with_missing(&newer.rows, &own.rows);
+                (newer, present)
+            }
+            Some(newer) => {
+                self.install(newer.clone(), ledger);
+                (newer.clone(), newer.rows)
+            }
+            None => (Table { version: beat.table_version, rows: own.rows.clone() }, own.rows.clone()),
+        };
+        let alone = welcome.peers == 0 && base.version == welcome.table_version;
+        let rows = wished(&present, wish.as_ref(), alone);
+        let first = wish.as_ref().is_some_and(|wish| wish.first);
+        let table = if known && rows == base.rows && base.version > 0 && !first {
+            base
+        } else {
+            // At the start also if nothing changes: a peer that believes itself alone learns by the version that it is not.
+            match put(link, now.hellos, base, rows).await {
+                Some(table) => table,
+                None => return false, // the next heartbeat brings the table in force, and this is tried again
+            }
+        };
+        // In force whatever its number: a store that lost its memory may have counted back.
+        if table.version != self.version() {
             self.install(table, ledger);
         }
+        self.granted(wish.as_ref());
+        self.agreed.store(now.hellos, Ordering::Relaxed);
+        true
     }
 
+    /// The store has just lost its memory, and somebody was faster to give it a table than this proxy: it may lack rows
+    /// that were in force.
+    fn may_be_a_remnant(&self, hello: u64, welcome: &Welcome) -> bool {
+        let unheard = self.agreed.load(Ordering::Relaxed) < hello;
+        unheard && welcome.assert && welcome.recovering_ms > 0 && self.version() > 0
+    }
+
+    /// Puts a table in force; sessions at backends that it calls down or lacks are closed.
     fn install(&self, table: Table, ledger: &Ledger) {
-        let old = self.table.swap(Arc::new(table));
-        let unusable = old.rows.keys().filter(|name| !self.usable(name));
-        for backend in unusable {
-            let closed = ledger.close_backend(backend, Ending::Kicked);
-            if closed > 0 {
-                info!(%backend, sessions = closed, "backend is down or removed: its sessions were closed");
-            }
-        }
-        info!(version = self.version(), "backend table in force");
-    }
-
-    /// Brings the store's table up to date with what this proxy knows and wants. False until that is done.
-    pub(super) async fn publish(&self, link: &Link, ledger: &Ledger, now: &LinkState, stored: u64) -> bool {
-        let wish = self.wish().clone();
-        let table = self.table();
-        let peers = now.welcome.as_ref().map_or(0, |welcome| welcome.peers);
-        let rows = wished(&table.rows, wish.as_ref(), peers);
-        if stored > table.version {
-            return false; // the next heartbeat brings it
-        }
-        if rows == table.rows && stored == table.version && stored > 0 {
-            self.granted(wish.as_ref());
-            return true;
-        }
-        let request = Request::Table { based_on: stored, rows: rows.clone() };
-        let Ok(answer) = link.call_under(now.hellos, request).await else { return false };
-        match answer.reply {
-            Reply::Table(Ok(version)) => {
-                let before = Table { version: stored, rows: table.rows.clone() };
-                let rows = before.succeeded_by(rows, version);
-                // In force whatever its number: a store that lost its memory may have counted back.
-                self.install(Table { version, rows }, ledger);
-                self.granted(wish.as_ref());
-                true
-            }
-            Reply::Table(Err(newer)) => {
-                self.adopt(newer, ledger);
-                false
-            }
-            _ => false,
-        }
+        let version = table.version;
+        self.table.store(Arc::new(table));
+        // Not only what the table before had: a claim may have named a backend that came and went between two heartbeats.
+        let closed = ledger.close_at(|backend| !self.usable(backend), Ending::Kicked);
+        info!(version, sessions_closed = closed, "backend table in force");
     }
 
     /// What was wished for stands in the store.
     fn granted(&self, wish: Option<&Wish>) {
         let Some(done) = wish else { return };
         let mut wish = self.wish();
-        if wish.as_ref().is_some_and(|wish| wish.rows == done.rows && wish.removed == done.removed) {
+        if wish.as_ref() == Some(done) {
             for name in self.table.load().rows.keys().filter(|name| !done.rows.contains_key(*name)) {
                 warn!(backend = %name, "the fleet has a backend that this proxy's file lacks; users placed there cannot log in here");
             }
@@ -132,10 +136,29 @@ impl Roster {
     }
 }
 
-/// The rows that the store should have.
-fn wished(present: &Rows, wish: Option<&Wish>, peers: u32) -> Rows {
+impl Wish {
+    /// What is wished after the file has changed, while `pending` was not granted yet.
+    fn of_change(pending: Option<Self>, old: &Rows, new: Rows) -> Self {
+        let first = pending.as_ref().is_some_and(|wish| wish.first);
+        let gone = old.keys().cloned().chain(pending.into_iter().flat_map(|wish| wish.removed));
+        let removed: BTreeSet<BackendId> = gone.filter(|name| !new.contains_key(name)).collect();
+        Self { rows: new, removed: removed.into_iter().collect(), first }
+    }
+}
+
+/// Replaces the store's table; what it has then, unless somebody else was faster.
+async fn put(link: &Link, hello: u64, base: Table, rows: Rows) -> Option<Table> {
+    let request = Request::Table { based_on: base.version, rows: rows.clone() };
+    match link.call_under(hello, request).await.ok()?.reply {
+        Reply::Table(Ok(version)) => Some(Table { version, rows: base.succeeded_by(rows, version) }),
+        _ => None,
+    }
+}
+
+/// The rows that the store should have. `alone`: no other proxy lives whose file could want more.
+fn wished(present: &Rows, wish: Option<&Wish>, alone: bool) -> Rows {
     let Some(wish) = wish else { return present.clone() };
-    if wish.first && peers == 0 {
+    if wish.first && alone {
         return with_since(wish.rows.clone(), present);
     }
     let mut rows = present.clone();
@@ -144,10 +167,89 @@ fn wished(present: &Rows, wish: Option<&Wish>, peers: u32) -> Rows {
     with_since(rows, present)
 }
 
+/// `rows`, and those of `others` that it lacks.
+fn with_missing(rows: &Rows, others: &Rows) -> Rows {
+    let mut all = others.clone();
+    all.extend(rows.clone());
+    all
+}
+
 /// When a row's state began is for the store to say; what it said is kept, so that nothing seems to have changed.
 fn with_since(mut rows: Rows, present: &Rows) -> Rows {
     for (name, row) in &mut rows {
         row.since = present.get(name).map_or(0, |present| present.since);
     }
     rows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Pool, Weight};
+
+    fn rows(names: &str) -> Rows {
+        let row = |since| Row { weight: Weight::default(), pool: Pool::default(), state: BackendState::Up, since };
+        names.split_whitespace().map(|name| (BackendId::new(name), row(0))).collect()
+    }
+
+    fn since(mut rows: Rows, since: u64) -> Rows {
+        rows.values_mut().for_each(|row| row.since = since);
+        rows
+    }
+
+    fn first(names: &str) -> Wish {
+        Wish { rows: rows(names), removed: Vec::new(), first: true }
+    }
+
+    #[test]
+    fn a_proxy_that_is_alone_at_its_start_wants_only_what_its_file_says() {
+        assert_eq!(wished(&rows("b1 b2"), Some(&first("b2 b3")), true), rows("b2 b3"));
+    }
+
+    #[test]
+    fn a_proxy_among_others_keeps_what_only_their_files_have() {
+        assert_eq!(wished(&rows("b1 b2"), Some(&first("b2 b3")), false), rows("b1 b2 b3"));
+    }
+
+    #[test]
+    fn without_a_wish_the_table_stays_as_it_is() {
+        let present = since(rows("b1 b2"), 7);
+        assert_eq!(wished(&present, None, true), present);
+    }
+
+    #[test]
+    fn a_change_of_the_file_removes_what_it_had_and_nothing_else() {
+        let wish = Wish::of_change(None, &rows("b1 b2"), rows("b2"));
+        assert_eq!(wished(&rows("b1 b2 other"), Some(&wish), false), rows("b2 other"));
+    }
+
+    #[test]
+    fn a_removal_that_the_store_was_not_told_yet_outlives_the_next_change() {
+        let wish = Wish::of_change(None, &rows("b1 b2 b3"), rows("b1 b2"));
+        let wish = Wish::of_change(Some(wish), &rows("b1 b2"), rows("b1"));
+        assert_eq!(wished(&rows("b1 b2 b3 other"), Some(&wish), false), rows("b1 other"));
+        let back = Wish::of_change(Some(wish), &rows("b1"), rows("b1 b3"));
+        assert_eq!(wished(&rows("b1 b2 b3"), Some(&back), false), rows("b1 b3"));
+    }
+
+    #[test]
+    fn a_change_before_the_first_answer_of_the_store_leaves_it_the_first() {
+        let wish = Wish::of_change(Some(first("b1")), &rows("b1"), rows("b2"));
+        assert_eq!(wished(&rows("b1 old"), Some(&wish), true), rows("b2"));
+    }
+
+    #[test]
+    fn what_the_store_said_of_the_age_of_a_row_is_not_a_difference() {
+        let present = since(rows("b1 b2"), 7);
+        assert_eq!(wished(&present, Some(&first("b1 b2")), false), present);
+    }
+
+    #[test]
+    fn rows_in_force_before_an_amnesia_join_those_that_somebody_gave_the_store_since() {
+        let mut lighter = rows("b1 b2");
+        lighter.values_mut().for_each(|row| row.weight = Weight::new(5).unwrap());
+        let merged = with_missing(&lighter, &rows("b2 b3"));
+        let weights: Vec<_> = merged.iter().map(|(name, row)| (name.as_str(), row.weight.get())).collect();
+        assert_eq!(weights, [("b1", 5), ("b2", 5), ("b3", 100)]);
+    }
 }

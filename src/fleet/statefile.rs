@@ -5,6 +5,7 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use tracing::warn;
 
 use crate::model::Incarnation;
@@ -36,7 +37,11 @@ impl StateFile {
     pub fn open(path: &Path, own: Incarnation) -> Result<Self, StateFileError> {
         let io = |error| StateFileError::Io(path.to_owned(), error);
         let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(io)?;
-        flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|_| StateFileError::InUse(path.to_owned()))?;
+        flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|errno| match errno {
+            Errno::WOULDBLOCK => StateFileError::InUse(path.to_owned()),
+            // Such as a file system without locks: no other process is to blame.
+            errno => io(errno.into()),
+        })?;
         let mut text = String::new();
         (&mut file).take(MAX_BYTES).read_to_string(&mut text).map_err(io)?;
         let dead = text.lines().map(str::trim).filter(|line| is_incarnation(line)).map(Incarnation::new).collect();
@@ -69,4 +74,52 @@ impl StateFile {
 
 fn is_incarnation(line: &str) -> bool {
     line.len() == 10 && line.bytes().all(|byte| byte.is_ascii_alphanumeric())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn own(name: &str) -> Incarnation {
+        Incarnation::new(name)
+    }
+
+    #[test]
+    fn whoever_gets_the_lock_learns_who_ran_under_it_until_they_are_buried() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state");
+        assert!(StateFile::open(&path, own("AAAAAAAAAA")).unwrap().dead().is_empty());
+        assert_eq!(StateFile::open(&path, own("BBBBBBBBBB")).unwrap().dead(), [own("AAAAAAAAAA")]);
+        let mut third = StateFile::open(&path, own("CCCCCCCCCC")).unwrap();
+        assert_eq!(third.dead(), [own("AAAAAAAAAA"), own("BBBBBBBBBB")]);
+        third.buried(&own("AAAAAAAAAA"));
+        drop(third);
+        assert_eq!(StateFile::open(&path, own("DDDDDDDDDD")).unwrap().dead(), [own("BBBBBBBBBB"), own("CCCCCCCCCC")]);
+    }
+
+    #[test]
+    fn two_proxies_cannot_have_one_state_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state");
+        let _first = StateFile::open(&path, own("AAAAAAAAAA")).unwrap();
+        let second = StateFile::open(&path, own("BBBBBBBBBB")).map(drop).unwrap_err();
+        assert!(matches!(second, StateFileError::InUse(_)), "{second}");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "AAAAAAAAAA\n", "the second has not touched it");
+    }
+
+    #[test]
+    fn lines_that_no_incarnation_can_have_written_are_not_believed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state");
+        std::fs::write(&path, "AAAAAAAAAA\nshort\n\n../../../x\nBBBBBBBBBBB\n").unwrap();
+        assert_eq!(StateFile::open(&path, own("CCCCCCCCCC")).unwrap().dead(), [own("AAAAAAAAAA")]);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "AAAAAAAAAA\nCCCCCCCCCC\n", "the rest is cut off");
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_opened_is_nobody_elses_fault() {
+        let dir = tempfile::tempdir().unwrap();
+        let fault = StateFile::open(dir.path(), own("AAAAAAAAAA")).map(drop).unwrap_err();
+        assert!(matches!(fault, StateFileError::Io(..)), "{fault}");
+    }
 }

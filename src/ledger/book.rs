@@ -42,6 +42,8 @@ struct Entry {
     /// A declaration of this key has not been answered yet.
     declaring: bool,
     proven: bool,
+    /// A claim has overtaken the declaration of this key: nobody claims again before it is declared.
+    turn: bool,
     waiters: Option<Arc<Notify>>,
 }
 
@@ -56,7 +58,8 @@ pub enum Enter<T> {
     Joined(Slot),
     /// It must ask the store; the claim has been sent.
     Claiming(Ticket, T),
-    /// Another login of the key asks, or kicked sessions are still closing: come back when this is done.
+    /// Another login of the key asks, or its count must be declared first, or kicked sessions are still closing: come
+    /// back when this is done.
     Wait(Waiting),
 }
 
@@ -95,7 +98,7 @@ impl Ledger {
         let book = &mut *book;
         let entry = book.entries.entry(key.clone()).or_default();
         if entry.claiming || entry.kicked {
-            return Enter::Wait(entry.waiters.get_or_insert_default().clone().notified_owned());
+            return Enter::Wait(entry.awaited());
         }
         if let Some(place) = entry.place.clone().filter(|place| join(&place.backend)) {
             book.next += 1;
@@ -103,6 +106,9 @@ impl Ledger {
             entry.add(Session { number, stop: stop.clone() });
             self.soil(book, key);
             return Enter::Joined(Slot { ledger: self.clone(), key: key.clone(), place, number });
+        }
+        if entry.turn {
+            return Enter::Wait(entry.awaited());
         }
         entry.claiming = true;
         let ticket = Ticket { ledger: self.clone(), key: key.clone(), answered: false };
@@ -118,12 +124,15 @@ impl Ledger {
             && let Some(key) = book.dirty.pop_front()
         {
             let Some(entry) = book.entries.get_mut(&key) else { continue };
-            // A claim under way carries the count itself; its end puts the key back in line.
+            // A claim under way carries the count itself. When it is over, the declaration is next: were there always
+            // one more login to claim, an assertion would never be done.
             if entry.claiming || entry.declaring {
+                entry.turn = entry.claiming;
                 passed.push(key);
                 continue;
             }
             (entry.dirty, entry.declaring) = (false, true);
+            entry.give_way();
             counts.push(Count { place: entry.place.clone(), count: count(entry), unproven: !entry.proven, key });
         }
         book.dirty.extend(passed);
@@ -132,6 +141,11 @@ impl Ledger {
         }
         let batch = Batch { keys: counts.iter().map(|count| count.key.clone()).collect(), round: book.round };
         Some((batch, send(counts)))
+    }
+
+    /// Nothing can be declared for now: claims need not let a declaration go first.
+    pub fn stand_back(&self) {
+        self.lock().entries.values_mut().for_each(Entry::give_way);
     }
 
     /// The store has applied a declaration.
@@ -159,25 +173,34 @@ impl Ledger {
         }
     }
 
-    /// The store wants a key's sessions closed, unless they are at `backend` under `generation` or a later one.
+    /// The store wants a key's sessions closed, unless they are at `backend` under `generation` or a later one. If it
+    /// speaks of an older binding than theirs, or of none, it has been overtaken: their count is declared, and the answer
+    /// to that decides.
     pub fn kick(&self, key: &Key, backend: Option<&BackendId>, generation: Generation) {
         let mut book = self.lock();
         let entry = book.entries.entry(key.clone()).or_default();
-        let at_home = |place: &Place| Some(&place.backend) == backend && place.generation >= generation;
-        if !entry.claiming && !entry.place.as_ref().is_some_and(at_home) {
+        let astray = |at: &Place| {
+            generation > at.generation
+                || (generation == at.generation && backend.is_some_and(|home| *home != at.backend))
+        };
+        if !entry.claiming && entry.place.as_ref().is_some_and(astray) {
+            // Their end is declared when it comes; to declare them until then would only be refused again and again.
             close(entry, Ending::Kicked);
+        } else if !entry.kicked {
+            self.soil(&mut book, key);
         }
-        self.soil(&mut book, key);
     }
 
-    /// Ends every session at a backend. Returns how many.
-    pub fn close_backend(&self, backend: &BackendId, why: Ending) -> usize {
-        self.close_where(why, |place| &place.backend == backend)
+    /// Ends the sessions at those backends. Returns how many had not been told to end before.
+    pub fn close_at(&self, which: impl Fn(&BackendId) -> bool, why: Ending) -> usize {
+        let mut book = self.lock();
+        let there = |entry: &&mut Entry| entry.place.as_ref().is_some_and(|place| which(&place.backend));
+        book.entries.values_mut().filter(there).map(|entry| close(entry, why)).sum()
     }
 
-    /// Ends every session.
+    /// Ends every session. Returns how many had not been told to end before.
     pub fn close_all(&self, why: Ending) -> usize {
-        self.close_where(why, |_| true)
+        self.close_at(|_| true, why)
     }
 
     /// Ends the sessions of some keys that were not told to end yet, at least `least` sessions if there are as many.
@@ -185,12 +208,11 @@ impl Ledger {
     pub fn close_some(&self, least: usize, why: Ending) -> usize {
         let mut book = self.lock();
         let mut closed = 0;
-        for entry in book.entries.values_mut().filter(|entry| !entry.kicked && !entry.sessions.is_empty()) {
+        for entry in book.entries.values_mut() {
             if closed >= least {
                 break;
             }
-            closed += entry.sessions.len();
-            close(entry, why);
+            closed += close(entry, why);
         }
         closed
     }
@@ -257,8 +279,9 @@ impl Ledger {
         let book = &mut *book;
         let entry = book.entries.entry(key.clone()).or_default();
         end_claim(entry);
-        if entry.place.as_ref().is_some_and(|old| old.backend != place.backend) {
-            // The store lost this key and another proxy gave it a home meanwhile: the sessions here must end first.
+        if entry.kicked || entry.place.as_ref().is_some_and(|old| old.backend != place.backend) {
+            // The sessions here were told to end while the claim was under way. Or the store lost this key and another
+            // proxy gave it a home meanwhile. Either way they must be gone first.
             close(entry, Ending::Kicked);
             self.soil(book, key);
             return None;
@@ -306,18 +329,6 @@ impl Ledger {
         self.soil(&mut book, key);
     }
 
-    fn close_where(&self, why: Ending, which: impl Fn(&Place) -> bool) -> usize {
-        let mut book = self.lock();
-        let mut closed = 0;
-        for entry in book.entries.values_mut() {
-            if entry.place.as_ref().is_some_and(&which) {
-                closed += entry.sessions.len();
-                close(entry, why);
-            }
-        }
-        closed
-    }
-
     /// Puts a key in line for declaration, once.
     fn soil(&self, book: &mut Book, key: &Key) {
         let entry = book.entries.entry(key.clone()).or_default();
@@ -339,16 +350,29 @@ impl Entry {
         self.sessions.reserve_exact(1);
         self.sessions.push(session);
     }
+
+    fn awaited(&mut self) -> Waiting {
+        self.waiters.get_or_insert_default().clone().notified_owned()
+    }
+
+    /// Lets the next login claim.
+    fn give_way(&mut self) {
+        if std::mem::take(&mut self.turn) {
+            wake(self);
+        }
+    }
 }
 
-/// Tells the sessions to end; nobody joins them any more.
-fn close(entry: &mut Entry, why: Ending) {
-    if !entry.sessions.is_empty() {
-        entry.kicked = true;
+/// Tells the sessions to end; nobody joins them any more. Returns how many had not been told before.
+fn close(entry: &mut Entry, why: Ending) -> usize {
+    if entry.kicked || entry.sessions.is_empty() {
+        return 0;
     }
+    entry.kicked = true;
     for session in &entry.sessions {
         session.stop.stop(why);
     }
+    entry.sessions.len()
 }
 
 fn end_claim(entry: &mut Entry) {

@@ -213,7 +213,7 @@ fn sessions_at_a_backend_that_is_gone_are_told_to_end() {
     let (ledger, told, other) = (Arc::new(Ledger::default()), Arc::new(Told::default()), Arc::new(Told::default()));
     let _ann = settled(&ledger, "ann", "b1", &told);
     let _bob = settled(&ledger, "bob", "b2", &other);
-    assert_eq!(ledger.close_backend(&BackendId::new("b1"), Ending::Kicked), 1);
+    assert_eq!(ledger.close_at(|backend| backend.as_str() == "b1", Ending::Kicked), 1);
     assert_eq!((told.reasons().len(), other.reasons().len()), (1, 0));
 }
 
@@ -258,4 +258,86 @@ fn the_calls_go_out_in_the_order_in_which_the_counts_were_read() {
     }
     assert_eq!(sent.lock().unwrap().last(), Some(&(false, 0)), "the last word is that nothing is left");
     assert_eq!(ledger.holding().sessions, 0);
+}
+
+#[test]
+fn a_key_whose_sessions_are_closing_is_not_declared_again_and_again() {
+    let (ledger, told) = (Arc::new(Ledger::default()), Arc::new(Told::default()));
+    let slot = settled(&ledger, "ann", "b1", &told);
+    declare(&ledger);
+    for _ in 0..3 {
+        // The store repeats it with every heartbeat, and in the answer to every declaration.
+        ledger.kick(&key("ann"), Some(&BackendId::new("b2")), Generation(2));
+        assert_eq!(ledger.dirty(), 0);
+    }
+    drop(slot);
+    assert_eq!(declare(&ledger), [("ann".to_owned(), 0)]);
+}
+
+#[test]
+fn a_kick_that_speaks_of_an_older_binding_or_none_closes_nothing_but_the_count_is_told() {
+    let (ledger, told) = (Arc::new(Ledger::default()), Arc::new(Told::default()));
+    let (ticket, _) = ask(&ledger, "ann");
+    let _slot = ticket.bound(place("b1", 7), told.clone(), true).unwrap();
+    declare(&ledger);
+    ledger.kick(&key("ann"), Some(&BackendId::new("b2")), Generation(6));
+    assert_eq!(declare(&ledger), [("ann".to_owned(), 1)]);
+    ledger.kick(&key("ann"), None, Generation(0));
+    assert_eq!(declare(&ledger), [("ann".to_owned(), 1)]);
+    assert!(told.reasons().is_empty());
+}
+
+#[test]
+fn nobody_is_added_to_sessions_that_were_told_to_end_while_the_claim_was_under_way() {
+    let (ledger, told) = (Arc::new(Ledger::default()), Arc::new(Told::default()));
+    let old = settled(&ledger, "ann", "b1", &told);
+    let stop: Arc<dyn Stop> = told.clone();
+    let Enter::Claiming(ticket, 1) = ledger.enter(&key("ann"), &stop, |_| false, |have| have) else {
+        panic!("did not ask")
+    };
+    assert_eq!(ledger.close_all(Ending::Kicked), 1);
+    assert!(ticket.bound(place("b1", 1), stop.clone(), true).is_none());
+    assert_eq!(declare(&ledger), [("ann".to_owned(), 1)], "the store has counted one too many");
+    drop(old);
+    let _new = settled(&ledger, "ann", "b1", &told);
+    join(&ledger, "ann", &told);
+}
+
+#[test]
+fn a_declaration_is_not_put_off_for_ever_by_logins_that_claim_one_after_another() {
+    let ledger = Arc::new(Ledger::default());
+    let stop: Arc<dyn Stop> = Arc::new(Told::default());
+    let enter = || ledger.enter(&key("ann"), &stop, |_| true, |have| have);
+    let (first, _) = ask(&ledger, "ann");
+    ledger.begin_assertion();
+    assert!(declare(&ledger).is_empty(), "the claim carries the count");
+    first.declined();
+    assert!(matches!(enter(), Enter::Wait(_)), "now the declaration comes first");
+    assert_eq!(declare(&ledger), [("ann".to_owned(), 0)]);
+    assert!(ledger.asserted());
+    let Enter::Claiming(second, 0) = enter() else { panic!("did not ask") };
+    second.declined();
+}
+
+#[test]
+fn no_login_waits_for_a_declaration_that_cannot_be_sent() {
+    let ledger = Arc::new(Ledger::default());
+    let stop: Arc<dyn Stop> = Arc::new(Told::default());
+    let (first, _) = ask(&ledger, "ann");
+    ledger.begin_assertion();
+    declare(&ledger);
+    first.declined();
+    let Enter::Wait(waiting) = ledger.enter(&key("ann"), &stop, |_| true, |_| ()) else { panic!("did not wait") };
+    ledger.stand_back();
+    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    assert!(std::pin::pin!(waiting).poll(&mut cx).is_ready());
+    ask(&ledger, "ann").0.declined();
+}
+
+#[test]
+fn a_claim_that_was_never_sent_leaves_nothing_behind() {
+    let ledger = Arc::new(Ledger::default());
+    ask(&ledger, "ann").0.declined();
+    assert_eq!(ledger.holding(), Holding::default());
+    assert_eq!(ledger.audit(&[key("ann")], false), 1, "there is no entry");
 }

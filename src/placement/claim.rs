@@ -11,9 +11,9 @@ use crate::fleet::Shard;
 use crate::ledger::{Enter, Place, Slot, Stop, Ticket};
 use crate::model::Refusal;
 use crate::store::link::{NoAnswer, Pending, answer, boottime_ms};
-use crate::store::{Claim, Home, Reply, Request};
+use crate::store::{Claim, Home, Reply, Request, WaitReason};
 
-/// Between two claims of a login that waits.
+/// Between two claims of a login that waits for others to close their sessions.
 const ASK_AGAIN: Duration = Duration::from_millis(250);
 /// Between two claims while the store does not answer.
 const RETRY: Duration = Duration::from_millis(50);
@@ -70,18 +70,23 @@ async fn ask(
     ticket: Ticket,
     pending: Pending,
 ) -> Try {
-    let Ok(answer) = answer(pending).await else { return unanswered(ticket) };
+    let answer = match answer(pending).await {
+        Ok(answer) => answer,
+        Err(why) => return unanswered(ticket, why),
+    };
     // An old answer may come from before a loss that everybody else has recovered from.
     let age = Duration::from_millis(boottime_ms().saturating_sub(answer.sent_boottime_ms));
     if age > times.fresh || !shard.lease.holds() {
-        return unanswered(ticket);
+        return unanswered(ticket, NoAnswer::Unknown);
     }
-    let Reply::Claim(home) = answer.reply else { return unanswered(ticket) };
+    let Reply::Claim(home) = answer.reply else { return unanswered(ticket, NoAnswer::Unknown) };
     debug!(key = %wanted.key, ?home, "claimed");
     match home {
         Home::Bound { backend, generation } => {
-            let place = Place { backend, generation };
-            match ticket.bound(place, stop.clone(), !wanted.unproven) {
+            let slot = ticket.bound(Place { backend, generation }, stop.clone(), !wanted.unproven);
+            // The table may have changed since the store answered. Looked at only now that the slot can be told to end:
+            // a backend is closed after the table has changed, so no session slips through between the two.
+            match slot.filter(|slot| shard.roster.usable(&slot.place().backend)) {
                 Some(slot) => Try::Home(slot),
                 None => Try::Again(Instant::now() + RETRY, Refusal::HomeUnsettled),
             }
@@ -89,7 +94,12 @@ async fn ask(
         Home::Wait { ms, reason } => {
             debug!(key = %wanted.key, ?reason, ms, "the home is not settled");
             ticket.declined();
-            Try::Again(Instant::now() + Duration::from_millis(ms).min(ASK_AGAIN), Refusal::HomeUnsettled)
+            let pause = match reason {
+                // The end of the window is known, and to ask before it only delays those who still have to assert.
+                WaitReason::Recovery => Duration::from_millis(ms),
+                WaitReason::Closing => Duration::from_millis(ms).min(ASK_AGAIN),
+            };
+            Try::Again(Instant::now() + pause, Refusal::HomeUnsettled)
         }
         Home::Limit => {
             ticket.declined();
@@ -102,10 +112,13 @@ async fn ask(
     }
 }
 
-/// Nobody knows whether the claim was applied: the ticket leaves the key dirty.
-fn unanswered(ticket: Ticket) -> Try {
-    drop(ticket);
-    debug!(error = %NoAnswer, "claim");
+/// Unless the claim was certainly not sent, it may have been applied: the ticket leaves the key dirty.
+fn unanswered(ticket: Ticket, why: NoAnswer) -> Try {
+    debug!(error = %why, "claim");
+    match why {
+        NoAnswer::Unsent => ticket.declined(),
+        NoAnswer::Unknown => drop(ticket),
+    }
     Try::Again(Instant::now() + RETRY, Refusal::StoreUnavailable)
 }
 

@@ -8,7 +8,7 @@ use tokio::time::sleep;
 use crate::fleet::Shard;
 use crate::ledger::Count;
 use crate::model::BackendId;
-use crate::store::link::{LinkState, NoAnswer, answer};
+use crate::store::link::{LinkState, answer};
 use crate::store::{Declared, PAGE, Reply, Request};
 
 /// How long a changed key may wait for company.
@@ -23,8 +23,11 @@ pub(super) async fn keep(shard: Shard) {
         shard.ledger.dirtied().await;
         sleep(GATHER).await;
         while shard.ledger.dirty() > 0 {
-            if up(&mut state).await.is_err() {
-                return;
+            if state.borrow().welcome.is_none() {
+                shard.ledger.stand_back();
+                if up(&mut state).await.is_err() {
+                    return;
+                }
             }
             if !declare_one_batch(&shard).await {
                 sleep(LOOK).await;
@@ -50,7 +53,7 @@ async fn declare_one_batch(shard: &Shard) -> bool {
             }
             true
         }
-        Ok(_) | Err(NoAnswer) => {
+        Ok(_) | Err(_) => {
             shard.ledger.unconfirmed(batch);
             false
         }

@@ -1,8 +1,8 @@
 //! A proxy's one line to a shard: says hello, numbers the calls, and knows what no answer means.
 //!
 //! Calls are numbered while a pipeline is built, and one pipeline is under way at a time: calls that several tasks
-//! numbered would overtake each other. Whatever goes wrong, the caller hears [`NoAnswer`], which says nothing about
-//! whether the call was applied; it must declare the key's present count later.
+//! numbered would overtake each other. Whatever goes wrong, the caller hears [`NoAnswer`]. Unless the call was never sent,
+//! that says nothing about whether it was applied; the key's present count must be declared later.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,10 +32,16 @@ pub struct Identity {
     pub version: String,
 }
 
-/// Nothing is known about the call: not whether it was applied, nor in which order with later ones.
+/// Why there is no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the store gave no answer")]
-pub struct NoAnswer;
+pub enum NoAnswer {
+    /// The line was down, so the call was never sent and changed nothing.
+    #[error("the store cannot be asked")]
+    Unsent,
+    /// Nothing is known about the call: not whether it was applied, nor in which order with later ones.
+    #[error("the store gave no answer")]
+    Unknown,
+}
 
 /// An answer and how old it may be.
 #[derive(Debug)]
@@ -73,6 +79,8 @@ struct Job {
     request: Request,
     /// Only under this hello, if any.
     hello: Option<u64>,
+    /// Nothing is to be sent after it.
+    last: bool,
     answer: oneshot::Sender<Result<Answer, NoAnswer>>,
 }
 
@@ -81,15 +89,15 @@ impl Link {
     pub fn start(store: Arc<dyn Store>, shard: u16, identity: Identity, patience: Duration) -> Self {
         let (queue, jobs) = mpsc::unbounded_channel();
         let (news, state) = watch::channel(LinkState::default());
-        let keeper = Keeper { store, shard, identity, patience, jobs, news, seq: 0, acked: 0, run: String::new() };
-        tokio::spawn(keeper.run());
+        let keeper = Keeper { store, shard, identity, patience, news, seq: 0, acked: 0, run: String::new() };
+        tokio::spawn(keeper.run(jobs));
         Self { queue, state }
     }
 
     /// Queues a call. The order of `send`s is the order in which the store applies them. Never blocks, so it may be
-    /// called under the ledger's lock. While the line is down the answer is [`NoAnswer`], at once.
+    /// called under the ledger's lock. While the line is down the answer is [`NoAnswer::Unsent`], at once.
     pub fn send(&self, request: Request) -> Pending {
-        self.queue(request, None)
+        self.queue(request, None, false)
     }
 
     /// Queues a call and waits for its answer.
@@ -99,13 +107,19 @@ impl Link {
 
     /// Like [`Link::call`], but only under that hello: what is said is true of no other.
     pub async fn call_under(&self, hello: u64, request: Request) -> Result<Answer, NoAnswer> {
-        answer(self.queue(request, Some(hello))).await
+        answer(self.queue(request, Some(hello), false)).await
     }
 
-    fn queue(&self, request: Request, hello: Option<u64>) -> Pending {
+    /// The last call: with it the line closes for good, whatever other tasks still want to say. A hello that followed it
+    /// would undo a farewell.
+    pub async fn part_with(&self, request: Request) -> Result<Answer, NoAnswer> {
+        answer(self.queue(request, None, true)).await
+    }
+
+    fn queue(&self, request: Request, hello: Option<u64>, last: bool) -> Pending {
         let (answer, pending) = oneshot::channel();
         // If the task is gone, the dropped sender says so to `pending`.
-        let _ = self.queue.send(Job { request, hello, answer });
+        let _ = self.queue.send(Job { request, hello, last, answer });
         pending
     }
 
@@ -117,7 +131,7 @@ impl Link {
 
 /// Waits for a queued call's answer.
 pub async fn answer(pending: Pending) -> Result<Answer, NoAnswer> {
-    pending.await.unwrap_or(Err(NoAnswer))
+    pending.await.unwrap_or(Err(NoAnswer::Unknown))
 }
 
 /// Milliseconds of CLOCK_BOOTTIME, which goes on while the machine sleeps and never jumps.
@@ -128,8 +142,8 @@ pub fn boottime_ms() -> u64 {
 
 /// Why a connection was given up.
 enum Parting {
-    /// Every handle of the link is gone.
-    Unused,
+    /// The last call was sent, or every handle of the link is gone.
+    Over,
     /// The store does not know us any more: hello at once.
     Lost,
     /// It broke.
@@ -141,7 +155,6 @@ struct Keeper {
     shard: u16,
     identity: Identity,
     patience: Duration,
-    jobs: mpsc::UnboundedReceiver<Job>,
     news: watch::Sender<LinkState>,
     /// The highest number sent.
     seq: u64,
@@ -152,21 +165,22 @@ struct Keeper {
 }
 
 impl Keeper {
-    async fn run(mut self) {
+    async fn run(mut self, mut jobs: mpsc::UnboundedReceiver<Job>) {
         let mut pause = PAUSE;
         let mut told = false;
-        loop {
-            let parting = match self.connect().await {
+        // Nobody waits for a server that may not answer, also while it is being dialled.
+        while let Some(connected) = refusing(&mut jobs, self.connect()).await {
+            let parting = match connected {
                 Ok(connection) => {
                     info!(shard = self.shard, "store link up");
                     (pause, told) = (PAUSE, false);
-                    self.serve(connection).await
+                    self.serve(connection, &mut jobs).await
                 }
                 Err(error) => Parting::Broken(error),
             };
             self.news.send_modify(|state| state.welcome = None);
             match parting {
-                Parting::Unused => return,
+                Parting::Over => return,
                 Parting::Lost => info!(shard = self.shard, "the store has lost this proxy; saying hello again"),
                 Parting::Broken(error) if !told => {
                     warn!(shard = self.shard, %error, "store link down; live sessions go on, reconnecting");
@@ -174,7 +188,7 @@ impl Keeper {
                 }
                 Parting::Broken(_) => {}
             }
-            if !self.refuse_for(jittered(pause)).await {
+            if refusing(&mut jobs, sleep(jittered(pause))).await.is_none() {
                 return;
             }
             pause = (pause * 2).min(PAUSE_MAX);
@@ -211,12 +225,14 @@ impl Keeper {
     }
 
     /// Sends pipelines, one at a time, until the line must be given up.
-    async fn serve(&mut self, mut connection: Box<dyn Connection>) -> Parting {
+    async fn serve(&mut self, mut connection: Box<dyn Connection>, jobs: &mut mpsc::UnboundedReceiver<Job>) -> Parting {
         let mut batch = Vec::with_capacity(PIPELINE);
-        while self.jobs.recv_many(&mut batch, PIPELINE).await > 0 {
+        while jobs.recv_many(&mut batch, PIPELINE).await > 0 {
             let hello = self.news.borrow().hellos;
             // Whoever meant another hello hears of it by the dropped sender.
             batch.retain(|job: &Job| job.hello.is_none_or(|wanted| wanted == hello));
+            let last = batch.iter().position(|job| job.last);
+            batch.truncate(last.map_or(PIPELINE, |last| last + 1));
             if batch.is_empty() {
                 continue;
             }
@@ -233,9 +249,9 @@ impl Keeper {
                 let answer = match reply {
                     Reply::Lost => {
                         lost = true;
-                        Err(NoAnswer)
+                        Err(NoAnswer::Unknown)
                     }
-                    Reply::Stale => Err(NoAnswer),
+                    Reply::Stale => Err(NoAnswer::Unknown),
                     reply => {
                         self.acked = call.seq;
                         Ok(Answer { reply, sent_boottime_ms })
@@ -244,11 +260,14 @@ impl Keeper {
                 // Nobody may be waiting any more; whoever asked has marked the key dirty then.
                 let _ = asker.send(answer);
             }
+            if last.is_some() {
+                return Parting::Over;
+            }
             if lost {
                 return Parting::Lost;
             }
         }
-        Parting::Unused
+        Parting::Over
     }
 
     fn number_all(&mut self, jobs: Vec<Job>) -> (Vec<Call>, Vec<oneshot::Sender<Result<Answer, NoAnswer>>>) {
@@ -261,23 +280,26 @@ impl Keeper {
         Call { incarnation: self.identity.incarnation.clone(), run, seq, request }
     }
 
-    /// Answers whoever asks with [`NoAnswer`] for a while; false if nobody can ask any more.
-    async fn refuse_for(&mut self, pause: Duration) -> bool {
-        let pause = sleep(pause);
-        tokio::pin!(pause);
-        loop {
-            tokio::select! {
-                () = &mut pause => return true,
-                job = self.jobs.recv() => match job {
-                    Some(job) => drop(job.answer.send(Err(NoAnswer))),
-                    None => return false,
-                },
-            }
-        }
-    }
-
     fn no_answer(&self, why: &str) -> StoreError {
         StoreError::NoAnswer { at: format!("shard {}", self.shard), why: why.to_owned() }
+    }
+}
+
+/// Does `work`, and meanwhile tells whoever asks that nothing is sent. `None` if nobody can ask any more, or nobody may.
+async fn refusing<T>(jobs: &mut mpsc::UnboundedReceiver<Job>, work: impl Future<Output = T>) -> Option<T> {
+    tokio::pin!(work);
+    loop {
+        tokio::select! {
+            done = &mut work => return Some(done),
+            job = jobs.recv() => {
+                let Job { answer, last, .. } = job?;
+                // Whoever asked may have gone.
+                let _ = answer.send(Err(NoAnswer::Unsent));
+                if last {
+                    return None;
+                }
+            }
+        }
     }
 }
 

@@ -25,6 +25,8 @@ struct Script {
     acts: Mutex<VecDeque<Act>>,
     seen: Mutex<Vec<Call>>,
     hellos: Mutex<VecDeque<bool>>,
+    /// Nobody picks up.
+    unreachable: std::sync::atomic::AtomicBool,
 }
 
 struct Scripted(Arc<Script>);
@@ -33,6 +35,9 @@ struct Line(Arc<Script>);
 #[async_trait::async_trait]
 impl Store for Scripted {
     async fn connect(&self, _: u16) -> Result<Box<dyn Connection>, StoreError> {
+        if self.0.unreachable.load(std::sync::atomic::Ordering::Relaxed) {
+            std::future::pending().await
+        }
         Ok(Box::new(Line(self.0.clone())))
     }
     async fn binding(&self, _: u16, _: &Key) -> Result<Option<BindingView>, StoreError> {
@@ -101,7 +106,7 @@ async fn calls_are_numbered_without_gaps_in_the_order_in_which_they_were_queued(
 async fn a_broken_connection_answers_nothing_and_the_next_hello_is_numbered_beyond_all_that_was_sent() {
     let (link, script) = start([Act::Break], &[]);
     up(&link, 1).await;
-    assert_eq!(link.call(nothing()).await.unwrap_err(), NoAnswer);
+    assert_eq!(link.call(nothing()).await.unwrap_err(), NoAnswer::Unknown);
     up(&link, 2).await;
     assert_eq!(seqs(&script), [1, 2, 3]);
     let seen = script.seen.lock().unwrap();
@@ -158,4 +163,37 @@ async fn what_was_true_under_one_hello_is_not_said_under_the_next() {
     assert!(link.call_under(1, asserted).await.is_err());
     assert!(!script.seen.lock().unwrap().iter().any(|call| matches!(call.request, Request::Heartbeat(_))));
     assert!(link.call_under(2, nothing()).await.is_ok());
+}
+
+#[tokio::test]
+async fn while_a_silent_server_is_dialled_whoever_asks_hears_at_once_that_nothing_is_sent() {
+    let (link, script) = start([Act::Break], &[]);
+    up(&link, 1).await;
+    script.unreachable.store(true, std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(link.call(nothing()).await.unwrap_err(), NoAnswer::Unknown);
+    // Longer than the pause before dialling, shorter than dialling may take.
+    let began = tokio::time::Instant::now();
+    while began.elapsed() < PATIENCE {
+        let asked = tokio::time::Instant::now();
+        assert_eq!(link.call(nothing()).await.unwrap_err(), NoAnswer::Unsent);
+        assert!(asked.elapsed() < PATIENCE, "{:?}", asked.elapsed());
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(seqs(&script), [1, 2], "nothing was sent but the hello and the call that broke the line");
+}
+
+#[tokio::test]
+async fn behind_the_last_call_nothing_is_sent_and_nobody_says_hello_again() {
+    let (link, script) = start([], &[]);
+    up(&link, 1).await;
+    let before = link.send(nothing());
+    let last = link.part_with(Request::Forget { dead: Incarnation::new("AAAAAAAAAA") });
+    let (last, after) = tokio::join!(last, link.call(nothing()));
+    assert!(last.is_ok() && answer(before).await.is_ok());
+    assert_eq!(after.unwrap_err(), NoAnswer::Unknown);
+    let mut state = link.state();
+    while state.changed().await.is_ok() {}
+    assert!(state.borrow().welcome.is_none());
+    assert!(link.call(nothing()).await.is_err());
+    assert_eq!(seqs(&script), [1, 2, 3]);
 }

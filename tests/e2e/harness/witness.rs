@@ -15,6 +15,9 @@ use anyhow::{Context, ensure};
 
 use super::{Dovecot, Result};
 
+/// What a backend says when the connection ended amid an APPEND: no fault of its own.
+const CUT_OFF: &str = "Saving mail: read(<imap client>) failed";
+
 /// One session at one backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Visit {
@@ -81,7 +84,9 @@ impl Witness {
                 self.visits.push(Visit::begin(backend, line, micros(stamp)?)?);
             } else if let Some(session) = end(rest) {
                 ends.insert(session, micros(stamp)?);
-            } else if ["Error: ", "Panic: ", "Fatal: "].iter().any(|word| rest.contains(word)) {
+            } else if ["Error: ", "Panic: ", "Fatal: "].iter().any(|word| rest.contains(word))
+                && !rest.contains(CUT_OFF)
+            {
                 self.complaints.push(format!("{backend}: {rest}"));
             }
         }
