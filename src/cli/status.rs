@@ -7,8 +7,7 @@ use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{CellAlignment, Table};
 
 use super::{Failure, runtime, socket};
-use crate::admin::Client;
-use crate::admin::wire::{FleetView, Status};
+use crate::admin::wire::{Client, FleetView, Status};
 
 /// Which proxy to ask.
 #[derive(Clone, Debug, clap::Args)]

@@ -166,7 +166,8 @@ impl Door {
 
     /// Too many connections: says so where no TLS stands before the words.
     async fn turn_away(&self, tcp: TcpStream, peer: SocketAddr) {
-        Record::new(canonical(peer), self.listener.address).end((Ending::Overloaded, None));
+        let local = tcp.local_addr().map_or(self.listener.address, canonical);
+        Record::new(canonical(peer), local).end((Ending::Overloaded, None));
         if self.listener.tls != ListenerTls::Implicit {
             let (mut stream, mut out) = (Stream::Plain(tcp), Output::new());
             imap::turn_away(Farewell::Overloaded, &mut out);

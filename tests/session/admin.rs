@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use async_trait::async_trait;
-use homing::admin::wire::{Status, Whereabouts};
-use homing::admin::{self, Admin, Client, Reload, Socket};
+use homing::admin::wire::{Client, Status, Whereabouts};
+use homing::admin::{self, Admin, Reload, Socket};
 use homing::app::rules;
 use homing::config::Changes;
 use homing::model::Key;

@@ -22,10 +22,10 @@ async fn meets(site: &Site, words: &str, closes: bool) -> Peer {
     if closes {
         server.half_close().await;
     }
-    client.expect(UNAVAILABLE).await;
-    // What was sent is of no interest, but that our side is closed is.
+    // What the proxy said is of no interest, but that it closes is; and until the server has, nobody is told.
     while !server.line().await.is_empty() {}
     drop(server);
+    client.expect(UNAVAILABLE).await;
     site.sessions(0).await;
     client.send("b LOGOUT\r\n").await;
     client.expect("* BYE Logging out.\r\nb OK Logout completed.\r\n").await;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use homing::config::{Certificate, Config, ListenerTls};
 use homing::net::{OutgoingProxyHeader, ProxyTls, ServerTls, emit_proxy_header};
 
-use crate::parts::{Peer, Site};
+use crate::parts::{BALANCER, Peer, Site};
 
 const CLIENT: &str = "192.0.2.7";
 
@@ -31,7 +31,7 @@ fn behind_a_balancer(config: &mut Config) {
 fn header(port: u16, tls: Option<&ProxyTls>, name: &[u8]) -> Vec<u8> {
     emit_proxy_header(&OutgoingProxyHeader {
         source: SocketAddr::new(CLIENT.parse().unwrap(), port),
-        destination: "198.51.100.1:143".parse().unwrap(),
+        destination: BALANCER.parse().unwrap(),
         tls,
         authority: Some("imap.example.org"),
         unique_id: name,

@@ -178,6 +178,8 @@ async fn a_passdb_decides_about_name_password_and_host() {
     assert_eq!(server.take_login().await.1, ["anna", "boss", "other"]);
     client.expect("a OK [CAPABILITY IMAP4rev1 IDLE] Logged in\r\n").await;
     assert_eq!(site.home("anna").await.unwrap().backend.as_str(), "home");
+    drop((client, server));
+    site.sessions(0).await;
 
     // A host that the table lacks is obeyed and never stored; the session still ends when the proxy does.
     let mut client = site.client().await;

@@ -52,9 +52,10 @@ pub(crate) fn lines(wanted: impl Fn(&Line) -> bool) -> Vec<Line> {
     LINES.lock().unwrap().iter().filter(|line| wanted(line)).cloned().collect()
 }
 
-/// Waits for the one line about a connection.
-pub(crate) async fn end_of(client: SocketAddr) -> Line {
-    let found = || lines(|line| is_end(line) && line["client"] == client.to_string());
+/// Waits for the one line about a connection. A client's port may be another client's at another site.
+pub(crate) async fn end_of(client: SocketAddr, local: SocketAddr) -> Line {
+    let between = [client.to_string(), local.to_string()];
+    let found = || lines(|line| is_end(line) && [&line["client"], &line["local"]] == [&between[0], &between[1]]);
     until("the line about the connection", || !found().is_empty()).await;
     let found = found();
     assert_eq!(found.len(), 1, "one line for each connection: {found:#?}");

@@ -6,7 +6,7 @@ mod site;
 
 pub(crate) use log::Line;
 pub(crate) use peer::{Peer, Server};
-pub(crate) use site::{Site, config};
+pub(crate) use site::{BALANCER, Site, config};
 
 use std::time::{Duration, Instant};
 

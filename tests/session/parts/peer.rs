@@ -105,6 +105,13 @@ impl Peer {
         assert!(self.read.is_empty(), "more: {:?}", String::from_utf8_lossy(&self.read));
     }
 
+    /// The other side has broken the connection.
+    pub(crate) async fn expect_reset(&mut self) {
+        let mut bytes = [0; 1];
+        let read = timeout(PATIENCE, self.stream().read(&mut bytes)).await.expect("nothing comes");
+        assert_eq!(read.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+    }
+
     /// Nothing comes for a moment. Can miss a fault, never invent one.
     pub(crate) async fn expect_silence(&mut self) {
         let mut bytes = [0; 1];

@@ -22,6 +22,9 @@ pub(crate) struct Site {
     store: Arc<dyn Store>,
 }
 
+/// Where clients connect to, who are said to come through a load balancer.
+pub(crate) const BALANCER: &str = "198.51.100.1:143";
+
 /// One plain listener, one backend "home", which decides about passwords. Short times.
 pub(crate) fn config(backend: SocketAddr) -> Config {
     let backends = [(BackendId::new("home"), backend.ip().to_string(), backend.port())];
@@ -72,7 +75,8 @@ impl Site {
 
     /// The one line about a connection.
     pub(crate) async fn end_of(&self, client: SocketAddr) -> Line {
-        log::end_of(client).await
+        let local = if client.ip().is_loopback() { self.address() } else { BALANCER.parse().unwrap() };
+        log::end_of(client, local).await
     }
 
     /// Ending, who, phase, refusal or backend, of the one line about a connection.
