@@ -105,7 +105,7 @@ pub(super) async fn keep(shard: Shard, pace: Pace, news: Arc<watch::Sender<Stand
 /// One heartbeat, and what it says about our standing.
 async fn beat(shard: &Shard, pace: Pace, now: &LinkState, news: &watch::Sender<Standing>) -> Option<Beat> {
     let asserted = news.borrow().asserted >= now.assert_owed;
-    let request = Request::Heartbeat(Heartbeat { asserted, table_version: shard.roster.version() });
+    let request = Request::Heartbeat(Heartbeat { asserted, table_version: shard.roster.known(now) });
     let answer = shard.link.call_under(now.hellos, request).await.ok()?;
     let Reply::Heartbeat(mut beat) = answer.reply else { return None };
     isolate(shard);
