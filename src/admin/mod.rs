@@ -28,8 +28,9 @@ use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 use crate::config::Changes;
-use crate::fleet::{Fleet, StoreError};
+use crate::fleet::Fleet;
 use crate::session::Services;
+use crate::store::StoreError;
 pub use socket::Socket;
 
 /// How long an operator waits for the store.
