@@ -166,15 +166,22 @@ async fn i1_a_session_is_counted_until_its_backend_has_closed() -> Result {
     .await?;
     fleet.reconfigure(|config| merge(config, "[limits]\nclose_timeout = \"20s\"".parse().unwrap()))?;
     ensure!(fleet.proxy().admin(&["reload"]).await?.status.success());
-    let (imap, answer) = attempt(&fleet).await?;
-    answer.ok()?;
-    counted(&fleet, 1).await?;
-    drop(imap);
-    // Longer than any batch or heartbeat takes.
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    ensure!(fleet.redis.sessions().await? == 1, "let go before the backend did");
-    close.notify_one();
-    counted(&fleet, 0).await
+    for resets in [false, true] {
+        let (imap, answer) = attempt(&fleet).await?;
+        answer.ok()?;
+        counted(&fleet, 1).await?;
+        if resets {
+            imap.reset()?
+        } else {
+            drop(imap)
+        }
+        // Longer than any batch or heartbeat takes.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        ensure!(fleet.redis.sessions().await? == 1, "let go before the backend did, the client resets: {resets}");
+        close.notify_one();
+        counted(&fleet, 0).await?;
+    }
+    Ok(())
 }
 
 #[tokio::test]

@@ -33,6 +33,8 @@ pub struct Visit {
     pub from: u64,
     /// The same; `None` while it lasts.
     pub to: Option<u64>,
+    /// Bytes that the session was sent after its login, known at its end.
+    pub received: Option<u64>,
 }
 
 impl Visit {
@@ -83,7 +85,8 @@ impl Witness {
             if rest.starts_with("imap-login: Info: Login: ") {
                 self.visits.push(Visit::begin(backend, line, micros(stamp)?)?);
             } else if let Some(session) = end(rest) {
-                ends.insert(session, micros(stamp)?);
+                let received = rest.split(' ').find_map(|part| part.strip_prefix("in=")?.parse().ok());
+                ends.insert(session, (micros(stamp)?, received));
             } else if ["Error: ", "Panic: ", "Fatal: "].iter().any(|word| rest.contains(word))
                 && !rest.contains(CUT_OFF)
             {
@@ -91,8 +94,10 @@ impl Witness {
             }
         }
         for visit in &mut self.visits[first..] {
-            visit.to = ends.get(&*visit.session).copied();
-            visit.from = visit.from.min(visit.to.unwrap_or(u64::MAX));
+            if let Some((to, received)) = ends.get(&*visit.session) {
+                visit.from = visit.from.min(*to);
+                (visit.to, visit.received) = (Some(*to), *received);
+            }
         }
         Ok(())
     }
@@ -157,6 +162,7 @@ impl Visit {
             login: line.to_owned(),
             from,
             to: None,
+            received: None,
         })
     }
 }
