@@ -76,6 +76,11 @@ impl Roster {
         *wish = Some(Wish::of_change(wish.take(), old, new));
     }
 
+    /// Whether what the file says stands in the store, so that claims choose by it.
+    pub fn has_its_wish(&self) -> bool {
+        self.wish().is_none()
+    }
+
     /// Brings this proxy's table and the store's, as a heartbeat brought it, together. False until that is done.
     pub(super) async fn agree(&self, link: &Link, ledger: &Ledger, now: &LinkState, beat: &mut Beat) -> bool {
         let (wish, own) = (self.wish().clone(), self.table());
