@@ -49,8 +49,8 @@ pub(crate) fn describe(quick: bool) -> String {
     text
 }
 
-/// As the kernel averages it.
-fn load() -> String {
+/// Averages over 1, 5 and 15 minutes, as the kernel keeps them.
+pub(crate) fn load() -> String {
     let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     text.split_ascii_whitespace().take(3).collect::<Vec<_>>().join(" ")
 }

@@ -19,12 +19,21 @@ local function sorts_before(a, b)
   return #a < #b
 end
 
+-- The fields of a hash of sums.
+local function sums_in(hash)
+  local sums, fields = {}, redis.call('HGETALL', hash)
+  for i = 1, #fields, 2 do sums[fields[i]] = tonumber(fields[i + 1]) end
+  return sums
+end
+
+local users_at -- read once, and only if two are equally loaded
+
 -- Fewer (sessions + 1) per share, then fewer users, then the name.
 local function is_better(a, b)
   local mine, theirs = (a.load + 1) * b.share, (b.load + 1) * a.share
   if mine ~= theirs then return mine < theirs end
-  local x, y = unpack(redis.call('HMGET', users, a.name, b.name))
-  x, y = tonumber(x or 0), tonumber(y or 0)
+  users_at = users_at or sums_in(users)
+  local x, y = users_at[a.name] or 0, users_at[b.name] or 0
   if x ~= y then return x < y end
   return sorts_before(a.name, b.name)
 end
@@ -35,8 +44,7 @@ local function place(pool, pin, remembered, now, factor, slow_start)
     if line and line.state ~= 'down' then return pin end
     return nil
   end
-  local loads, sums = {}, redis.call('HGETALL', load)
-  for i = 1, #sums, 2 do loads[sums[i]] = tonumber(sums[i + 1]) end
+  local loads = sums_in(load)
   local best, home, all_load, all_shares = nil, nil, 0, 0
   local rows = redis.call('HGETALL', backends)
   for i = 1, #rows, 2 do

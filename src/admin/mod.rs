@@ -10,27 +10,31 @@
 
 mod client;
 mod reload;
+mod socket;
 mod status;
 mod users;
 pub mod wire;
 
+use std::fmt::Display;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use tokio::net::UnixListener;
 use tokio::task::AbortHandle;
+use tokio::time::timeout;
 
 use crate::config::Changes;
 use crate::fleet::Fleet;
 use crate::session::Services;
-pub use client::{Client, ClientError};
+pub use socket::Socket;
+
+/// How long an operator waits for the store.
+const STORE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// What the door gives access to.
 pub struct Admin {
@@ -51,45 +55,51 @@ pub trait Reload: Send + Sync {
     async fn reload(&self) -> Result<Changes, String>;
 }
 
-/// An open door.
+/// An open door. Dropping it leaves it open.
 pub struct Open {
     task: AbortHandle,
-    socket: PathBuf,
+    socket: Arc<Socket>,
 }
 
 impl Open {
     /// Closes it and removes the socket.
     pub fn close(self) {
         self.task.abort();
-        // Somebody may have removed it already.
-        let _ = std::fs::remove_file(&self.socket);
+        self.socket.remove();
     }
 }
 
-/// Opens the door. A socket that a dead process left is replaced; one that answers is not.
+/// Takes the name `socket` and opens the door there.
 pub async fn open(socket: &Path, admin: Admin) -> io::Result<Open> {
-    if tokio::net::UnixStream::connect(socket).await.is_ok() {
-        return Err(io::Error::new(io::ErrorKind::AddrInUse, "another process listens there"));
-    }
-    match std::fs::remove_file(socket) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    if let Some(folder) = socket.parent() {
-        std::fs::create_dir_all(folder)?;
-    }
-    let listener = UnixListener::bind(socket)?;
-    std::fs::set_permissions(socket, std::fs::Permissions::from_mode(0o600))?;
+    serve(Socket::bind(socket).await?, admin)
+}
+
+/// Opens the door at a socket.
+pub fn serve(socket: Socket, admin: Admin) -> io::Result<Open> {
     let router = Router::new()
         .route("/v1/status", get(status::status))
         .route("/v1/users/{name}", get(users::whereabouts))
         .route("/v1/reload", post(reload::reload))
+        .fallback(async || failure(StatusCode::NOT_FOUND, "there is no such route"))
+        .method_not_allowed_fallback(async || failure(StatusCode::METHOD_NOT_ALLOWED, "not with this method"))
         .with_state(Arc::new(admin));
+    let listener = socket.listen()?;
+    let socket = Arc::new(socket);
+    let named = socket.clone();
     let task = tokio::spawn(async move {
+        let _named = named; // for as long as it is served
         // Ends only with the process: accept errors are axum's to wait out.
         let _ = axum::serve(listener, router).await;
     });
-    Ok(Open { task: task.abort_handle(), socket: socket.to_owned() })
+    Ok(Open { task: task.abort_handle(), socket })
+}
+
+/// Asks the store, but not for ever: operators ask just when something hangs.
+async fn in_time<T, E: Display>(question: impl Future<Output = Result<T, E>>) -> Result<T, String> {
+    match timeout(STORE_PATIENCE, question).await {
+        Ok(answer) => answer.map_err(|error| error.to_string()),
+        Err(_) => Err(format!("the store gave no answer within {STORE_PATIENCE:?}")),
+    }
 }
 
 /// A failure as a response.

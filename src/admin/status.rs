@@ -5,20 +5,26 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 
-use super::{Admin, wire};
+use super::{Admin, in_time, wire};
 use crate::store::{BackendView, Census, ProxyView};
 
 /// Answers also while the store is away: then with what this proxy knows.
 pub(super) async fn status(State(admin): State<Arc<Admin>>) -> Json<wire::Status> {
-    let (mut fleet, mut store_error) = (Some(wire::FleetView::default()), None);
+    let (fleet, store_error) = match fleet(&admin).await {
+        Ok(fleet) => (Some(fleet), None),
+        Err(why) => (None, Some(why)),
+    };
+    Json(wire::Status { this: this(&admin), fleet, store_error })
+}
+
+/// The sum of all shards; half of it would mislead.
+async fn fleet(admin: &Admin) -> Result<wire::FleetView, String> {
+    let mut fleet = wire::FleetView::default();
     for number in 0..admin.fleet.shards().len() {
         // There are fewer shards than u16 can count: Fleet::join sees to that.
-        match admin.fleet.store().census(number as u16).await {
-            Ok(census) => fleet.iter_mut().for_each(|fleet| add(fleet, &census)),
-            Err(error) => (fleet, store_error) = (None, Some(error.to_string())),
-        }
+        add(&mut fleet, &in_time(admin.fleet.store().census(number as u16)).await?);
     }
-    Json(wire::Status { this: this(&admin), fleet, store_error })
+    Ok(fleet)
 }
 
 fn this(admin: &Admin) -> wire::This {

@@ -7,7 +7,7 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 
-use super::{Admin, failure, wire};
+use super::{Admin, failure, in_time, wire};
 use crate::auth::affinity_key;
 use crate::model::Incarnation;
 use crate::store::{BindingView, Census};
@@ -17,12 +17,12 @@ pub(super) async fn whereabouts(State(admin): State<Arc<Admin>>, Path(name): Pat
     let key = affinity_key(&name);
     let store = admin.fleet.store();
     let shard = admin.fleet.number_of(&key) as u16; // there are fewer shards than u16 can count
-    let binding = match store.binding(shard, &key).await {
+    let binding = match in_time(store.binding(shard, &key)).await {
         Ok(binding) => binding,
-        Err(error) => return failure(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
+        Err(why) => return failure(StatusCode::SERVICE_UNAVAILABLE, why),
     };
     // Names are a courtesy: without a census the incarnations stand alone.
-    let census = store.census(shard).await.unwrap_or_default();
+    let census = in_time(store.census(shard)).await.unwrap_or_default();
     let home = binding.map(|binding| home(&binding, &census));
     Json(wire::Whereabouts { key: key.to_string(), home }).into_response()
 }

@@ -1,6 +1,8 @@
-//! What goes over the admin socket, as JSON.
+//! What goes over the admin socket, as JSON, and the client that asks for it.
 
 use serde::{Deserialize, Serialize};
+
+pub use super::client::{Client, ClientError};
 
 /// The answer to a request that failed.
 #[derive(Debug, Serialize, Deserialize)]

@@ -1,6 +1,6 @@
 //! The process around a proxy: its limits, its signals, its admin door.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -10,7 +10,7 @@ use tracing::{error, warn};
 
 use super::Proxy;
 use super::proxy::rules;
-use crate::admin::{self, Admin, Reload};
+use crate::admin::{self, Admin, Reload, Socket};
 use crate::config::{Changes, Config, StoreConfig};
 use crate::store::Store;
 use crate::store::memory::Memory;
@@ -24,7 +24,8 @@ pub async fn serve(config: Config, path: Option<PathBuf>, log: LogHandle) -> Res
     for warning in config.warnings() {
         warn!("{warning}");
     }
-    let socket = config.admin.socket.clone();
+    // First of all, so that a second process of the same name fails before anybody takes it for a member of the fleet.
+    let socket = admin_socket(&config.admin.socket, path.is_some()).await?;
     let store = open_store(&config);
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -41,9 +42,7 @@ pub async fn serve(config: Config, path: Option<PathBuf>, log: LogHandle) -> Res
         began: std::time::Instant::now(),
         reload: reloader.clone(),
     };
-    let door = admin::open(&socket, admin)
-        .await
-        .with_context(|| format!("[admin] socket = \"{}\" cannot be opened", socket.display()))?;
+    let door = socket.map(|socket| admin::serve(socket, admin)).transpose().context("the admin socket")?;
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
@@ -51,9 +50,29 @@ pub async fn serve(config: Config, path: Option<PathBuf>, log: LogHandle) -> Res
             _ = hangup.recv() => if let Err(why) = reloader.reload().await { error!("{why}") },
         }
     }
-    proxy.stop().await;
-    door.close();
+    tokio::select! {
+        () = proxy.stop() => {}
+        _ = terminate.recv() => warn!("told twice to stop: clients and peers are left as they are"),
+        _ = interrupt.recv() => warn!("told twice to stop: clients and peers are left as they are"),
+    }
+    if let Some(door) = door {
+        door.close();
+    }
     Ok(())
+}
+
+/// The name of the admin door. Who tries the proxy out without a file need not have one.
+async fn admin_socket(path: &Path, configured: bool) -> Result<Option<Socket>> {
+    match Socket::bind(path).await {
+        Ok(socket) => Ok(Some(socket)),
+        Err(error) if configured => {
+            Err(error).with_context(|| format!("[admin] socket = \"{}\" cannot be opened", path.display()))
+        }
+        Err(error) => {
+            warn!(socket = %path.display(), %error, "no admin socket: homing status will not work; try --socket");
+            Ok(None)
+        }
+    }
 }
 
 /// The store that a configuration names.

@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
+use anyhow::bail;
 use tracing::{info, warn};
 
 use super::Proxy;
 use super::proxy::relay_settings;
 use crate::auth::Chain;
 use crate::backend::Servers;
-use crate::config::{Changes, Config};
+use crate::config::{Changes, Config, TlsConfig};
+use crate::net::ServerTls;
 
 /// Why a reload was refused. What was in force stays in force.
 #[derive(Debug, thiserror::Error)]
@@ -22,9 +24,7 @@ impl Proxy {
         let changes = config.changes(&new);
         let servers = Servers::new(&new.backends).map_err(anyhow::Error::from)?;
         let passdb = Chain::open(&new.passdb, new.limits.hash_threads).await;
-        if let Some(tls) = &self.tls {
-            tls.reload(&new.tls).map_err(anyhow::Error::from)?;
-        }
+        self.reload_tls(&new.tls)?;
         let old = self.services.servers.load_full();
         for shard in self.fleet.shards() {
             shard.roster.change(old.rows(), servers.rows().clone());
@@ -46,5 +46,19 @@ impl Proxy {
             ..config.clone()
         };
         Ok(changes)
+    }
+
+    /// Listeners keep their kind until a restart: those with TLS need a certificate, and without one nothing is in
+    /// force that could be replaced. Faulty certificates are refused all the same.
+    fn reload_tls(&self, new: &TlsConfig) -> anyhow::Result<()> {
+        match (&self.tls, new.certificates.is_empty()) {
+            (Some(_), true) => {
+                bail!("[[tls.certificate]] cannot be removed while listeners with TLS are open; to close them, restart")
+            }
+            (Some(tls), false) => tls.reload(new)?,
+            (None, true) => {}
+            (None, false) => drop(ServerTls::new(new)?),
+        }
+        Ok(())
     }
 }

@@ -5,18 +5,19 @@
 
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::debug;
 
 use super::table::Server;
-use crate::model::{BackendId, Ending, Phase, Secret};
-use crate::net::{DriveError, OutgoingProxyHeader, ProxyTls, Stream, TlsFault, drive, emit_proxy_header, flush, tune};
+use crate::model::{BackendId, Ending, Secret};
+use crate::net::{
+    DriveError, OutgoingProxyHeader, ProxyTls, Stream, TlsFault, canonical, drive, emit_proxy_header, flush, tune,
+};
 use crate::protocol::{
     Announcement, Backend, BackendLogin, BackendRefusal, BackendWish, Handover, Input, Output, Violation, imap,
 };
@@ -36,6 +37,8 @@ pub struct Request<'a> {
     pub password: &'a Secret,
     /// The true client, for a backend that is told.
     pub announcement: &'a Announcement,
+    /// The client's own TLS, for a PROXY header to tell of.
+    pub tls: Option<&'a ProxyTls>,
     /// The backend may be told who the client is.
     pub trusted: bool,
     /// Our own steps may be sent without waiting, where the server copes.
@@ -78,12 +81,10 @@ pub enum ConnectError {
         source: io::Error,
     },
     /// The connection broke before the login was answered.
-    #[error("backend {backend} closed during {}", phase.word())]
+    #[error("backend {backend} closed before it had answered the login")]
     Lost {
         /// Which.
         backend: BackendId,
-        /// When.
-        phase: Phase,
         /// Cause, unless it closed in good order.
         #[source]
         source: Option<io::Error>,
@@ -140,7 +141,8 @@ pub enum ConnectError {
 }
 
 impl ConnectError {
-    fn may_pass(&self) -> bool {
+    /// Trying again may help.
+    pub fn may_pass(&self) -> bool {
         matches!(self, Self::Dial { .. } | Self::Lost { .. })
     }
 }
@@ -148,9 +150,9 @@ impl ConnectError {
 /// Connects and logs in. Tries again, within the server's `retry_budget`, what may pass by itself. Gives up when
 /// `interrupt` resolves.
 ///
-/// Whatever the outcome, no login is under way at the backend when this returns: a connection that is given up after the
-/// password has been sent is closed, and the backend's FIN awaited, for up to `close_timeout`. (If the future is dropped
-/// instead, that is not so.)
+/// Whatever the failure, no login is under way at the backend when this returns: a connection that is given up after the
+/// password may have been sent is closed, and the backend's FIN awaited, for up to `close_timeout`. (If the future is
+/// dropped instead, that is not so.)
 pub async fn connect(
     server: &Server,
     request: &Request<'_>,
@@ -180,28 +182,22 @@ async fn attempt(
 ) -> Result<Arrival, ConnectError> {
     let limit = request.limit.unwrap_or(server.login_timeout);
     let mut held = None;
-    let given_up = tokio::select! {
-        outcome = talk(server, request, &mut held) => return outcome,
-        () = sleep(limit) => ConnectError::Slow { backend: server.id.clone(), limit },
+    let error = tokio::select! {
+        biased; // who is told to stop must not come in by chance
         why = interrupt => ConnectError::Interrupted { backend: server.id.clone(), why },
+        outcome = talk(server, request, &mut held) => match outcome {
+            Ok(arrival) => return Ok(arrival),
+            Err(error) => error,
+        },
+        () = sleep(limit) => ConnectError::Slow { backend: server.id.clone(), limit },
     };
-    if let Some(stream) = held {
-        part(stream, request.close_timeout).await;
-    }
-    Err(given_up)
-}
-
-/// Closes our side and waits for the backend's FIN; a backend that takes too long is reset.
-async fn part(mut stream: Stream, close_timeout: Duration) {
-    let mut discarded = [0; 1024];
-    let farewell = async {
-        stream.shutdown().await?;
-        while stream.read(&mut discarded).await? > 0 {}
-        io::Result::Ok(())
-    };
-    if timeout(close_timeout, farewell).await.is_err() {
+    if let Some(mut stream) = held
+        && !matches!(error, ConnectError::Refused { .. })
+        && !stream.part(request.close_timeout).await
+    {
         stream.reset_on_drop();
     }
+    Err(error)
 }
 
 /// One connection, up to the answer to the login. It is in `held` while the backend may be logging the user in.
@@ -210,7 +206,7 @@ async fn talk(server: &Server, request: &Request<'_>, held: &mut Option<Stream>)
     let mut stream = Stream::Plain(tcp);
     if server.announce.proxy && request.trusted {
         let mut out = Output::new();
-        out.put(proxy_header(request.announcement));
+        out.put(proxy_header(request));
         flush(&mut stream, &mut out).await.map_err(|error| lost(server, Some(error)))?;
     }
     if let Some(tls) = server.tls.as_ref().filter(|tls| !tls.starttls) {
@@ -262,7 +258,8 @@ fn login(server: &Server, request: &Request<'_>) -> BackendLogin {
     }
 }
 
-/// Connects to the first address that answers.
+/// Connects to the first address that answers; each gets `connect_timeout`, so that a dead one does not use up the time
+/// of those behind it.
 async fn dial(server: &Server, own: &[SocketAddr]) -> Result<(TcpStream, SocketAddr), ConnectError> {
     let failed = |source| ConnectError::Dial {
         backend: server.id.clone(),
@@ -270,16 +267,13 @@ async fn dial(server: &Server, own: &[SocketAddr]) -> Result<(TcpStream, SocketA
         port: server.port,
         source,
     };
-    let deadline = Instant::now() + server.connect_timeout;
-    let too_slow = |_| failed(io::ErrorKind::TimedOut.into());
-    let addresses =
-        timeout_at(deadline, resolve(&server.host, server.port)).await.map_err(too_slow)?.map_err(failed)?;
+    let addresses = in_time(server, resolve(&server.host, server.port)).await.map_err(failed)?;
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for address in addresses {
-        if loops_back(address, own) {
-            return Err(ConnectError::Loop { backend: server.id.clone(), address });
-        }
-        match timeout_at(deadline, TcpStream::connect(address)).await.map_err(too_slow)? {
+        match in_time(server, TcpStream::connect(address)).await {
+            Ok(tcp) if loops_back(&tcp, address, own) => {
+                return Err(ConnectError::Loop { backend: server.id.clone(), address });
+            }
             Ok(tcp) => {
                 tune(&tcp);
                 return Ok((tcp, address));
@@ -290,6 +284,10 @@ async fn dial(server: &Server, own: &[SocketAddr]) -> Result<(TcpStream, SocketA
     Err(failed(last))
 }
 
+async fn in_time<T>(server: &Server, step: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    timeout(server.connect_timeout, step).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
 /// An address is taken as it is; a name costs a look-up.
 async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     match host.parse::<IpAddr>() {
@@ -298,22 +296,26 @@ async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     }
 }
 
-/// One of our own listeners, also one on the wildcard address reached over loopback.
-fn loops_back(address: SocketAddr, own: &[SocketAddr]) -> bool {
+/// One of our own listeners. One on the wildcard address is behind every address of this machine: loopback, and those
+/// that the kernel connects to from themselves.
+fn loops_back(tcp: &TcpStream, address: SocketAddr, own: &[SocketAddr]) -> bool {
+    let address = canonical(address);
+    let from_itself = tcp.local_addr().is_ok_and(|local| canonical(local).ip() == address.ip());
+    let here = from_itself || address.ip().is_loopback();
     own.iter().any(|listener| {
-        let wildcard =
-            [IpAddr::from(Ipv4Addr::UNSPECIFIED), IpAddr::from(Ipv6Addr::UNSPECIFIED)].contains(&listener.ip());
-        listener.port() == address.port() && (listener.ip() == address.ip() || (wildcard && address.ip().is_loopback()))
+        // A listener on [::] takes IPv6 only.
+        let behind_all = listener.ip().is_unspecified() && listener.is_ipv4() == address.is_ipv4();
+        listener.port() == address.port() && (listener.ip() == address.ip() || (behind_all && here))
     })
 }
 
 /// The client's addresses, and what else a PROXY v2 header can say of it.
-fn proxy_header(announcement: &Announcement) -> Vec<u8> {
-    let tls = announcement.secured.then(ProxyTls::default);
+fn proxy_header(request: &Request<'_>) -> Vec<u8> {
+    let announcement = request.announcement;
     emit_proxy_header(&OutgoingProxyHeader {
         source: announcement.client,
         destination: announcement.local,
-        tls: tls.as_ref(),
+        tls: request.tls,
         authority: announcement.server_name.as_deref(),
         unique_id: announcement.session.as_str().as_bytes(),
     })
@@ -325,5 +327,5 @@ async fn encrypt(server: &Server, tls: &super::table::Tls, stream: Stream) -> Re
 }
 
 fn lost(server: &Server, source: Option<io::Error>) -> ConnectError {
-    ConnectError::Lost { backend: server.id.clone(), phase: Phase::Connect, source }
+    ConnectError::Lost { backend: server.id.clone(), source }
 }

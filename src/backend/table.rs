@@ -2,13 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::config::{Announce, BackendConfig, BackendTls, Master};
 use crate::model::{BackendId, Secret};
 use crate::net::{ClientTls, TlsFault};
 use crate::store::{BackendState, Row};
+
+/// As Dovecot's `proxy_timeout`.
+const STRANGER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// One mail server.
 pub struct Server {
@@ -58,6 +61,14 @@ pub struct ServersFault {
 pub struct Servers {
     by_id: BTreeMap<BackendId, Arc<Server>>,
     rows: BTreeMap<BackendId, Row>,
+    strangers: Strangers,
+}
+
+/// TLS towards hosts that only the passdb names. Made once: the system's authorities are hundreds of files.
+#[derive(Default)]
+struct Strangers {
+    verified: OnceLock<Arc<ClientTls>>,
+    unverified: OnceLock<Arc<ClientTls>>,
 }
 
 impl Servers {
@@ -68,7 +79,7 @@ impl Servers {
             .map(|(id, config)| Ok((id.clone(), Arc::new(Server::new(id, config)?))))
             .collect::<Result<_, ServersFault>>()?;
         let rows = config.iter().map(|(id, config)| (id.clone(), row(config))).collect();
-        Ok(Self { by_id, rows })
+        Ok(Self { by_id, rows, strangers: Strangers::default() })
     }
 
     /// By name.
@@ -78,6 +89,7 @@ impl Servers {
 
     /// The server that a passdb's `host` means: by name, or by address, with the passdb's `port` or without.
     pub fn named(&self, host: &str, port: Option<u16>) -> Option<&Arc<Server>> {
+        let host = bare(host);
         let address: Option<IpAddr> = host.parse().ok();
         self.by_id.values().find(|server| {
             let port_fits = port.is_none_or(|port| port == server.port);
@@ -85,9 +97,58 @@ impl Servers {
         })
     }
 
+    /// A host that is not of the table, as a passdb describes it.
+    pub fn stranger(
+        &self,
+        host: &str,
+        port: Option<u16>,
+        tls: Option<StrangerTls>,
+        timeout: Option<Duration>,
+    ) -> Result<Server, TlsFault> {
+        let host = bare(host);
+        let tls = tls.map(|tls| self.strangers.tls(host, tls)).transpose()?;
+        let implicit = tls.as_ref().is_some_and(|tls| !tls.starttls);
+        let limit = timeout.unwrap_or(STRANGER_TIMEOUT);
+        Ok(Server {
+            id: BackendId::new(host),
+            host: host.to_owned(),
+            port: port.unwrap_or(if implicit { 993 } else { 143 }),
+            tls,
+            announce: Announce { id: true, proxy: false },
+            master: None,
+            pipelining: true,
+            connect_timeout: limit,
+            login_timeout: limit,
+            retry_budget: Duration::ZERO,
+        })
+    }
+
     /// What the store's table says of them.
     pub fn rows(&self) -> &BTreeMap<BackendId, Row> {
         &self.rows
+    }
+}
+
+/// How a passdb protects the connection to a host of its own.
+#[derive(Clone, Copy, Debug)]
+pub struct StrangerTls {
+    /// By STARTTLS rather than from the first byte.
+    pub starttls: bool,
+    /// The certificate must be valid for the host.
+    pub verify: bool,
+}
+
+impl Strangers {
+    fn tls(&self, host: &str, StrangerTls { starttls, verify }: StrangerTls) -> Result<Tls, TlsFault> {
+        let made = if verify { &self.verified } else { &self.unverified };
+        let client = match made.get() {
+            Some(client) => client.clone(),
+            None => {
+                let new = Arc::new(ClientTls::new(None, verify)?);
+                made.get_or_init(|| new).clone()
+            }
+        };
+        Ok(Tls { client, starttls, name: host.to_owned() })
     }
 }
 
@@ -105,35 +166,6 @@ impl Server {
             connect_timeout: config.connect_timeout,
             login_timeout: config.login_timeout,
             retry_budget: config.retry_budget,
-        })
-    }
-
-    /// A host that is not of the table, as a passdb describes it: `tls` is whether by STARTTLS, and whether verified.
-    pub fn stranger(
-        host: &str,
-        port: Option<u16>,
-        tls: Option<(bool, bool)>,
-        timeout: Option<Duration>,
-    ) -> Result<Self, TlsFault> {
-        let implicit = tls.is_some_and(|(starttls, _)| !starttls);
-        let tls = match tls {
-            Some((starttls, verify)) => {
-                Some(Tls { client: Arc::new(ClientTls::new(None, verify)?), starttls, name: host.to_owned() })
-            }
-            None => None,
-        };
-        let limit = timeout.unwrap_or(Duration::from_secs(30)); // as Dovecot's proxy_timeout
-        Ok(Self {
-            id: BackendId::new(host),
-            host: host.to_owned(),
-            port: port.unwrap_or(if implicit { 993 } else { 143 }),
-            tls,
-            announce: Announce { id: true, proxy: false },
-            master: None,
-            pipelining: true,
-            connect_timeout: limit,
-            login_timeout: limit,
-            retry_budget: Duration::ZERO,
         })
     }
 
@@ -157,6 +189,11 @@ impl Tls {
 fn row(config: &BackendConfig) -> Row {
     let state = if config.drain { BackendState::Drain } else { BackendState::Up };
     Row { weight: config.weight, pool: config.pool.clone(), state, since: 0 }
+}
+
+/// Without the brackets that an IPv6 address may come in.
+fn bare(host: &str) -> &str {
+    host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host)
 }
 
 fn same_host(ours: &str, theirs: &str, address: Option<IpAddr>) -> bool {

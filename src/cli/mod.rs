@@ -5,6 +5,7 @@ mod config;
 mod demo;
 mod reload;
 mod serve;
+mod socket;
 mod status;
 mod user;
 

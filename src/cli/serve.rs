@@ -7,7 +7,7 @@ use std::str::FromStr;
 use anyhow::{Context, anyhow};
 
 use super::config::File;
-use super::{Failure, runtime};
+use super::{Failure, runtime, socket};
 use crate::app;
 use crate::config::Config;
 use crate::model::BackendId;
@@ -26,6 +26,11 @@ pub(super) struct Args {
     /// With --backend: listen here, without TLS. May be repeated [default: 127.0.0.1:1143]
     #[arg(short, long, value_name = "ADDRESS:PORT", requires = "backends")]
     listen: Vec<SocketAddr>,
+
+    /// With --backend: admin socket [default: /run/homing/admin.sock, or $XDG_RUNTIME_DIR/homing/admin.sock for ordinary
+    /// users]
+    #[arg(short, long, value_name = "PATH", requires = "backends")]
+    socket: Option<PathBuf>,
 }
 
 /// `NAME=HOST:PORT`.
@@ -55,7 +60,9 @@ impl Args {
             )));
         }
         let backends: Vec<_> = self.backends.into_iter().map(|b| (BackendId::new(b.name), b.host, b.port)).collect();
-        Ok((Config::from_backends(&backends, self.listen), None))
+        let mut config = Config::from_backends(&backends, self.listen);
+        config.admin.socket = self.socket.unwrap_or_else(socket::to_open);
+        Ok((config, None))
     }
 }
 

@@ -6,16 +6,16 @@ use std::time::Duration;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{CellAlignment, Table};
 
-use super::{Failure, runtime};
-use crate::admin::Client;
-use crate::admin::wire::{FleetView, Status};
+use super::{Failure, runtime, socket};
+use crate::admin::wire::{Client, FleetView, Status};
 
 /// Which proxy to ask.
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct Door {
-    /// Admin socket of the proxy to ask; any proxy of a fleet knows all of it
-    #[arg(short, long, value_name = "PATH", default_value = "/run/homing/admin.sock", env = "HOMING_SOCKET")]
-    socket: PathBuf,
+    /// Admin socket of the proxy to ask; any proxy of a fleet knows all of it [default: /run/homing/admin.sock, or
+    /// $XDG_RUNTIME_DIR/homing/admin.sock if there is only that]
+    #[arg(short, long, value_name = "PATH", env = "HOMING_SOCKET")]
+    socket: Option<PathBuf>,
 
     /// Print JSON for scripts
     #[arg(long)]
@@ -24,7 +24,7 @@ pub(super) struct Door {
 
 impl Door {
     pub(super) fn client(&self) -> Client {
-        Client::new(&self.socket)
+        Client::new(&self.socket.clone().unwrap_or_else(socket::to_ask))
     }
 
     /// Prints an answer as JSON, if that was asked for; else as `text` has it.

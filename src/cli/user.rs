@@ -19,6 +19,7 @@ enum Action {
     /// Where a user is at home, and which proxies hold sessions
     Where {
         /// Login name
+        #[arg(value_parser = clap::builder::NonEmptyStringValueParser::new())]
         name: String,
         #[command(flatten)]
         door: Door,

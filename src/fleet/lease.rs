@@ -10,8 +10,8 @@ use tracing::error;
 
 use super::{Shard, Standing, chores};
 use crate::config::FleetConfig;
-use crate::model::Ending;
-use crate::store::link::{LinkState, boottime_ms};
+use crate::model::{Ending, boottime_ms};
+use crate::store::link::LinkState;
 use crate::store::{Beat, Heartbeat, Reply, Request};
 
 /// Times of the heartbeat.

@@ -74,6 +74,8 @@ pub enum Ending {
     Shutdown,
     /// Too many connections.
     Overloaded,
+    /// The login was under way when `limits.login_timeout` was over.
+    LoginTimeout,
 }
 
 impl Ending {
@@ -93,6 +95,7 @@ impl Ending {
             Self::Isolated => "isolated",
             Self::Shutdown => "shutdown",
             Self::Overloaded => "overloaded",
+            Self::LoginTimeout => "login_timeout",
         }
     }
 
@@ -107,7 +110,7 @@ impl Ending {
             | Self::HeaderFault
             | Self::TooManyFailures => Who::Client,
             Self::BackendClosed | Self::BackendLost => Who::Backend,
-            Self::Kicked | Self::Isolated | Self::Shutdown | Self::Overloaded => Who::Proxy,
+            Self::Kicked | Self::Isolated | Self::Shutdown | Self::Overloaded | Self::LoginTimeout => Who::Proxy,
         }
     }
 }

@@ -3,9 +3,11 @@
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 use tokio_rustls::TlsStream;
 
 /// A TCP connection. TLS state is boxed: it is ten times the size of the rest.
@@ -28,7 +30,28 @@ impl Stream {
     /// Makes the drop of this connection send a reset instead of an orderly end.
     pub fn reset_on_drop(&self) {
         // Fails only on a socket that is gone already; then there is nothing left to reset.
-        let _ = socket2::SockRef::from(self.tcp()).set_linger(Some(std::time::Duration::ZERO));
+        let _ = socket2::SockRef::from(self.tcp()).set_linger(Some(Duration::ZERO));
+    }
+
+    /// Ends our side and throws away what the peer still sends, until it has ended its own: closing over unread bytes
+    /// would make the kernel send a reset, which destroys our last words in the peer's buffer. False if the peer took
+    /// longer than `patience`.
+    pub async fn part(&mut self, patience: Duration) -> bool {
+        let mut discarded = [0; 1024];
+        let parting = async {
+            self.shutdown().await?;
+            while self.read(&mut discarded).await? > 0 {}
+            io::Result::Ok(())
+        };
+        // A connection that broke is over, too.
+        timeout(patience, parting).await.is_ok()
+    }
+
+    /// Resolves when the connection has broken (a reset, a time-out of the kernel). No byte is read, and an end in good
+    /// order is not noticed: a client may close its sending side and wait for answers.
+    pub async fn broken(&self) {
+        // An error means that the runtime is going down, and everything with it.
+        let _ = self.tcp().ready(Interest::ERROR).await;
     }
 }
 

@@ -76,6 +76,9 @@ pub trait Frontend: Machine<Wish = ClientWish> {
 
     /// What the client said about itself (RFC 2971), to be passed on to the backend. Names as given.
     fn client_id(&self) -> &[(String, Option<String>)];
+
+    /// How many more proxies may follow, if the client is a proxy that says so.
+    fn proxy_ttl(&self) -> Option<u32>;
 }
 
 /// The side that faces the mail server, until logged in.

@@ -4,20 +4,20 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio::time::timeout;
-use tracing::debug;
+use tokio::time::{Instant, sleep_until, timeout};
 
-use super::ending::Record;
+use super::ending::{End, Record};
 use super::{Services, login};
 use crate::config::{ListenerConfig, ListenerTls};
 use crate::model::{Ending, Phase, SessionId};
-use crate::net::{ProxyHeader, ServerTls, Stream, canonical, receive_proxy_header};
+use crate::net::{
+    ProxyFault, ProxyHeader, ProxyTls, ServerTls, Stream, TlsFault, canonical, flush, receive_proxy_header,
+};
 use crate::protocol::{Bounds, Farewell, Frontend, FrontendSettings, Output, imap};
 
-/// How long last words may take to send.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+/// How long last words may take to send, and how long a client may take to close after them.
+pub(super) const LAST_WORDS: Duration = Duration::from_secs(1);
 /// The longest session name that is taken over from a load balancer.
 const UNIQUE_ID_MAX: usize = 64;
 
@@ -41,10 +41,17 @@ pub(super) struct Guest {
     pub(super) client: SocketAddr,
     /// The address that it connected to.
     pub(super) local: SocketAddr,
-    /// The bytes are encrypted on their way to us, or to the trusted load balancer in front of us.
-    pub(super) secured: bool,
+    /// The client's TLS: with us, or with the trusted load balancer in front of us.
+    pub(super) tls: Option<ProxyTls>,
     /// The name that it asked for (SNI).
     pub(super) server_name: Option<String>,
+}
+
+impl Guest {
+    /// Nobody on the client's way can read along.
+    pub(super) fn is_secured(&self) -> bool {
+        self.tls.is_some()
+    }
 }
 
 impl Door {
@@ -56,76 +63,94 @@ impl Door {
             match counted {
                 // Boxed: the story is long, and this task lives until the relay has its own.
                 Some(counted) => Box::pin(login::serve(&door, tcp, peer, counted)).await,
-                None => door.turn_away(tcp).await,
+                None => Box::pin(door.turn_away(tcp, peer)).await,
             }
         });
     }
 
+    /// Resolves when nobody who came in by then may log in any more, with the reason.
+    pub(super) async fn over(&self, deadline: Instant) -> Ending {
+        tokio::select! {
+            biased;
+            () = self.services.closing.cancelled() => Ending::Shutdown,
+            () = sleep_until(deadline) => Ending::LoginTimeout,
+        }
+    }
+
     /// Finds out who it is: PROXY header, then TLS where it comes first.
-    pub(super) async fn identify(&self, mut tcp: TcpStream, peer: SocketAddr, record: &mut Record) -> Option<Guest> {
+    pub(super) async fn identify(
+        &self,
+        mut tcp: TcpStream,
+        peer: SocketAddr,
+        record: &mut Record,
+    ) -> Result<Guest, End> {
         let local = tcp.local_addr().map_or(self.listener.address, canonical);
-        let header = match self.header(&mut tcp, peer).await {
-            Ok(header) => header,
-            Err(why) => {
-                debug!(%peer, why, "PROXY header");
-                record.end(Ending::HeaderFault, Phase::Header, Some(why));
-                return None;
-            }
-        };
+        record.reached(Phase::Header);
+        record.local = local;
+        let header = self.header(&mut tcp, peer).await?;
         record.client = header.source.map_or(canonical(peer), canonical);
         record.local = header.destination.map_or(local, canonical);
         if let Some(name) = header.unique_id.as_deref().and_then(printable) {
             record.session = SessionId::new(name);
         }
-        record.tls = header.tls.as_ref().and_then(|tls| tls.version.clone());
+        record.tls = header.tls.as_ref().map(version);
         let guest = Guest {
             stream: Stream::Plain(tcp),
             session: record.session.clone(),
             client: record.client,
             local: record.local,
-            secured: header.tls.is_some(),
+            tls: header.tls,
             server_name: header.authority,
         };
-        if self.listener.tls == ListenerTls::Implicit { self.encrypt(guest, record).await } else { Some(guest) }
+        if self.listener.tls == ListenerTls::Implicit { self.encrypt(guest, record).await } else { Ok(guest) }
     }
 
-    async fn header(&self, tcp: &mut TcpStream, peer: SocketAddr) -> Result<ProxyHeader, String> {
+    async fn header(&self, tcp: &mut TcpStream, peer: SocketAddr) -> Result<ProxyHeader, End> {
         if !self.listener.proxy_protocol {
             return Ok(ProxyHeader::default());
         }
+        let fault = |why| Err((Ending::HeaderFault, Some(why)));
         let peer = canonical(peer).ip();
         if !self.listener.trusted_networks.iter().any(|network| network.contains(&peer)) {
-            return Err(format!("{peer} is not in trusted_networks"));
+            return fault(format!("{peer} is not in trusted_networks"));
         }
         match timeout(self.listener.proxy_timeout, receive_proxy_header(tcp)).await {
-            Ok(header) => header.map_err(|error| error.to_string()),
-            Err(_) => Err("no PROXY header came within proxy_timeout".to_owned()),
+            Ok(Ok(header)) => Ok(header),
+            // A load balancer that only looks whether somebody listens.
+            Ok(Err(ProxyFault::Closed)) => Err((Ending::ClientClosed, None)),
+            Ok(Err(other)) => fault(other.to_string()),
+            Err(_) => fault("no PROXY header came within proxy_timeout".to_owned()),
         }
     }
 
-    /// The TLS handshake. `None` if it failed; the record says why.
-    pub(super) async fn encrypt(&self, guest: Guest, record: &mut Record) -> Option<Guest> {
-        // TLS inside TLS is never asked for, nor is TLS where there is no certificate.
-        let (Stream::Plain(tcp), Some(tls)) = (guest.stream, &self.tls) else { return None };
-        let limit = self.services.limits.load().tls_timeout;
-        let why = match timeout(limit, tls.accept(tcp, &self.listener.alpn)).await {
-            Ok(Ok((stream, facts))) => {
-                record.tls = Some(facts.version.to_owned());
-                let server_name = facts.server_name.or(guest.server_name);
-                return Some(Guest { stream, secured: true, server_name, ..guest });
-            }
-            Ok(Err(fault)) => fault.to_string(),
-            Err(_) => "the handshake took longer than limits.tls_timeout".to_owned(),
+    /// The TLS handshake.
+    pub(super) async fn encrypt(&self, guest: Guest, record: &mut Record) -> Result<Guest, End> {
+        record.reached(Phase::Tls);
+        let fault = |why: String| Err((Ending::TlsFailed, Some(why)));
+        let (Stream::Plain(tcp), Some(tls)) = (guest.stream, &self.tls) else {
+            // The machine never asks for TLS inside TLS, and the configuration demands a certificate.
+            return fault("there is no certificate".to_owned());
         };
-        record.end(Ending::TlsFailed, Phase::Tls, Some(why));
-        None
+        let limit = self.services.limits.load().tls_timeout;
+        match timeout(limit, tls.accept(tcp, &self.listener.alpn)).await {
+            Ok(Ok((stream, facts))) => {
+                let tls = ProxyTls::from(&facts);
+                record.tls = Some(version(&tls));
+                let server_name = facts.server_name.or(guest.server_name);
+                Ok(Guest { stream, tls: Some(tls), server_name, ..guest })
+            }
+            // A check whether somebody listens, or a client that thought better of it.
+            Ok(Err(TlsFault::Closed)) => Err((Ending::ClientClosed, None)),
+            Ok(Err(other)) => fault(other.to_string()),
+            Err(_) => fault("the handshake took longer than limits.tls_timeout".to_owned()),
+        }
     }
 
     /// The machine that speaks to a guest of this door.
     pub(super) fn frontend(&self, guest: &Guest) -> Box<dyn Frontend> {
         let limits = self.services.limits.load();
         Box::new(imap::Frontend::new(FrontendSettings {
-            secured: guest.secured,
+            secured: guest.is_secured(),
             starttls: self.listener.tls == ListenerTls::StartTls && !matches!(guest.stream, Stream::Tls(_)),
             plaintext_login: self.listener.plaintext_login,
             banner: "homing ready".to_owned(),
@@ -140,15 +165,23 @@ impl Door {
     }
 
     /// Too many connections: says so where no TLS stands before the words.
-    async fn turn_away(&self, mut tcp: TcpStream) {
+    async fn turn_away(&self, tcp: TcpStream, peer: SocketAddr) {
+        let local = tcp.local_addr().map_or(self.listener.address, canonical);
+        Record::new(canonical(peer), local).end((Ending::Overloaded, None));
         if self.listener.tls != ListenerTls::Implicit {
-            let mut out = Output::new();
+            let (mut stream, mut out) = (Stream::Plain(tcp), Output::new());
             imap::turn_away(Farewell::Overloaded, &mut out);
             // The client may be gone; nothing is owed to it.
-            let _ = timeout(LAST_WORDS, tcp.write_all(out.bytes())).await;
+            if let Ok(Ok(())) = timeout(LAST_WORDS, flush(&mut stream, &mut out)).await {
+                stream.part(LAST_WORDS).await;
+            }
         }
-        debug!("turned away: limits.connections is reached");
     }
+}
+
+/// The version of TLS, for the log: a load balancer need not name it.
+fn version(tls: &ProxyTls) -> String {
+    tls.version.clone().unwrap_or_else(|| "unknown".to_owned())
 }
 
 /// A load balancer's name for the connection, if it can stand in a log line and in an ID command.

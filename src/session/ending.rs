@@ -8,7 +8,11 @@ use tracing::{debug, info};
 use crate::model::{BackendId, Ending, Key, Mechanism, Phase, Refusal, SessionId};
 use crate::relay::Outcome;
 
-/// What is known about a connection, and why it ended. Writes its line when it is dropped, so that none is forgotten.
+/// Why a connection ended, and what else the operator should know about it.
+pub(super) type End = (Ending, Option<String>);
+
+/// What is known about a connection. Writes its line at the end; when it is dropped at the latest, so that none is
+/// forgotten.
 pub(super) struct Record {
     pub(super) session: SessionId,
     pub(super) client: SocketAddr,
@@ -19,8 +23,8 @@ pub(super) struct Record {
     /// The last refusal of a login.
     pub(super) refusal: Option<Refusal>,
     began: Instant,
-    end: Option<(Ending, Phase)>,
-    detail: Option<String>,
+    phase: Phase,
+    told: bool,
     in_bytes: u64,
     out_bytes: u64,
 }
@@ -44,29 +48,41 @@ impl Record {
             login: None,
             refusal: None,
             began: Instant::now(),
-            end: None,
-            detail: None,
+            phase: Phase::Header,
+            told: false,
             in_bytes: 0,
             out_bytes: 0,
         }
     }
 
-    /// The connection has ended. The first end counts.
-    pub(super) fn end(&mut self, ending: Ending, phase: Phase, detail: Option<String>) {
-        if self.end.is_none() {
-            self.end = Some((ending, phase));
-            self.detail = detail;
+    /// It is that far now.
+    pub(super) fn reached(&mut self, phase: Phase) {
+        self.phase = phase;
+    }
+
+    pub(super) fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// The connection has ended, in the present phase. The first end counts.
+    pub(super) fn end(&mut self, (ending, detail): End) {
+        if std::mem::replace(&mut self.told, true) {
+            return;
+        }
+        match &self.login {
+            Some(login) => self.tell_session(login, ending),
+            None => self.tell_visit(ending, detail.as_deref().unwrap_or_default()),
         }
     }
 
     /// The relay has ended.
     pub(super) fn relayed(&mut self, outcome: Outcome) {
         (self.in_bytes, self.out_bytes) = (outcome.in_bytes, outcome.out_bytes);
-        self.end(outcome.ending, Phase::Relay, None);
+        self.end((outcome.ending, None));
     }
 
     /// The line of a session, for operators to count.
-    fn tell_session(&self, login: &Login, ending: Ending, phase: Phase) {
+    fn tell_session(&self, login: &Login, ending: Ending) {
         info!(
             session = %self.session,
             protocol = "imap",
@@ -83,16 +99,15 @@ impl Record {
             duration_ms = self.duration_ms(),
             ending = ending.word(),
             who = ending.who().word(),
-            phase = phase.word(),
+            phase = self.phase.word(),
             "session"
         );
     }
 
     /// The line of a connection that never logged in: of interest only if the client tried, or something was amiss.
-    fn tell_visit(&self, ending: Ending, phase: Phase) {
+    fn tell_visit(&self, ending: Ending, detail: &str) {
         let refusal = self.refusal.map_or("none", Refusal::word);
         let tls = self.tls.as_deref().unwrap_or("none");
-        let detail = self.detail.as_deref().unwrap_or("");
         macro_rules! tell {
             ($level:ident) => {
                 $level!(
@@ -105,13 +120,15 @@ impl Record {
                     duration_ms = self.duration_ms(),
                     ending = ending.word(),
                     who = ending.who().word(),
-                    phase = phase.word(),
+                    phase = self.phase.word(),
                     detail,
                     "no login"
                 )
             };
         }
-        let harmless = matches!(ending, Ending::ClientClosed | Ending::ClientLost) && self.refusal.is_none();
+        // Of those turned away there may be very many; `Connections` tells how many.
+        let usual = matches!(ending, Ending::ClientClosed | Ending::ClientLost | Ending::Overloaded);
+        let harmless = usual && self.refusal.is_none();
         if harmless { tell!(debug) } else { tell!(info) }
     }
 
@@ -123,11 +140,6 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         // Without an end the task was cut off, because the process goes down.
-        let phase = if self.login.is_some() { Phase::Relay } else { Phase::Preauth };
-        let (ending, phase) = self.end.unwrap_or((Ending::Shutdown, phase));
-        match &self.login {
-            Some(login) => self.tell_session(login, ending, phase),
-            None => self.tell_visit(ending, phase),
-        }
+        self.end((Ending::Shutdown, None));
     }
 }

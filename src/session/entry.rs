@@ -1,18 +1,22 @@
 //! From a name and a password to a connection that is logged in: passdb, home, backend.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use tracing::{info, warn};
+use tracing::{error, warn};
 
 use super::Services;
 use super::door::Guest;
+use super::ending::Record;
+use super::refusing::Failure;
 use crate::auth::{Fields, Grant, Question};
-use crate::backend::{Arrival, ConnectError, Request, Server, connect};
+use crate::backend::{Arrival, Request, Server, Servers, StrangerTls, connect};
 use crate::ledger::Slot;
-use crate::model::{BackendId, Credentials, Ending, Key, Refusal, Secret};
+use crate::model::{BackendId, Credentials, Ending, Key, Mechanism, Phase, Refusal, Secret};
 use crate::placement::Wanted;
-use crate::protocol::{Announcement, BackendRefusal};
+use crate::protocol::{Announcement, Frontend};
 use crate::relay::{StopHandle, StopSignal, stop_pair};
 
 /// How many proxies may follow one another (as Dovecot's `login_proxy_max_hops`).
@@ -22,58 +26,94 @@ const PROXY_TTL: u32 = 5;
 pub(super) struct Entry {
     pub(super) user: Box<str>,
     pub(super) key: Key,
+    pub(super) mechanism: Mechanism,
     pub(super) backend: BackendId,
     pub(super) arrival: Arrival,
     /// The place in the ledger; `None` at a host that the passdb named and the table lacks.
     pub(super) slot: Option<Slot>,
     pub(super) stop: StopSignal,
+    /// The other end of `stop`; the ledger has one, too.
+    pub(super) handle: StopHandle,
     /// The isolation deadline of the key's shard.
     pub(super) isolation: Arc<AtomicU64>,
 }
 
-/// Why a login failed.
-pub(super) enum Failure {
-    /// In our words.
-    Refused(Refusal),
-    /// In the backend's.
-    Backend(BackendRefusal),
+/// Where a user belongs.
+struct Found {
+    grant: Grant,
+    key: Key,
+    server: Arc<Server>,
+    slot: Option<Slot>,
 }
 
-impl From<Refusal> for Failure {
-    fn from(refusal: Refusal) -> Self {
-        Self::Refused(refusal)
-    }
-}
-
-/// Checks, places, connects.
+/// Checks, places, connects. `over` resolves when the connection is, whatever the login is doing then.
 pub(super) async fn enter(
     services: &Services,
     guest: &Guest,
     credentials: &Credentials,
-    client_id: &[(String, Option<String>)],
+    announcement: &Announcement,
+    mut over: Pin<&mut impl Future<Output = Ending>>,
+    record: &mut Record,
 ) -> Result<Entry, Failure> {
+    let (handle, stop) = stop_pair();
+    // Up to here a login may be dropped anywhere; a connect may not.
+    let Found { grant, key, server, slot } = tokio::select! {
+        biased;
+        why = over.as_mut() => return Err(Failure::Over(why)),
+        found = find(services, guest, credentials, &handle, record) => found?,
+    };
+    record.reached(Phase::Connect);
+    let (master, password) = backend_identity(&server, &grant.fields, credentials);
+    let request = Request {
+        user: grant.fields.destuser.as_deref().unwrap_or(grant.user.as_str()),
+        master: master.as_deref(),
+        password: &password,
+        announcement,
+        tls: guest.tls.as_ref(),
+        trusted: !grant.fields.not_trusted,
+        pipelining: !grant.fields.no_pipelining,
+        limit: grant.fields.timeout,
+        close_timeout: services.limits.load().close_timeout,
+        own: &services.own,
+    };
+    let interrupt = async {
+        tokio::select! {
+            why = stop.stopped() => why,
+            why = over => why,
+        }
+    };
+    let arrival =
+        connect(&server, &request, interrupt).await.map_err(|error| Failure::at_backend(error, &guest.session))?;
+    if let Some(slot) = &slot {
+        slot.prove();
+    }
+    let isolation = slot.as_ref().map_or_else(Arc::default, |_| services.placement.isolation(&key));
+    let (user, mechanism) = (grant.user.as_str().into(), credentials.mechanism);
+    Ok(Entry { user, key, mechanism, backend: server.id.clone(), arrival, slot, stop, handle, isolation })
+}
+
+/// Asks the passdb, then for the user's home.
+async fn find(
+    services: &Services,
+    guest: &Guest,
+    credentials: &Credentials,
+    stop: &StopHandle,
+    record: &mut Record,
+) -> Result<Found, Refusal> {
+    record.reached(Phase::Auth);
     let question = Question {
         credentials,
         service: "imap",
         client: guest.client,
         local: guest.local,
-        secured: guest.secured,
+        secured: guest.is_secured(),
         session: &guest.session,
     };
     let grant = services.passdb.load_full().authenticate(&question).await?;
     let key = grant.key();
-    let (handle, stop) = stop_pair();
-    let (server, slot) = home(services, &grant, &key, handle).await?;
-    let announcement = announce(guest, client_id);
-    let arrival = arrive(services, &server, &grant, credentials, &announcement, &stop).await?;
-    if let Some(slot) = &slot {
-        slot.prove();
-    }
-    let isolation = match &slot {
-        Some(_) => services.placement.isolation(&key),
-        None => Arc::default(),
-    };
-    Ok(Entry { user: grant.user.as_str().into(), key, backend: server.id.clone(), arrival, slot, stop, isolation })
+    record.reached(Phase::Placement);
+    let (server, slot) = home(services, &grant, &key, stop).await?;
+    Ok(Found { grant, key, server, slot })
 }
 
 /// The server where the user is at home, and the place in the ledger.
@@ -81,14 +121,14 @@ async fn home(
     services: &Services,
     grant: &Grant,
     key: &Key,
-    stop: StopHandle,
-) -> Result<(Arc<Server>, Option<Slot>), Failure> {
+    stop: &StopHandle,
+) -> Result<(Arc<Server>, Option<Slot>), Refusal> {
     let servers = services.servers.load_full();
     let fields = &grant.fields;
     let pin = match &fields.host {
         Some(host) => match servers.named(host, fields.port) {
             Some(server) => Some(server.id.clone()),
-            None => return Ok((Arc::new(stranger(host, fields)?), None)),
+            None => return Ok((Arc::new(stranger(&servers, host, fields)?), None)),
         },
         None => None,
     };
@@ -99,70 +139,40 @@ async fn home(
         limit: services.limits.load().sessions_per_key,
         unproven: grant.unproven,
     };
-    let slot = services.placement.place(&wanted, Arc::new(stop)).await?;
+    let slot = services.placement.place(&wanted, Arc::new(stop.clone())).await?;
     // A reload may have come meanwhile.
     let Some(server) = services.servers.load().get(&slot.place().backend).cloned() else {
         warn!(backend = %slot.place().backend, "the fleet's table has a backend that this proxy's file lacks");
-        return Err(Refusal::BackendUnavailable.into());
+        return Err(Refusal::BackendUnavailable);
     };
     Ok((server, Some(slot)))
 }
 
 /// A host that the passdb names and the table lacks: obeyed, and never stored.
-fn stranger(host: &str, fields: &Fields) -> Result<Server, Failure> {
-    let tls = fields.tls.map(|tls| (tls.starttls, tls.verify));
-    Server::stranger(host, fields.port, tls, fields.timeout).map_err(|fault| {
-        warn!(host, %fault, "the passdb's host cannot be used");
-        Refusal::BackendUnavailable.into()
+fn stranger(servers: &Servers, host: &str, fields: &Fields) -> Result<Server, Refusal> {
+    let tls = fields.tls.map(|tls| StrangerTls { starttls: tls.starttls, verify: tls.verify });
+    servers.stranger(host, fields.port, tls, fields.timeout).map_err(|fault| {
+        error!(host, %fault, "the passdb's host cannot be used");
+        Refusal::BackendUnavailable
     })
 }
 
-fn announce(guest: &Guest, client_id: &[(String, Option<String>)]) -> Announcement {
-    Announcement {
+/// What backends are told about the client. A TTL is believed from anybody, for it can only shorten the way.
+pub(super) fn announce(guest: &Guest, frontend: &dyn Frontend) -> Result<Announcement, Refusal> {
+    let ttl = frontend.proxy_ttl().unwrap_or(PROXY_TTL).min(PROXY_TTL);
+    let Some(ttl) = ttl.checked_sub(1) else {
+        error!(session = %guest.session, client = %guest.client, "proxies in a loop: a backend leads back to a proxy");
+        return Err(Refusal::BackendUnavailable);
+    };
+    Ok(Announcement {
         client: guest.client,
         local: guest.local,
         session: guest.session.clone(),
-        ttl: PROXY_TTL - 1,
-        secured: guest.secured,
+        ttl,
+        secured: guest.is_secured(),
         server_name: guest.server_name.clone(),
-        client_id: client_id.to_vec(),
-    }
-}
-
-/// Connects and logs in, unless the session is stopped meanwhile.
-async fn arrive(
-    services: &Services,
-    server: &Server,
-    grant: &Grant,
-    credentials: &Credentials,
-    announcement: &Announcement,
-    stop: &StopSignal,
-) -> Result<Arrival, Failure> {
-    let (master, password) = backend_identity(server, &grant.fields, credentials);
-    let request = Request {
-        user: grant.fields.destuser.as_deref().unwrap_or(grant.user.as_str()),
-        master: master.as_deref(),
-        password: &password,
-        announcement,
-        trusted: !grant.fields.not_trusted,
-        pipelining: !grant.fields.no_pipelining,
-        limit: grant.fields.timeout,
-        close_timeout: services.limits.load().close_timeout,
-        own: &services.own,
-    };
-    match connect(server, &request, stop.stopped()).await {
-        Ok(arrival) => Ok(arrival),
-        Err(ConnectError::Interrupted { why, .. }) => Err(interrupted(why).into()),
-        Err(ConnectError::Refused { words, backend }) => {
-            info!(session = %announcement.session, user = %grant.user, %backend, "the backend refused the login");
-            Err(Failure::Backend(words))
-        }
-        Err(error) => {
-            let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-            warn!(session = %announcement.session, backend = %server.id, %error, cause, "backend login");
-            Err(Refusal::BackendUnavailable.into())
-        }
-    }
+        client_id: frontend.client_id().to_vec(),
+    })
 }
 
 /// Who logs in at the backend, and with which password: the passdb's word, else the backend's master user, else the client.
@@ -173,13 +183,5 @@ fn backend_identity(server: &Server, fields: &Fields, credentials: &Credentials)
     match server.master() {
         Some((master, password)) => (Some(master), password),
         None => (fields.master.clone(), credentials.password.duplicate()),
-    }
-}
-
-fn interrupted(why: Ending) -> Refusal {
-    match why {
-        Ending::Shutdown => Refusal::ShuttingDown,
-        Ending::Isolated => Refusal::StoreUnavailable,
-        _ => Refusal::HomeUnsettled,
     }
 }

@@ -1,20 +1,23 @@
 //! The story of a connection: identify, greet, authenticate, enter, answer; then the relay takes over.
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use super::door::{Door, Guest};
-use super::ending::{Login, Record};
-use super::entry::{Entry, Failure, enter};
+use super::door::{Door, Guest, LAST_WORDS};
+use super::ending::{End, Login, Record};
+use super::entry::{Entry, announce, enter};
+use super::refusing::Failure;
 use super::{Counted, Services};
-use crate::model::{Credentials, Ending, Phase, Refusal};
+use crate::model::{Credentials, Ending, Phase};
 use crate::net::{DriveError, canonical, drive, flush};
-use crate::protocol::{ClientWish, Farewell, Frontend, Input, Output, Violation};
-use crate::relay::{RelaySession, relay};
+use crate::protocol::{Announcement, ClientWish, Farewell, Frontend, Input, Output, Violation};
+use crate::relay::{RelaySession, StopHandle, relay};
 
 /// How long an answer may take to send, when the client does not read.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -31,53 +34,90 @@ struct Dialogue {
 pub(super) async fn serve(door: &Door, tcp: TcpStream, peer: SocketAddr, counted: Counted) {
     let deadline = Instant::now() + door.services.limits.load().login_timeout;
     let mut record = Record::new(canonical(peer), door.listener.address);
-    let Some(guest) = door.identify(tcp, peer, &mut record).await else { return };
-    let mut frontend = door.frontend(&guest);
-    let mut out = Output::new();
-    frontend.greet(&mut out);
-    let input = Input::with_capacity(door.services.limits.load().line);
-    let mut dialogue = Dialogue { guest, frontend, input, out };
-    loop {
-        let wish = match next_wish(door, &mut dialogue, deadline).await {
-            Ok(wish) => wish,
-            Err((ending, detail)) => return record.end(ending, Phase::Preauth, detail),
-        };
-        match wish {
-            ClientWish::Logout => return record.end(Ending::ClientClosed, Phase::Preauth, None),
-            ClientWish::StartTls => {
-                let Some(guest) = door.encrypt(dialogue.guest, &mut record).await else { return };
-                dialogue.guest = guest;
-                dialogue.frontend.secured();
-            }
-            ClientWish::Authenticate(credentials) => {
-                match authenticate(door, &mut dialogue, &credentials, &mut record).await {
-                    Ok(entry) => {
-                        return hand_over(&door.services, dialogue, entry, &credentials, record, counted).await;
-                    }
-                    Err(Some((ending, detail))) => return record.end(ending, Phase::Auth, detail),
-                    Err(None) => {}
-                }
+    let guest = tokio::select! {
+        guest = door.identify(tcp, peer, &mut record) => guest,
+        why = door.over(deadline) => Err((why, None)),
+    };
+    match guest {
+        Ok(guest) => {
+            if let Some((dialogue, entry)) = log_in(door, guest, deadline, &mut record).await {
+                hand_over(&door.services, dialogue, entry, record, counted).await;
             }
         }
+        Err(end) => record.end(end),
     }
 }
 
-/// An end, and what the operator should know about it.
-type End = (Ending, Option<String>);
+/// The dialogue, until somebody is logged in, or the connection is over.
+async fn log_in(door: &Door, guest: Guest, deadline: Instant, record: &mut Record) -> Option<(Dialogue, Box<Entry>)> {
+    let mut dialogue = Dialogue::begin(door, guest);
+    let end = loop {
+        record.reached(Phase::Preauth);
+        match next_wish(door, &mut dialogue, deadline).await {
+            Ok(ClientWish::StartTls) => {
+                let secured = tokio::select! {
+                    guest = door.encrypt(dialogue.guest, record) => guest,
+                    why = door.over(deadline) => Err((why, None)),
+                };
+                match secured {
+                    Ok(guest) => dialogue.guest = guest,
+                    Err(end) => {
+                        record.end(end);
+                        return None;
+                    }
+                }
+                dialogue.frontend.secured();
+            }
+            Ok(ClientWish::Authenticate(credentials)) => {
+                match authenticate(door, &mut dialogue, &credentials, deadline, record).await {
+                    Ok(entry) => return Some((dialogue, entry)),
+                    Err(Some(end)) => break end,
+                    Err(None) => {}
+                }
+            }
+            Ok(ClientWish::Logout) => break (Ending::ClientClosed, None),
+            Err(end) => break end,
+        }
+    };
+    record.end(end);
+    dialogue.guest.stream.part(LAST_WORDS).await;
+    None
+}
+
+impl Dialogue {
+    fn begin(door: &Door, guest: Guest) -> Self {
+        let mut frontend = door.frontend(&guest);
+        let mut out = Output::new();
+        frontend.greet(&mut out);
+        Self { guest, frontend, input: Input::with_capacity(door.services.limits.load().line), out }
+    }
+
+    /// Sends what is to be said, to whoever still listens: false if it could not be sent in time.
+    async fn say(&mut self, patience: Duration) -> bool {
+        matches!(timeout(patience, flush(&mut self.guest.stream, &mut self.out)).await, Ok(Ok(())))
+    }
+
+    /// Tells the client that this is the end; a client that is gone does not matter any more.
+    async fn bid_farewell(&mut self, why: Farewell) {
+        self.frontend.farewell(why, &mut self.out);
+        self.say(LAST_WORDS).await;
+    }
+}
 
 /// Runs the dialogue until the client wants something done.
 async fn next_wish(door: &Door, dialogue: &mut Dialogue, deadline: Instant) -> Result<ClientWish, End> {
     let Dialogue { guest, frontend, input, out } = dialogue;
-    let farewell = tokio::select! {
+    let why = tokio::select! {
         outcome = drive(frontend.as_mut(), &mut guest.stream, input, out) => return outcome.map_err(end_of),
-        () = tokio::time::sleep_until(deadline) => Farewell::TimedOut,
-        () = door.services.closing.cancelled() => Farewell::ShuttingDown,
+        why = door.over(deadline) => why,
     };
-    // What was to be sent and was not is of no use to a client that is told to go.
-    out.clear();
-    frontend.farewell(farewell, out);
-    say(dialogue).await;
-    Err((if farewell == Farewell::TimedOut { Ending::ClientIdle } else { Ending::Shutdown }, None))
+    // Here it is the client that was waited for.
+    let (ending, farewell) = match why {
+        Ending::LoginTimeout => (Ending::ClientIdle, Farewell::TimedOut),
+        other => (other, Farewell::ShuttingDown),
+    };
+    dialogue.bid_farewell(farewell).await;
+    Err((ending, None))
 }
 
 fn end_of(error: DriveError) -> End {
@@ -94,20 +134,47 @@ async fn authenticate(
     door: &Door,
     dialogue: &mut Dialogue,
     credentials: &Credentials,
+    deadline: Instant,
     record: &mut Record,
 ) -> Result<Box<Entry>, Option<End>> {
-    let client_id = dialogue.frontend.client_id();
-    let failure = match Box::pin(enter(&door.services, &dialogue.guest, credentials, client_id)).await {
-        Ok(entry) => return Ok(Box::new(entry)),
-        Err(failure) => failure,
+    let announcement = announce(&dialogue.guest, dialogue.frontend.as_ref());
+    let outcome = match announcement {
+        Ok(announcement) => try_to_enter(door, &dialogue.guest, credentials, &announcement, deadline, record).await,
+        Err(refusal) => Err(refusal.into()),
     };
-    let (refusal, outcome) = match failure {
-        Failure::Refused(why) => (why, dialogue.frontend.refuse(why, &mut dialogue.out)),
-        Failure::Backend(words) => {
-            let why = if words.temporary { Refusal::BackendUnavailable } else { Refusal::BadCredentials };
-            (why, dialogue.frontend.relay_refusal(&words, &mut dialogue.out))
+    match outcome {
+        Ok(entry) => Ok(Box::new(entry)),
+        Err(failure) => Err(refuse(dialogue, credentials, &failure, record).await),
+    }
+}
+
+/// Enters, unless the connection is over before.
+async fn try_to_enter(
+    door: &Door,
+    guest: &Guest,
+    credentials: &Credentials,
+    announcement: &Announcement,
+    deadline: Instant,
+    record: &mut Record,
+) -> Result<Entry, Failure> {
+    let over = pin!(async {
+        tokio::select! {
+            why = door.over(deadline) => why,
+            () = guest.stream.broken() => Ending::ClientLost,
         }
-    };
+    });
+    // Boxed: it is the largest of the states, and seldom the present one.
+    Box::pin(enter(&door.services, guest, credentials, announcement, over, record)).await
+}
+
+/// Tells the client, and the log, why it is not in. Gives the end, unless the dialogue goes on.
+async fn refuse(
+    dialogue: &mut Dialogue,
+    credentials: &Credentials,
+    failure: &Failure,
+    record: &mut Record,
+) -> Option<End> {
+    let Some(refusal) = failure.refusal(record.phase()) else { return Some((Ending::ClientLost, None)) };
     record.refusal = Some(refusal);
     info!(
         session = %record.session,
@@ -115,16 +182,24 @@ async fn authenticate(
         mechanism = credentials.mechanism.name(),
         client = %record.client,
         refusal = refusal.word(),
+        phase = record.phase().word(),
         "login refused"
     );
-    say(dialogue).await;
-    Err(outcome.err().map(|violation| end_of(violation.into())))
-}
-
-/// Sends what is to be said, to whoever still listens.
-async fn say(dialogue: &mut Dialogue) {
-    // A client that is gone, or does not read, shows at the next read; nothing is owed to it.
-    let _ = timeout(ANSWER, flush(&mut dialogue.guest.stream, &mut dialogue.out)).await;
+    let outcome = match failure {
+        Failure::Backend(words) => dialogue.frontend.relay_refusal(words, &mut dialogue.out),
+        _ => dialogue.frontend.refuse(refusal, &mut dialogue.out),
+    };
+    match (failure, outcome) {
+        (Failure::Over(why), Ok(())) => {
+            let shutdown = *why == Ending::Shutdown;
+            dialogue.bid_farewell(if shutdown { Farewell::ShuttingDown } else { Farewell::TimedOut }).await;
+            Some((*why, None))
+        }
+        (_, outcome) => {
+            dialogue.say(ANSWER).await;
+            outcome.err().map(|violation| end_of(violation.into()))
+        }
+    }
 }
 
 /// The answer, and the relay in a task of its own.
@@ -132,31 +207,47 @@ async fn hand_over(
     services: &Services,
     mut dialogue: Dialogue,
     entry: Box<Entry>,
-    credentials: &Credentials,
     mut record: Record,
     counted: Counted,
 ) {
-    let Entry { user, key, backend, arrival, slot, stop, isolation } = *entry;
-    let address = arrival.address;
-    record.login = Some(Login { user, key, mechanism: credentials.mechanism, backend, address });
+    let Entry { user, key, mechanism, backend, arrival, slot, stop, handle, isolation } = *entry;
+    record.reached(Phase::Relay);
+    record.login = Some(Login { user, key, mechanism, backend, address: arrival.address });
     dialogue.frontend.welcome(&arrival.handover, &mut dialogue.out);
     dialogue.out.put(&arrival.early);
-    // If it fails, the relay finds the client gone, and waits for the backend's FIN as it must.
-    say(&mut dialogue).await;
+    if !dialogue.say(ANSWER).await {
+        // Nothing can follow half an answer; but the backend's FIN is awaited as ever.
+        handle.stop(Ending::ClientLost);
+    }
     let session = RelaySession {
         settings: services.relay.load_full(),
         stop,
         isolation,
         leftover: dialogue.input.filled().to_vec(),
     };
+    let is_stranger = slot.is_none();
     let mut record = Box::new(record);
     let relay = relay(dialogue.guest.stream, arrival.stream, session, move |outcome| {
         record.relayed(outcome);
-        drop(record);
         drop(slot);
     });
-    services.tasks.spawn(async move {
+    let relay = async move {
         relay.await;
         drop(counted);
-    });
+    };
+    if is_stranger {
+        services.tasks.spawn(outside_the_ledger(relay, handle, services.closing.clone()));
+    } else {
+        services.tasks.spawn(relay);
+    }
+}
+
+/// Runs the relay of a session that the ledger does not know, and so cannot end when the proxy goes down.
+async fn outside_the_ledger(relay: impl Future<Output = ()>, handle: StopHandle, closing: CancellationToken) {
+    let mut relay = pin!(relay);
+    tokio::select! {
+        () = relay.as_mut() => return,
+        () = closing.cancelled() => handle.stop(Ending::Shutdown),
+    };
+    relay.await;
 }

@@ -1,21 +1,25 @@
 //! One client connection, from accept to close.
 //!
 //! `door.rs` lets it in; `login.rs` tells the story up to the answer; `entry.rs` is the step in the middle, from a name and
-//! a password to a connection that is logged in; `ending.rs` writes the one line about it. The relay that follows is a task
+//! a password to a connection that is logged in; `refusing.rs` says what becomes of a login that fails, and `ending.rs`
+//! writes the one line about the connection. The relay that follows is a task
 //! of its own, so that an idle session pays for nothing else.
 
 mod door;
 mod ending;
 mod entry;
 mod login;
+mod refusing;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::warn;
 
 use crate::auth::Chain;
 use crate::backend::Servers;
@@ -51,7 +55,20 @@ pub struct Services {
 
 /// Counts open client connections.
 #[derive(Default)]
-pub struct Connections(AtomicUsize);
+pub struct Connections {
+    open: AtomicUsize,
+    complaints: Mutex<Complaints>,
+}
+
+/// Keeps a flood of clients from filling the log.
+#[derive(Default)]
+struct Complaints {
+    last: Option<Instant>,
+    turned_away: u64,
+}
+
+/// How often it is logged that clients are turned away.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
 
 /// One open client connection: counted until this is dropped.
 pub struct Counted(Arc<Connections>);
@@ -60,18 +77,33 @@ impl Connections {
     /// Counts one more, unless there are `most` already.
     fn admit(self: &Arc<Self>, most: usize) -> Option<Counted> {
         let counted = Counted(self.clone());
-        (self.0.fetch_add(1, Ordering::Relaxed) < most).then_some(counted)
+        let admitted = self.open.fetch_add(1, Ordering::Relaxed) < most;
+        if !admitted {
+            self.complain(most);
+        }
+        admitted.then_some(counted)
+    }
+
+    fn complain(&self, limit: usize) {
+        let mut complaints = self.complaints.lock().unwrap_or_else(PoisonError::into_inner);
+        complaints.turned_away += 1;
+        if complaints.last.is_none_or(|last| last.elapsed() >= COMPLAIN_EVERY) {
+            let turned_away = std::mem::take(&mut complaints.turned_away);
+            complaints.last = Some(Instant::now());
+            drop(complaints);
+            warn!(limit, turned_away, "limits.connections is reached: clients are turned away");
+        }
     }
 
     /// How many are open.
     pub fn open(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
+        self.open.load(Ordering::Relaxed)
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

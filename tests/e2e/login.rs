@@ -228,5 +228,5 @@ async fn a_user_may_have_as_many_sessions_as_the_limit_says_in_the_whole_fleet()
     let answer = imap.try_login(user).await?;
     ensure!(answer.status == Status::No && answer.text.starts_with("[LIMIT]"), "{answer:?}");
     open.remove(0).logout().await?;
-    eventually("one more fits", Duration::from_secs(5), async || imap.login(user).await.map(drop)).await
+    eventually("one more fits", Duration::from_secs(5), async || fleet.proxy().log_in(user).await.map(drop)).await
 }

@@ -416,7 +416,7 @@ fn number_of(variable: &str) -> Option<u64> {
 #[tokio::test]
 async fn random_histories_agree() {
     let one = number_of("HOMING_SEED");
-    let seeds = one.map_or(0..number_of("HOMING_SEEDS").unwrap_or(30), |seed| seed..seed + 1);
+    let seeds = one.map_or(0..number_of("HOMING_SEEDS").unwrap_or(40), |seed| seed..seed + 1);
     for seed in seeds {
         let mut dice = Dice(seed);
         // Begins with a table, else most of the history would have no backend to talk about.

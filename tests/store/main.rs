@@ -3,6 +3,8 @@
 //!
 //! `HOMING_SEED=n` replays one history; `HOMING_SEEDS=n` plays that many.
 
+#![allow(clippy::panic)] // a test fails by it, also in what tests share
+
 mod stage;
 
 /// Plays each behaviour over both stores.
@@ -25,6 +27,7 @@ macro_rules! contract {
 
 mod claims;
 mod declares;
+mod embedded;
 mod expiry;
 mod histories;
 mod numbering;

@@ -20,7 +20,8 @@ pub(crate) struct Server {
 }
 
 /// `$0` is its directory, the rest what redis-server is given.
-const KEEPER: &str = r#"redis-server "$@" >/dev/null & server=$!; echo $server; cat; kill -9 $server; rm -rf "$0""#;
+const KEEPER: &str =
+    r#"redis-server "$@" >/dev/null & server=$!; echo $server; cat; kill -9 $server 2>/dev/null; rm -rf "$0""#;
 
 static SERVER: LazyLock<Server> = LazyLock::new(|| Server::start(&[]));
 
@@ -118,7 +119,7 @@ impl Namespace {
     }
 
     pub(crate) async fn keys(&mut self) -> Vec<String> {
-        self.ask(redis::cmd("KEYS").arg(&self.pattern.clone())).await
+        self.ask(redis::cmd("KEYS").arg(self.pattern.clone())).await
     }
 
     pub(crate) async fn ask<T: redis::FromRedisValue>(&mut self, command: &redis::Cmd) -> T {

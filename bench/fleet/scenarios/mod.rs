@@ -27,6 +27,7 @@ pub(crate) async fn tell(args: &Args) -> anyhow::Result<()> {
         println!("{}", table.markdown());
         report += &table.markdown();
     }
+    report += &format!("\nLoad after the run: {}\n", machine::load());
     if let Some(out) = &args.out {
         fs::write(out, report).with_context(|| format!("cannot write {}", out.display()))?;
     }

@@ -19,6 +19,7 @@ pub struct Frontend {
     settings: FrontendSettings,
     state: State,
     client_id: Vec<id::Pair>,
+    proxy_ttl: Option<u32>,
     commands: u32,
     errors: u32,
     failures: u32,
@@ -65,7 +66,7 @@ impl Frontend {
     /// For a client that has just come; [`greet`](crate::protocol::Frontend::greet) has the first word.
     pub fn new(settings: FrontendSettings) -> Self {
         let state = State::default();
-        Self { settings, state, client_id: Vec::new(), commands: 0, errors: 0, failures: 0 }
+        Self { settings, state, client_id: Vec::new(), proxy_ttl: None, commands: 0, errors: 0, failures: 0 }
     }
 
     fn bounds(&self) -> &Bounds {
@@ -173,7 +174,8 @@ impl Frontend {
         match body {
             Body::Capability => reply::capability(&tag, &self.settings, out),
             Body::Noop => reply::noop(&tag, out),
-            Body::Id(pairs) => {
+            Body::Id(mut pairs) => {
+                self.proxy_ttl = id::take_ttl(&mut pairs);
                 self.client_id = pairs;
                 reply::id(&tag, out);
             }
@@ -347,6 +349,7 @@ impl crate::protocol::Frontend for Frontend {
     fn secured(&mut self) {
         self.settings.secured = true;
         self.client_id.clear();
+        self.proxy_ttl = None;
         self.state = State::default();
     }
 
@@ -376,5 +379,9 @@ impl crate::protocol::Frontend for Frontend {
 
     fn client_id(&self) -> &[id::Pair] {
         &self.client_id
+    }
+
+    fn proxy_ttl(&self) -> Option<u32> {
+        self.proxy_ttl
     }
 }

@@ -16,10 +16,14 @@ const VALUE: usize = 1024;
 /// around it and what is pipelined behind need room.
 const LIST: usize = 3584;
 
+/// How many more proxies may follow, in the words of Dovecot's.
+const TTL: &str = "x-proxy-ttl";
+
 /// Keeps a client's pair, if it is worth keeping: within the RFC's bounds, text, and not one of the `x-` fields, by which
-/// proxies tell backends who the client is. Whoever could set those would appear in the log under any address.
+/// proxies tell backends who the client is. Whoever could set those would appear in the log under any address. Only the
+/// TTL is kept, for [`take_ttl`]: it ends loops of proxies, and can do harm to nobody but its sender.
 pub(super) fn keep(pairs: &mut Vec<Pair>, field: &[u8], value: Option<&[u8]>) {
-    if pairs.len() == PAIRS || is_reserved(field) {
+    if pairs.len() == PAIRS || (is_reserved(field) && !field.eq_ignore_ascii_case(TTL.as_bytes())) {
         return;
     }
     let (Some(field), value) = (text(field, FIELD), value.map(|value| text(value, VALUE))) else { return };
@@ -37,6 +41,12 @@ fn is_reserved(field: &[u8]) -> bool {
 fn text(bytes: &[u8], longest: usize) -> Option<String> {
     let text = std::str::from_utf8(bytes).ok().filter(|_| bytes.len() <= longest)?;
     (!text.chars().any(char::is_control)).then(|| text.to_owned())
+}
+
+/// Takes the TTL out of kept pairs. One that is no number is as good as none.
+pub(super) fn take_ttl(pairs: &mut Vec<Pair>) -> Option<u32> {
+    let at = pairs.iter().position(|(field, _)| field.eq_ignore_ascii_case(TTL))?;
+    pairs.remove(at).1?.parse().ok()
 }
 
 /// The list for the backend: who the client is, in the fields that Dovecot knows, then what it said about itself.
@@ -62,7 +72,7 @@ fn proxy_fields(announcement: &Announcement) -> Vec<(&'static str, String)> {
         ("x-originating-port", announcement.client.port().to_string()),
         ("x-connected-ip", address(announcement.local)),
         ("x-connected-port", announcement.local.port().to_string()),
-        ("x-proxy-ttl", announcement.ttl.to_string()),
+        (TTL, announcement.ttl.to_string()),
         ("x-client-transport", if announcement.secured { "TLS" } else { "insecure" }.to_owned()),
     ];
     fields.extend(announcement.server_name.clone().map(|name| ("x-connected-name", name)));

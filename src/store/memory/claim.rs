@@ -95,7 +95,7 @@ impl Shard {
         self.oust_others(&claim.key, inc);
         let old = self.bindings.get(&claim.key);
         if old.is_none_or(|old| old.backend != backend) {
-            let generation = Generation(old.map_or(0, |old| old.generation.0 + 1).max(now));
+            let generation = Generation(old.map_or(0, |old| old.generation.0.saturating_add(1)).max(now));
             let unproven = old.map_or(claim.unproven, |old| old.unproven);
             self.bindings.insert(claim.key.clone(), Binding::new(backend, generation, unproven));
         }

@@ -1,6 +1,7 @@
 //! A shard's state, what every call checks first, and the calls that concern proxies: hello, heartbeat, held, table.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Bound;
 
 use super::super::clock::advance;
 use super::super::request::{Beat, Call, Heartbeat, Hello, KICKS, Kick, PAGE, Reply, Request, Row, Table, Welcome};
@@ -108,7 +109,7 @@ impl Shard {
             return Err(Reply::Lost);
         }
         let proxy = self.proxies.get_mut(&call.incarnation).ok_or(Reply::Lost)?;
-        if proxy.epoch != shared.epoch || proxy.seq + 1 < call.seq {
+        if proxy.epoch != shared.epoch || proxy.seq.saturating_add(1) < call.seq {
             return Err(Reply::Lost);
         }
         if call.seq <= proxy.seq {
@@ -252,9 +253,9 @@ impl Shard {
 
     /// The cursor is the last key of the page before, behind a sign that no first cursor ("0") has.
     fn held_page(&self, inc: &Incarnation, cursor: &str) -> Reply {
-        let last = cursor.strip_prefix('>');
-        let all = self.held.get(inc).into_iter().flatten();
-        let mut rest = all.skip_while(|key| last.is_some_and(|last| key.as_str() <= last)).peekable();
+        let from = cursor.strip_prefix('>').map_or(Bound::Unbounded, |last| Bound::Excluded(Key::new(last)));
+        let all = self.held.get(inc).into_iter();
+        let mut rest = all.flat_map(|keys| keys.range((from.clone(), Bound::Unbounded))).peekable();
         let page: Vec<Key> = rest.by_ref().take(PAGE).cloned().collect();
         let next = rest.peek().and(page.last()).map(|last| format!(">{last}"));
         Reply::Held(page, next)
@@ -264,7 +265,7 @@ impl Shard {
         if self.table.version != based_on {
             return Err(self.table.clone());
         }
-        let version = now.max(based_on + 1);
+        let version = now.max(based_on.saturating_add(1));
         self.table = Table { version, rows: self.table.succeeded_by(rows.clone(), version) };
         Ok(version)
     }

@@ -278,12 +278,12 @@ impl Client {
         Ok(())
     }
 
-    /// IDLE for half a second to two, or for as long as everybody rests. Notices at once when it is cut off.
+    /// IDLE for a second or so, or for as long as everybody rests. Notices at once when it is cut off.
     async fn idle(&mut self, imap: &mut Imap) -> Result {
         let tag = imap.idle().await?;
         let mut orders = self.orders.clone();
-        if *orders.borrow() == Orders::Live {
-            let span = Duration::from_millis(500 + self.dice.below(1500));
+        if *orders.borrow_and_update() == Orders::Live {
+            let span = Duration::from_millis(300 + self.dice.below(1200));
             listen(imap, &mut orders, span).await?;
         }
         while *orders.borrow_and_update() == Orders::Rest {

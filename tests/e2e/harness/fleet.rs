@@ -85,12 +85,16 @@ impl Fleet {
         .await
     }
 
-    /// Waits until nothing is counted and no backend has a session.
+    /// Waits until no backend has a session and nothing is counted.
     pub async fn empty(&self) -> Result {
-        self.counts_agree().await?;
-        let open = self.witness()?.open();
-        ensure!(open.is_empty(), "sessions are left: {open:?}");
-        Ok(())
+        eventually("nobody is left", Duration::from_secs(20), async || {
+            let (open, load, sessions) =
+                (self.witness()?.open(), self.redis.load().await?, self.redis.sessions().await?);
+            ensure!(open.is_empty() && load.is_empty(), "backends have {open:?}, the store counts {load:?}");
+            ensure!(sessions == 0, "{sessions} sessions are bound");
+            Ok(())
+        })
+        .await
     }
 
     /// Changes the configuration file of every proxy; does not reload it.

@@ -216,6 +216,11 @@ impl Imap {
         self.closed().await
     }
 
+    /// Ends the connection by a reset, as a client that dies with unread mail does.
+    pub fn reset(self) -> Result {
+        Ok(self.stream.get_ref().tcp().set_zero_linger()?)
+    }
+
     /// Sends bytes as they are.
     pub async fn send(&mut self, bytes: &[u8]) -> Result {
         let stream = &mut self.stream;

@@ -12,9 +12,11 @@ pub mod imap;
 pub mod process;
 pub mod proxy;
 pub mod redis;
+pub mod scripted;
 pub mod tools;
 pub mod users;
 pub mod wait;
+pub mod wire;
 pub mod witness;
 pub mod workdir;
 

@@ -15,6 +15,9 @@ use anyhow::{Context, ensure};
 
 use super::{Dovecot, Result};
 
+/// What a backend says when the connection ended amid an APPEND: no fault of its own.
+const CUT_OFF: &str = "Saving mail: read(<imap client>) failed";
+
 /// One session at one backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Visit {
@@ -30,6 +33,8 @@ pub struct Visit {
     pub from: u64,
     /// The same; `None` while it lasts.
     pub to: Option<u64>,
+    /// Bytes that the session was sent after its login, known at its end.
+    pub received: Option<u64>,
 }
 
 impl Visit {
@@ -80,14 +85,19 @@ impl Witness {
             if rest.starts_with("imap-login: Info: Login: ") {
                 self.visits.push(Visit::begin(backend, line, micros(stamp)?)?);
             } else if let Some(session) = end(rest) {
-                ends.insert(session, micros(stamp)?);
-            } else if ["Error: ", "Panic: ", "Fatal: "].iter().any(|word| rest.contains(word)) {
+                let received = rest.split(' ').find_map(|part| part.strip_prefix("in=")?.parse().ok());
+                ends.insert(session, (micros(stamp)?, received));
+            } else if ["Error: ", "Panic: ", "Fatal: "].iter().any(|word| rest.contains(word))
+                && !rest.contains(CUT_OFF)
+            {
                 self.complaints.push(format!("{backend}: {rest}"));
             }
         }
         for visit in &mut self.visits[first..] {
-            visit.to = ends.get(&*visit.session).copied();
-            visit.from = visit.from.min(visit.to.unwrap_or(u64::MAX));
+            if let Some((to, received)) = ends.get(&*visit.session) {
+                visit.from = visit.from.min(*to);
+                (visit.to, visit.received) = (Some(*to), *received);
+            }
         }
         Ok(())
     }
@@ -152,6 +162,7 @@ impl Visit {
             login: line.to_owned(),
             from,
             to: None,
+            received: None,
         })
     }
 }

@@ -1,0 +1,13 @@
+//! The room `session` and what it joins, from outside: one real proxy in this process, real clients over TCP and TLS,
+//! and mail servers whose every word the test says. Each test also holds the log to its one line per connection.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod admin;
+mod backends;
+mod endings;
+mod front;
+mod logins;
+mod parts;
+mod process;
+mod reload;
