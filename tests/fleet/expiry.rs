@@ -155,7 +155,8 @@ async fn a_proxy_that_stood_still_beyond_its_deadline_ends_its_sessions_before_i
         let one = stage.proxy("p1", "b1").await;
         let open = one.log_in("ann").await.unwrap();
         one.stand_still(Duration::from_millis(2300)).await;
-        assert_eq!(open.gone().await, Some(Ending::Isolated), "round {round}");
+        let gone = tokio::time::timeout(SOON, open.gone()).await;
+        assert_eq!(gone, Ok(Some(Ending::Isolated)), "round {round}");
         eventually_in(&one, "ann").await.leave().await;
         stage.counts_agree(&[&one], &["ann".to_owned()]).await;
         one.fleet.leave().await;

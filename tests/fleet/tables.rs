@@ -48,6 +48,23 @@ async fn proxies_whose_files_differ_agree_on_one_table_and_leave_it_in_peace() {
 }
 
 #[tokio::test]
+async fn a_proxy_that_was_alone_when_it_said_hello_does_not_throw_out_who_came_since() {
+    let stage = Stage::new(stage::rules());
+    let road = stage.road();
+    road.set(Weather::Slow);
+    let one = Proxy::start_on(&stage, road, "p1", rows("a b"), None).await;
+    eventually("it has said hello", SOON, async || {
+        whether(stage.census().await.proxies.len() == 1, || "not yet".to_owned())
+    })
+    .await;
+    let two = stage.proxy("p2", "b c").await;
+    agreed(&stage, &[&one, &two], "a b c").await;
+    one.fleet.ready().await;
+    one.road.beats(3).await;
+    agreed(&stage, &[&one, &two], "a b c").await;
+}
+
+#[tokio::test]
 async fn two_files_with_other_weights_do_not_fight_and_the_last_change_stands() {
     let stage = Stage::new(stage::rules());
     let (one, two) = (stage.proxy("p1", "a b").await, stage.proxy("p2", "a b").await);
@@ -206,7 +223,7 @@ async fn backends_survive_an_amnesia_even_if_a_proxy_that_lacks_them_is_the_firs
 #[tokio::test]
 async fn i1_no_session_slips_in_while_its_backend_is_being_removed() {
     // Logins race the removal: each either sees the new table or is closed by it, so that nobody's key is stuck.
-    let stage = Stage::new(stage::rules());
+    let stage = Stage::new(Rules { user_expire: 1, balance_factor: 0.0, ..stage::rules() });
     let (one, two) = (stage.proxy("p1", "a b").await, stage.proxy("p2", "a b").await);
     let keys: Vec<String> = (0..40).map(|n| format!("user{n}")).collect();
     for round in 0..6 {
@@ -224,6 +241,7 @@ async fn i1_no_session_slips_in_while_its_backend_is_being_removed() {
             async {
                 two.road.beats(1).await;
                 two.reload(rows(old), rows(new));
+                agreed(&stage, &[&two], new).await;
             },
             futures_util::future::join_all(logins)
         );
@@ -237,7 +255,27 @@ async fn i1_no_session_slips_in_while_its_backend_is_being_removed() {
         for session in open {
             session.leave().await;
         }
+        stage.counts_agree(&[&one, &two], &keys).await;
     }
-    stage.counts_agree(&[&one, &two], &keys).await;
     stage.witness.swears_one_home();
+}
+
+#[tokio::test]
+async fn nobody_is_let_in_at_a_backend_of_which_the_proxy_has_not_heard() {
+    // A session there could be overlooked when the backend goes again.
+    let stage = Stage::new(stage::rules());
+    let (one, two) = (stage.proxy("p1", "a").await, stage.proxy("p2", "a").await);
+    two.reload(rows("a"), rows("a b"));
+    eventually("the store has the new backend", SOON, async || {
+        whether(stage.census().await.backends.len() == 2, || "not yet".to_owned())
+    })
+    .await;
+    let logins = (0..20).map(async |n| {
+        let session = one.log_in(&format!("user{n}")).await.unwrap();
+        let heard = one.table().1.contains_key(&session.place.backend);
+        assert!(heard, "let in at {}", session.backend());
+        session
+    });
+    let open = futures_util::future::join_all(logins).await;
+    assert!(open.iter().any(|session| session.backend() == "b"));
 }

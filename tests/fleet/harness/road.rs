@@ -13,10 +13,15 @@ use tokio::time::sleep;
 
 use super::Dice;
 
+/// Well below what a link waits for.
+const SLOW: Duration = Duration::from_millis(50);
+
 /// What happens to calls and answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Weather {
     Fair,
+    /// Every call takes a while, but not too long.
+    Slow,
     /// Anything may be lost, late, repeated, torn.
     Rough,
     /// Nothing passes, and whoever tries hears of it.
@@ -184,6 +189,10 @@ impl Connection for Line {
         assert!(!self.torn, "a connection that broke is used again");
         let outcome = match self.road.weather() {
             Weather::Rough => self.road.roughly(calls).await,
+            Weather::Slow => {
+                sleep(SLOW).await;
+                self.road.apply(calls).await
+            }
             _ => self.road.apply(calls).await,
         };
         self.torn = outcome.is_err();
