@@ -32,6 +32,21 @@ async fn a_faulty_file_leaves_the_old_one_in_force_and_is_told_why() -> Result {
     Ok(())
 }
 
+/// Waits until every proxy sees a backend in that state: the table travels with the heartbeats.
+async fn table_has(fleet: &Fleet, backend: &str, state: &str) -> Result {
+    for proxy in &fleet.proxies {
+        eventually("the backend table has changed", Duration::from_secs(10), async || {
+            let output = proxy.admin(&["status", "--json"]).await?;
+            let status: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+            let rows = status["fleet"]["backends"].as_array().cloned().context("no backends")?;
+            ensure!(rows.iter().any(|row| row["name"] == backend && row["state"] == state), "{rows:?}");
+            Ok(())
+        })
+        .await?;
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_backend_added_by_reload_gets_users_and_no_session_is_touched() -> Result {
     let mut fleet = Fleet::plan().proxies(2).backends(1).users(12).start().await?;
@@ -46,12 +61,7 @@ async fn a_backend_added_by_reload_gets_users_and_no_session_is_touched() -> Res
     let output = fleet.proxy().admin(&["reload"]).await?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     fleet.proxies[1].signal(Signal::HUP)?;
-    eventually("the other proxy knows it as well", Duration::from_secs(10), async || {
-        let status = fleet.proxies[1].admin(&["status"]).await?;
-        ensure!(String::from_utf8_lossy(&status.stdout).contains("mail2"));
-        Ok(())
-    })
-    .await?;
+    table_has(&fleet, "mail2", "up").await?;
     for (n, user) in fleet.users[4..8].iter().enumerate() {
         let mut imap = fleet.proxies[n % 2].log_in(user).await?;
         ensure!(imap.backend().await? == "mail2", "the emptier backend is not used");
@@ -74,6 +84,7 @@ async fn a_backend_that_is_drained_by_reload_gets_nobody_new_and_keeps_whom_it_h
     fleet.counts_agree().await?;
     fleet.reconfigure(|config| merge(config, "[backend.mail1]\ndrain = true".parse().unwrap()))?;
     ensure!(fleet.proxy().admin(&["reload"]).await?.status.success());
+    table_has(&fleet, "mail1", "drain").await?;
     for user in &fleet.users[3..] {
         let mut imap = fleet.proxy().log_in(user).await?;
         ensure!(imap.backend().await? != "mail1", "{} was sent to a drained backend", user.name);
