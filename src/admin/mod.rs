@@ -15,6 +15,7 @@ mod status;
 mod users;
 pub mod wire;
 
+use std::fmt::Display;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -28,7 +29,7 @@ use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 use crate::config::Changes;
-use crate::fleet::{Fleet, StoreError};
+use crate::fleet::Fleet;
 use crate::session::Services;
 pub use socket::Socket;
 
@@ -94,7 +95,7 @@ pub fn serve(socket: Socket, admin: Admin) -> io::Result<Open> {
 }
 
 /// Asks the store, but not for ever: operators ask just when something hangs.
-async fn in_time<T>(question: impl Future<Output = Result<T, StoreError>>) -> Result<T, String> {
+async fn in_time<T, E: Display>(question: impl Future<Output = Result<T, E>>) -> Result<T, String> {
     match timeout(STORE_PATIENCE, question).await {
         Ok(answer) => answer.map_err(|error| error.to_string()),
         Err(_) => Err(format!("the store gave no answer within {STORE_PATIENCE:?}")),

@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::State;
 
 use super::{Admin, in_time, wire};
-use crate::fleet::{BackendView, Census, ProxyView};
+use crate::store::{BackendView, Census, ProxyView};
 
 /// Answers also while the store is away: then with what this proxy knows.
 pub(super) async fn status(State(admin): State<Arc<Admin>>) -> Json<wire::Status> {

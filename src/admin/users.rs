@@ -9,8 +9,8 @@ use axum::response::{IntoResponse, Response};
 
 use super::{Admin, failure, in_time, wire};
 use crate::auth::affinity_key;
-use crate::fleet::{BindingView, Census};
 use crate::model::Incarnation;
+use crate::store::{BindingView, Census};
 
 /// Where a user is at home, as the store knows it.
 pub(super) async fn whereabouts(State(admin): State<Arc<Admin>>, Path(name): Path<String>) -> Response {

@@ -1,8 +1,10 @@
 //! What a changed configuration does to a running proxy: all of it or nothing, and never anything to a session.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::bail;
+use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
 use super::Proxy;
@@ -11,6 +13,11 @@ use crate::auth::Chain;
 use crate::backend::Servers;
 use crate::config::{Changes, Config, TlsConfig};
 use crate::net::ServerTls;
+
+/// Heartbeats that the store may take to get a new backend table: it goes out with the next one.
+const HEARTBEATS: u32 = 3;
+/// Between two looks whether it has.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// Why a reload was refused. What was in force stays in force.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +40,7 @@ impl Proxy {
         self.services.passdb.store(Arc::new(passdb));
         self.services.relay.store(Arc::new(relay_settings(&new.limits, &self.pool)));
         self.services.limits.store(Arc::new(new.limits.clone()));
+        self.table_in_force(config.fleet.heartbeat()).await;
         info!(applied = changes.applied.join(" "), "reloaded");
         if !changes.needs_restart.is_empty() {
             warn!(keys = changes.needs_restart.join(" "), "these changes need a restart");
@@ -46,6 +54,18 @@ impl Proxy {
             ..config.clone()
         };
         Ok(changes)
+    }
+
+    /// Waits until the fleet chooses backends by the new table, so that who reloads to drain one can rely on it; but not
+    /// for a store that is away, for it gets the table as soon as it is back.
+    async fn table_in_force(&self, heartbeat: Duration) {
+        let deadline = Instant::now() + heartbeat * HEARTBEATS;
+        while !self.fleet.shards().iter().all(|shard| shard.roster.has_its_wish()) {
+            if Instant::now() >= deadline {
+                return warn!("the store has not taken the new backend table yet; it will as soon as it can");
+            }
+            sleep(LOOK).await;
+        }
     }
 
     /// Listeners keep their kind until a restart: those with TLS need a certificate, and without one nothing is in

@@ -10,8 +10,8 @@ use tracing::error;
 
 use super::{Shard, Standing, chores};
 use crate::config::FleetConfig;
-use crate::model::Ending;
-use crate::store::link::{LinkState, boottime_ms};
+use crate::model::{Ending, boottime_ms};
+use crate::store::link::LinkState;
 use crate::store::{Beat, Heartbeat, Reply, Request};
 
 /// Times of the heartbeat.
@@ -105,7 +105,7 @@ pub(super) async fn keep(shard: Shard, pace: Pace, news: Arc<watch::Sender<Stand
 /// One heartbeat, and what it says about our standing.
 async fn beat(shard: &Shard, pace: Pace, now: &LinkState, news: &watch::Sender<Standing>) -> Option<Beat> {
     let asserted = news.borrow().asserted >= now.assert_owed;
-    let request = Request::Heartbeat(Heartbeat { asserted, table_version: shard.roster.version() });
+    let request = Request::Heartbeat(Heartbeat { asserted, table_version: shard.roster.known(now) });
     let answer = shard.link.call_under(now.hellos, request).await.ok()?;
     let Reply::Heartbeat(mut beat) = answer.reply else { return None };
     isolate(shard);

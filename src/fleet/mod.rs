@@ -24,9 +24,6 @@ pub use lease::Lease;
 pub use roster::{Roster, Rows};
 pub use statefile::{StateFile, StateFileError};
 
-/// What operators are shown of a shard.
-pub use crate::store::{BackendView, BindingView, Census, ProxyView, StoreError};
-
 /// One shard of the store, as this proxy sees it.
 #[derive(Clone)]
 pub struct Shard {

@@ -15,7 +15,7 @@ use tracing::{info, warn};
 use crate::ledger::Ledger;
 use crate::model::{BackendId, Ending};
 use crate::store::link::{Link, LinkState};
-use crate::store::{BackendState, Beat, Reply, Request, Row, Table, Welcome};
+use crate::store::{BackendState, Beat, Reply, Request, Row, Table};
 
 /// Rows by name.
 pub type Rows = BTreeMap<BackendId, Row>;
@@ -51,8 +51,18 @@ impl Roster {
         self.table.load_full()
     }
 
-    pub(super) fn version(&self) -> u64 {
+    fn version(&self) -> u64 {
         self.table.load().version
+    }
+
+    /// The version to ask for news of. None that it had before a loss counts: a store that forgot may count anew.
+    pub(super) fn known(&self, now: &LinkState) -> u64 {
+        if self.is_unsure(now) { 0 } else { self.version() }
+    }
+
+    /// The store may have lost its table since this proxy last saw it.
+    fn is_unsure(&self, now: &LinkState) -> bool {
+        self.agreed.load(Ordering::Relaxed) < now.hellos && now.welcome.as_ref().is_some_and(|welcome| welcome.assert)
     }
 
     /// Whether sessions may be opened at that backend.
@@ -66,48 +76,49 @@ impl Roster {
         *wish = Some(Wish::of_change(wish.take(), old, new));
     }
 
+    /// Whether what the file says stands in the store, so that claims choose by it.
+    pub fn has_its_wish(&self) -> bool {
+        self.wish().is_none()
+    }
+
     /// Brings this proxy's table and the store's, as a heartbeat brought it, together. False until that is done.
     pub(super) async fn agree(&self, link: &Link, ledger: &Ledger, now: &LinkState, beat: &mut Beat) -> bool {
         let (wish, own) = (self.wish().clone(), self.table());
         let Some(welcome) = now.welcome.as_ref() else { return false };
-        let known = beat.table.is_some() || beat.table_version == own.version;
-        let (base, present) = match beat.table.take() {
-            Some(newer) if self.may_be_a_remnant(now.hellos, welcome) => {
-                let present = with_missing(&newer.rows, &own.rows);
-                (newer, present)
-            }
-            Some(newer) => {
-                self.install(newer.clone(), ledger);
-                (newer.clone(), newer.rows)
-            }
-            None => (Table { version: beat.table_version, rows: own.rows.clone() }, own.rows.clone()),
+        let stored = beat.table.take().unwrap_or_else(|| {
+            // Left out: it is ours, or there is none.
+            let rows = if beat.table_version == own.version { own.rows.clone() } else { Rows::new() };
+            Table { version: beat.table_version, rows }
+        });
+        let recovering = self.is_unsure(now) && welcome.recovering_ms > 0;
+        if !recovering && stored.version >= own.version && stored != *own {
+            self.install(stored.clone(), ledger);
+        }
+        let present = match recovering {
+            _ if stored.version < own.version => own.rows.clone(),
+            // The store has just lost its memory, and somebody was faster to give it a table: that may lack what was in force.
+            true => with_missing(&stored.rows, &own.rows),
+            false => stored.rows.clone(),
         };
-        let alone = welcome.peers == 0 && base.version == welcome.table_version;
+        let alone = welcome.peers == 0 && stored.version == welcome.table_version;
         let rows = wished(&present, wish.as_ref(), alone);
         let first = wish.as_ref().is_some_and(|wish| wish.first);
-        let table = if known && rows == base.rows && base.version > 0 && !first {
-            base
+        let table = if rows == stored.rows && stored.version > 0 && !first {
+            stored
         } else {
             // At the start also if nothing changes: a peer that believes itself alone learns by the version that it is not.
-            match put(link, now.hellos, base, rows).await {
+            match put(link, now.hellos, stored, rows).await {
                 Some(table) => table,
                 None => return false, // the next heartbeat brings the table in force, and this is tried again
             }
         };
-        // In force whatever its number: a store that lost its memory may have counted back.
-        if table.version != self.version() {
+        // Whatever its number: a store that lost its memory may have counted back.
+        if table != *self.table() {
             self.install(table, ledger);
         }
         self.granted(wish.as_ref());
         self.agreed.store(now.hellos, Ordering::Relaxed);
         true
-    }
-
-    /// The store has just lost its memory, and somebody was faster to give it a table than this proxy: it may lack rows
-    /// that were in force.
-    fn may_be_a_remnant(&self, hello: u64, welcome: &Welcome) -> bool {
-        let unheard = self.agreed.load(Ordering::Relaxed) < hello;
-        unheard && welcome.assert && welcome.recovering_ms > 0 && self.version() > 0
     }
 
     /// Puts a table in force; sessions at backends that it calls down or lacks are closed.

@@ -1,12 +1,14 @@
 //! Nouns that every room speaks. Each is parsed once into a type that cannot be wrong; a separate type per kind of id.
 
 mod auth;
+mod clock;
 mod ending;
 mod ids;
 mod refusal;
 mod secret;
 
 pub use auth::{Credentials, Mechanism, User};
+pub use clock::boottime_ms;
 pub use ending::{Ending, Phase, Who};
 pub use ids::{BackendId, Generation, Incarnation, Key, Pool, SessionId, Weight};
 pub use refusal::Refusal;

@@ -48,6 +48,8 @@ impl Listener {
         socket.set_reuse_address(true)?;
         socket.set_nonblocking(true)?;
         socket.bind(&address.into())?;
+        // Accepted sockets inherit it: four system calls less for each.
+        set_up(&SockRef::from(&socket));
         socket.listen(BACKLOG)?;
         Ok(Self { tcp: TcpListener::from_std(socket.into())?, complaints: Mutex::default() })
     }
@@ -63,10 +65,7 @@ impl Listener {
     pub async fn accept(&self) -> (TcpStream, SocketAddr) {
         loop {
             match self.tcp.accept().await {
-                Ok((tcp, peer)) => {
-                    tune(&tcp);
-                    return (tcp, canonical(peer));
-                }
+                Ok((tcp, peer)) => return (tcp, canonical(peer)),
                 Err(error) if concerns_one_connection(&error) => tracing::debug!(%error, "a connection broke early"),
                 Err(error) => {
                     self.complain(&error);
@@ -115,7 +114,10 @@ fn concerns_one_connection(error: &io::Error) -> bool {
 /// Sets up a connection, either side: no Nagle (a dialogue of short lines would wait for delayed acknowledgements), and
 /// keepalive, for an idle session hears nothing from a peer that lost its power.
 pub fn tune(tcp: &TcpStream) {
-    let socket = SockRef::from(tcp);
+    set_up(&SockRef::from(tcp));
+}
+
+fn set_up(socket: &SockRef<'_>) {
     let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL);
     // These fail only on a socket whose peer is gone already, which the first read will tell.
     let _ = socket.set_tcp_nodelay(true);

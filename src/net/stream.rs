@@ -9,6 +9,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest, Re
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsStream;
+use zeroize::Zeroizing;
 
 /// A TCP connection. TLS state is boxed: it is ten times the size of the rest.
 pub enum Stream {
@@ -37,10 +38,11 @@ impl Stream {
     /// would make the kernel send a reset, which destroys our last words in the peer's buffer. False if the peer took
     /// longer than `patience`.
     pub async fn part(&mut self, patience: Duration) -> bool {
-        let mut discarded = [0; 1024];
+        // It may hold the password of somebody who was told to go.
+        let mut discarded = Zeroizing::new([0; 1024]);
         let parting = async {
             self.shutdown().await?;
-            while self.read(&mut discarded).await? > 0 {}
+            while self.read(discarded.as_mut_slice()).await? > 0 {}
             io::Result::Ok(())
         };
         // A connection that broke is over, too.

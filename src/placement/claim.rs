@@ -9,8 +9,8 @@ use tracing::debug;
 use super::{Times, Wanted};
 use crate::fleet::Shard;
 use crate::ledger::{Enter, Place, Slot, Stop, Ticket};
-use crate::model::Refusal;
-use crate::store::link::{NoAnswer, Pending, answer, boottime_ms};
+use crate::model::{Refusal, boottime_ms};
+use crate::store::link::{NoAnswer, Pending, answer};
 use crate::store::{Claim, Home, Reply, Request, WaitReason};
 
 /// Between two claims of a login that waits for others to close their sessions.

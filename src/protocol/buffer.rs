@@ -38,7 +38,7 @@ impl Input {
     pub fn line(&self, limit: usize) -> Result<Option<usize>, Violation> {
         let limit = limit.min(self.bytes.len());
         let filled = self.filled();
-        match memchr::memchr(b'\n', &filled[..limit.min(filled.len())]) {
+        match find(b'\n', &filled[..limit.min(filled.len())]) {
             Some(end) => Ok(Some(end + 1)),
             None if filled.len() >= limit => Err(Violation::LineTooLong),
             None => Ok(None),
@@ -119,6 +119,12 @@ impl Output {
     pub fn clear(&mut self) {
         self.0.zeroize();
     }
+}
+
+/// Where `wanted` is in bytes that may be secret. Byte by byte: a search by vectors may leave them on the stack, and in
+/// them a password.
+pub(super) fn find(wanted: u8, bytes: &[u8]) -> Option<usize> {
+    bytes.iter().position(|byte| *byte == wanted)
 }
 
 /// Appends to a buffer that may hold secrets: when it must grow, the old one is wiped.

@@ -6,9 +6,8 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
 use futures_util::task::AtomicWaker;
-use rustix::time::{ClockId, clock_gettime};
 
-use crate::model::Ending;
+use crate::model::{Ending, boottime_ms};
 
 /// Makes both ends of a stop signal. They cost one allocation of some 40 bytes.
 pub fn stop_pair() -> (StopHandle, StopSignal) {
@@ -61,10 +60,4 @@ impl StopSignal {
 pub(super) fn is_isolated(deadline: &AtomicU64) -> bool {
     let deadline = deadline.load(Ordering::Relaxed);
     deadline != 0 && boottime_ms() >= deadline
-}
-
-pub(super) fn boottime_ms() -> u64 {
-    let now = clock_gettime(ClockId::Boottime);
-    // The clock starts at zero with the machine, so that neither part can be negative.
-    now.tv_sec.unsigned_abs() * 1000 + now.tv_nsec.unsigned_abs() / 1_000_000
 }

@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::model::boottime_ms;
 
 /// Longer than anything here takes, short enough that a hang is noticed.
 const LONG: Duration = Duration::from_secs(20);
@@ -287,9 +288,9 @@ async fn an_isolated_relay_moves_no_byte_and_resets_the_backend() {
     let rig = Rig::default();
     let isolation = Arc::clone(&rig.isolation);
     let mut running = rig.start().await;
-    isolation.store(stop::boottime_ms() + 3_600_000, Ordering::Relaxed);
+    isolation.store(boottime_ms() + 3_600_000, Ordering::Relaxed);
     ping(&mut running).await;
-    isolation.store(stop::boottime_ms(), Ordering::Relaxed);
+    isolation.store(boottime_ms(), Ordering::Relaxed);
     running.client.write_all(b"a STORE 1 +FLAGS (\\Deleted)\r\n").await.unwrap();
     let mut got = Vec::new();
     let error = within(running.backend.read_to_end(&mut got)).await.unwrap_err();

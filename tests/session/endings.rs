@@ -26,7 +26,7 @@ async fn a_client_that_breaks_off_while_it_waits_for_its_home_is_noticed() {
     let (mut one, mut two) = (site.client().await, site.client().await);
     let mut server = one.log_in("ann", &site.server).await;
     // A kick, and a backend that does not close: who comes now must wait.
-    site.proxy.fleet().shards()[0].ledger.close_at(|backend| backend.as_str() == "home", Ending::Kicked);
+    site.proxy.fleet().shards()[0].ledger.close_all(Ending::Kicked);
     one.expect_start("* BYE [UNAVAILABLE] Your mailbox has moved").await;
     server.expect_end().await;
     two.send("a LOGIN ann secret\r\n").await;

@@ -7,6 +7,7 @@ use zeroize::Zeroizing;
 
 use super::id;
 use crate::model::{Credentials, Mechanism, Secret};
+use crate::protocol::buffer::find;
 use crate::protocol::sasl;
 
 /// A tag longer than this is refused rather than repeated. Clients use four to ten characters.
@@ -237,7 +238,7 @@ pub(super) fn without_end(line: &[u8]) -> &[u8] {
 }
 
 fn split_word(bytes: &[u8]) -> (&[u8], &[u8]) {
-    bytes.split_at(memchr::memchr(b' ', bytes).unwrap_or(bytes.len()))
+    bytes.split_at(find(b' ', bytes).unwrap_or(bytes.len()))
 }
 
 /// RFC 9051 section 9: any ASTRING-CHAR but `+`.
@@ -376,7 +377,7 @@ impl<'a> Arguments<'a> {
     }
 
     fn literal(&mut self) -> Option<Secret> {
-        let end = memchr::memchr(b'\n', self.0)?;
+        let end = find(b'\n', self.0)?;
         let (announcement, rest) = self.0.split_at(end + 1);
         let (literal, nothing) = literal_at_end(without_end(announcement))?;
         let (bytes, rest) = rest.split_at_checked(literal.size)?;

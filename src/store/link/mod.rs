@@ -12,7 +12,7 @@ use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
 use super::{Call, Connection, Hello, Reply, Request, Store, StoreError, Welcome};
-use crate::model::Incarnation;
+use crate::model::{Incarnation, boottime_ms};
 
 /// The most calls in one pipeline.
 const PIPELINE: usize = 100;
@@ -132,12 +132,6 @@ impl Link {
 /// Waits for a queued call's answer.
 pub async fn answer(pending: Pending) -> Result<Answer, NoAnswer> {
     pending.await.unwrap_or(Err(NoAnswer::Unknown))
-}
-
-/// Milliseconds of CLOCK_BOOTTIME, which goes on while the machine sleeps and never jumps.
-pub fn boottime_ms() -> u64 {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-    u64::try_from(now.tv_sec).unwrap_or(0) * 1000 + u64::try_from(now.tv_nsec).unwrap_or(0) / 1_000_000
 }
 
 /// Why a connection was given up.

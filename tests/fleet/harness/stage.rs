@@ -1,0 +1,107 @@
+//! One store, one witness, and the rules that the proxies of a test share. Times are short: a lease of one second.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use homing::config::FleetConfig;
+use homing::fleet::Rows;
+use homing::model::{BackendId, Key, Pool, Weight};
+use homing::store::memory::Memory;
+use homing::store::{BackendState, Census, Row, Rules, Store};
+
+use super::wait::whether;
+use super::{Proxy, Road, Witness, eventually};
+
+pub struct Stage {
+    pub memory: Memory,
+    pub rules: Rules,
+    pub witness: Witness,
+    pub seed: u64,
+    roads: AtomicU64,
+}
+
+/// Rows of backends that are up, from their names.
+pub fn rows(names: &str) -> Rows {
+    let row = || Row { weight: Weight::default(), pool: Pool::default(), state: BackendState::Up, since: 0 };
+    names.split_whitespace().map(|name| (BackendId::new(name), row())).collect()
+}
+
+/// Short times: a lease of 1 s with a heartbeat every 100 ms, a grace of 3 s.
+pub fn rules() -> Rules {
+    Rules { lease: 1000, orphan_grace: 3000, recovery: 1000, recovery_max: 10_000, ..Rules::default() }
+}
+
+impl Stage {
+    pub fn new(rules: Rules) -> Self {
+        Self::over(Memory::embedded(rules), rules)
+    }
+
+    pub fn over(memory: Memory, rules: Rules) -> Self {
+        Self { memory, rules, witness: Witness::default(), seed: super::Dice::seed(), roads: AtomicU64::new(0) }
+    }
+
+    pub fn config(&self) -> FleetConfig {
+        FleetConfig {
+            lease: Duration::from_millis(self.rules.lease),
+            orphan_grace: Duration::from_millis(self.rules.orphan_grace),
+            recovery: Duration::from_millis(self.rules.recovery),
+            ..FleetConfig::default()
+        }
+    }
+
+    pub fn road(&self) -> Road {
+        Road::new(self.memory.clone(), self.seed ^ self.roads.fetch_add(1, Ordering::Relaxed) << 32)
+    }
+
+    /// A proxy whose file has these backends, once it is ready for logins.
+    pub async fn proxy(&self, name: &str, backends: &str) -> Proxy {
+        let proxy = Proxy::start(self, name, rows(backends), None).await;
+        proxy.fleet.ready().await;
+        proxy
+    }
+
+    pub async fn census(&self) -> Census {
+        self.memory.census(0).await.unwrap()
+    }
+
+    /// Sessions of a key and who holds them, as the store sees it; `None` if it is not bound.
+    pub async fn holders(&self, key: &str) -> Option<BTreeMap<String, u32>> {
+        let view = self.memory.binding(0, &Key::new(key)).await.unwrap()?;
+        Some(view.holders.into_iter().map(|(inc, held)| (inc.to_string(), held)).collect())
+    }
+
+    pub async fn home(&self, key: &str) -> Option<String> {
+        Some(self.memory.binding(0, &Key::new(key)).await.unwrap()?.backend.to_string())
+    }
+
+    /// I3: in a quiet fleet the store's numbers are the sessions that exist, by backend, by key and by proxy.
+    pub async fn counts_agree(&self, proxies: &[&Proxy], keys: &[String]) {
+        eventually("the store's numbers are the sessions that exist", Duration::from_secs(12), async || {
+            let (by_key, by_backend) = self.witness.now();
+            let census = self.census().await;
+            for backend in &census.backends {
+                let there = by_backend.get(&backend.backend).copied().unwrap_or(0);
+                whether(backend.sessions == there, || {
+                    format!("{} has {there} sessions, the store says {}", backend.backend, backend.sessions)
+                })?;
+            }
+            for name in keys {
+                let key = Key::new(name);
+                let here = |proxy: &&&Proxy| proxy.ledger().look(&key).map_or(0, |(_, held)| held as u32);
+                let held = |proxy: &&Proxy| (proxy.incarnation(), here(&proxy));
+                let held: BTreeMap<String, u32> = proxies.iter().map(held).filter(|(_, held)| *held > 0).collect();
+                let sessions = by_key.get(&key).copied().unwrap_or(0);
+                whether(held.values().sum::<u32>() == sessions, || format!("{key}: {held:?} for {sessions} sessions"))?;
+                let stored = self.holders(name).await.unwrap_or_default();
+                whether(stored == held, || format!("{key}: the store says {stored:?}, the ledgers say {held:?}"))?;
+            }
+            for proxy in proxies {
+                let dirty = proxy.ledger().holding().dirty;
+                whether(dirty == 0, || format!("{} has {dirty} keys to declare", proxy.name))?;
+            }
+            Ok(())
+        })
+        .await;
+    }
+}
