@@ -7,6 +7,7 @@ use tracing::{debug, info};
 
 use crate::model::{BackendId, Ending, Key, Mechanism, Phase, Refusal, SessionId};
 use crate::relay::Outcome;
+use crate::telemetry::names;
 
 /// Why a connection ended, and what else the operator should know about it.
 pub(super) type End = (Ending, Option<String>);
@@ -84,22 +85,22 @@ impl Record {
     /// The line of a session, for operators to count.
     fn tell_session(&self, login: &Login, ending: Ending) {
         info!(
-            session = %self.session,
-            protocol = "imap",
-            user = %login.user,
-            key = %login.key,
-            mechanism = login.mechanism.name(),
-            client = %self.client,
-            local = %self.local,
-            tls = self.tls.as_deref().unwrap_or("none"),
-            backend = %login.backend,
-            backend_address = %login.address,
-            in_bytes = self.in_bytes,
-            out_bytes = self.out_bytes,
-            duration_ms = self.duration_ms(),
-            ending = ending.word(),
-            who = ending.who().word(),
-            phase = self.phase.word(),
+            { names::SESSION } = %self.session,
+            { names::PROTOCOL } = "imap",
+            { names::USER } = %login.user,
+            { names::KEY } = %login.key,
+            { names::MECHANISM } = login.mechanism.name(),
+            { names::CLIENT } = %self.client,
+            { names::LOCAL } = %self.local,
+            { names::TLS } = self.tls.as_deref().unwrap_or("none"),
+            { names::BACKEND } = %login.backend,
+            { names::BACKEND_ADDRESS } = %login.address,
+            { names::IN_BYTES } = self.in_bytes,
+            { names::OUT_BYTES } = self.out_bytes,
+            { names::DURATION_MS } = self.duration_ms(),
+            { names::ENDING } = ending.word(),
+            { names::WHO } = ending.who().word(),
+            { names::PHASE } = self.phase.word(),
             "session"
         );
     }
@@ -111,17 +112,17 @@ impl Record {
         macro_rules! tell {
             ($level:ident) => {
                 $level!(
-                    session = %self.session,
-                    protocol = "imap",
-                    client = %self.client,
-                    local = %self.local,
-                    tls,
-                    refusal,
-                    duration_ms = self.duration_ms(),
-                    ending = ending.word(),
-                    who = ending.who().word(),
-                    phase = self.phase.word(),
-                    detail,
+                    { names::SESSION } = %self.session,
+                    { names::PROTOCOL } = "imap",
+                    { names::CLIENT } = %self.client,
+                    { names::LOCAL } = %self.local,
+                    { names::TLS } = tls,
+                    { names::REFUSAL } = refusal,
+                    { names::DURATION_MS } = self.duration_ms(),
+                    { names::ENDING } = ending.word(),
+                    { names::WHO } = ending.who().word(),
+                    { names::PHASE } = self.phase.word(),
+                    { names::DETAIL } = detail,
                     "no login"
                 )
             };

@@ -18,6 +18,7 @@ use crate::model::{Credentials, Ending, Phase};
 use crate::net::{DriveError, canonical, drive, flush};
 use crate::protocol::{Announcement, ClientWish, Farewell, Frontend, Input, Output, Violation};
 use crate::relay::{RelaySession, StopHandle, relay};
+use crate::telemetry::names;
 
 /// How long an answer may take to send, when the client does not read.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -177,12 +178,12 @@ async fn refuse(
     let Some(refusal) = failure.refusal(record.phase()) else { return Some((Ending::ClientLost, None)) };
     record.refusal = Some(refusal);
     info!(
-        session = %record.session,
-        user = credentials.user.escape_debug().to_string(),
-        mechanism = credentials.mechanism.name(),
-        client = %record.client,
-        refusal = refusal.word(),
-        phase = record.phase().word(),
+        { names::SESSION } = %record.session,
+        { names::USER } = credentials.user.escape_debug().to_string(),
+        { names::MECHANISM } = credentials.mechanism.name(),
+        { names::CLIENT } = %record.client,
+        { names::REFUSAL } = refusal.word(),
+        { names::PHASE } = record.phase().word(),
         "login refused"
     );
     let outcome = match failure {

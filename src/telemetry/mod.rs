@@ -1,8 +1,7 @@
-//! Logging set-up; `names.rs` lists every log field once.
+//! Logging set-up; `names.rs` lists the fields of the lines that operators count.
 //!
 //! A process has one log, to standard error, whatever number of proxies run in it: whoever owns the process starts it
-//! once and hands a [`LogHandle`] to those that may change its level. Lines of different proxies differ in the field
-//! [`names::PROXY`] of the span they run in.
+//! once and hands a [`LogHandle`] to those that may change its level.
 
 pub mod names;
 
