@@ -7,7 +7,6 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 use aws_lc_rs::digest;
 use base64::Engine;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::harness::{Fleet, Imap, Result, User, eventually};
 
@@ -89,30 +88,14 @@ async fn all_kinds_of_logins(fleet: &Fleet) -> Result<Vec<Imap>> {
 async fn i9_no_password_is_in_any_log_or_in_anything_that_redis_is_ever_told() -> Result {
     let plan = Fleet::plan().proxies(1).durable().config("[log]\nlevel = \"trace\"");
     let fleet = plan.start().await?;
-    // All commands that Redis receives, from now on.
-    let mut monitor = tokio::net::TcpStream::connect(fleet.redis.address).await?;
-    monitor.write_all(b"MONITOR\r\n").await?;
-    let watcher = tokio::spawn(async move {
-        let mut heard = Vec::new();
-        let mut buffer = vec![0; 65_536];
-        while let Ok(count @ 1..) = monitor.read(&mut buffer).await {
-            heard.extend_from_slice(&buffer[..count]);
-            if memchr::memmem::find(&heard, b"the end of the story").is_some() {
-                break;
-            }
-        }
-        heard
-    });
+    let monitor = fleet.redis.monitor().await?;
     let open = all_kinds_of_logins(&fleet).await?;
     fleet.counts_agree().await?;
     drop(open);
     fleet.empty().await?;
-    let _: Option<String> =
-        redis::cmd("GET").arg("the end of the story").query_async(&mut fleet.redis.connect().await?).await?;
-    let heard = tokio::time::timeout(Duration::from_secs(10), watcher).await??;
-    let told = String::from_utf8_lossy(&heard).to_lowercase();
-    ensure!(told.contains("evalsha") && told.contains(&fleet.users[0].name), "nothing was heard");
-    holds_none("what Redis was told", &heard, &fleet.users)?;
+    let heard = monitor.stop().await?;
+    ensure!(heard.contains("EVALSHA") && heard.contains(&fleet.users[0].name), "nothing was heard");
+    holds_none("what Redis was told", heard.as_bytes(), &fleet.users)?;
     let saved = fleet.redis.save().await?;
     ensure!(saved.exists());
     for file in files_below(fleet.redis.dir())? {

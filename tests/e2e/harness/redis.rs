@@ -8,6 +8,8 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use redis::AsyncCommands;
 use redis::aio::MultiplexedConnection;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use super::address::fresh_address;
 use super::process::Daemon;
@@ -43,6 +45,33 @@ pub struct Binding {
     pub sessions: i64,
     /// The same per incarnation.
     pub held: BTreeMap<String, i64>,
+}
+
+/// Everything that a server receives.
+pub struct Monitor {
+    stream: TcpStream,
+    heard: Vec<u8>,
+    control: MultiplexedConnection,
+}
+
+impl Monitor {
+    /// Gives what was heard up to now, each command in a line, arguments in double quotes.
+    pub async fn stop(mut self) -> Result<String> {
+        let last = "that-was-all";
+        let _: String = redis::cmd("ECHO").arg(last).query_async(&mut self.control).await?;
+        self.until(last).await?;
+        Ok(String::from_utf8(self.heard)?)
+    }
+
+    async fn until(&mut self, word: &str) -> Result {
+        let mut buffer = vec![0; 65_536];
+        while memchr::memmem::find(&self.heard, word.as_bytes()).is_none() {
+            let count = tokio::time::timeout(Duration::from_secs(10), self.stream.read(&mut buffer)).await??;
+            ensure!(count > 0, "Redis has closed");
+            self.heard.extend_from_slice(&buffer[..count]);
+        }
+        Ok(())
+    }
 }
 
 impl Redis {
@@ -109,6 +138,15 @@ impl Redis {
     /// Forgets everything.
     pub async fn flush(&self) -> Result {
         Ok(redis::cmd("FLUSHALL").arg("SYNC").query_async(&mut self.connect().await?).await?)
+    }
+
+    /// Listens to every command that the server receives from now on.
+    pub async fn monitor(&self) -> Result<Monitor> {
+        let mut stream = TcpStream::connect(self.address).await?;
+        stream.write_all(b"MONITOR\r\n").await?;
+        let mut monitor = Monitor { stream, heard: Vec::new(), control: self.connect().await? };
+        monitor.until("+OK").await?;
+        Ok(monitor)
     }
 
     /// Writes the RDB file and gives its path.
