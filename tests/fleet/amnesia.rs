@@ -46,7 +46,7 @@ async fn endures(stage: Stage, forget: impl AsyncFn(&Stage)) {
     let open = futures_util::future::try_join_all(logins).await.unwrap();
     let restless = keys("restless", 30);
     let crowd = Crowd::enter(&doors, 24, &restless, Habits { stay: 60, long_stay: 2000, unproven: 5 }, stage.seed);
-    for _ in 0..3 {
+    for _ in 0..2 {
         sleep(Duration::from_millis(400)).await; // for the crowd to have done something
         forget(&stage).await;
         recovered(&stage, 1).await;

@@ -12,7 +12,7 @@ use crate::harness::crowd::{Doors, Habits};
 use crate::harness::wait::whether;
 use crate::harness::{Crowd, Dice, Proxy, Stage, Weather, eventually, rows, stage};
 
-const SPAN: Duration = Duration::from_secs(9);
+const SPAN: Duration = Duration::from_secs(8);
 const BACKENDS: &str = "b1 b2 b3";
 
 /// Starts a proxy in foul weather; clients come when it is ready.

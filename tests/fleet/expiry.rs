@@ -77,7 +77,7 @@ async fn a_proxy_that_comes_back_after_its_lease_finds_nothing_taken_apart() {
 }
 
 #[tokio::test]
-async fn what_ended_while_a_proxy_was_cut_off_is_told_when_it_is_back() {
+async fn i3_what_ended_while_a_proxy_was_cut_off_is_told_when_it_is_back() {
     let stage = Stage::new(stage::rules());
     let one = stage.proxy("p1", "b1 b2").await;
     let keys = names(120);
