@@ -246,7 +246,8 @@ async fn i1_no_session_slips_in_while_its_backend_is_being_removed() {
             futures_util::future::join_all(logins)
         );
         agreed(&stage, &[&one, &two], new).await;
-        throughout("nobody stays where no backend is", two.road.beats(2), async || {
+        one.road.beats(1).await; // with that, those who had to go have been told
+        throughout("nobody stays where no backend is", one.road.beats(2), async || {
             let astray =
                 |session: &&Session| session.ended().is_none() && !new.split(' ').any(|name| name == session.backend());
             whether(!open.iter().any(|session| astray(&session)), || "a session was overlooked".to_owned())
