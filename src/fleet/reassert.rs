@@ -65,9 +65,9 @@ async fn audit(shard: &Shard, cursor: String, hello: Option<u64>) -> Result<Opti
         None => shard.link.call(request).await?,
     };
     let Reply::Held(keys, next) = answer.reply else { return Err(NoAnswer::Unknown) };
-    let strangers = shard.ledger.audit(&keys, hello.is_some());
-    if strangers > 0 {
-        debug!(keys = strangers, "the store held keys for this proxy that are not here; declaring 0");
+    let different = shard.ledger.audit(&keys, hello.is_some());
+    if different > 0 {
+        debug!(keys = different, "the store counts other sessions here than there are; declaring them");
     }
     Ok(next)
 }

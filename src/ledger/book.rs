@@ -233,18 +233,19 @@ impl Ledger {
         self.lock().owed.is_empty()
     }
 
-    /// The store thinks that these keys are held here: declares 0 for those that are not. Returns how many were not.
-    pub fn audit(&self, keys: &[Key], asserting: bool) -> usize {
+    /// The store counts so many sessions of these keys here: declares those of which there are others, or none. Returns
+    /// how many there were.
+    pub fn audit(&self, keys: &[(Key, u32)], asserting: bool) -> usize {
         let mut book = self.lock();
-        let strangers: Vec<&Key> = keys.iter().filter(|key| !book.entries.contains_key(*key)).collect();
-        for key in &strangers {
-            book.entries.insert((*key).clone(), Entry::default());
+        let differs = |(key, counted): &&(Key, u32)| book.entries.get(key).is_none_or(|entry| entry.differs(*counted));
+        let different: Vec<&Key> = keys.iter().filter(differs).map(|(key, _)| key).collect();
+        for key in &different {
             self.soil(&mut book, key);
             if asserting {
                 book.owed.insert((*key).clone());
             }
         }
-        strangers.len()
+        different.len()
     }
 
     /// Sessions of one key here, and where.
@@ -349,6 +350,11 @@ impl Entry {
         // Most keys have one session: do not reserve for four.
         self.sessions.reserve_exact(1);
         self.sessions.push(session);
+    }
+
+    /// The store counts another number, and no call is under way or in line that will tell it.
+    fn differs(&self, counted: u32) -> bool {
+        !self.claiming && !self.declaring && !self.dirty && count(self) != counted
     }
 
     fn awaited(&mut self) -> Waiting {

@@ -107,7 +107,7 @@ fn a_key_that_is_settled_and_gone_leaves_nothing_behind() {
     drop(settled(&ledger, "ann", "b1", &told));
     declare(&ledger);
     assert_eq!(ledger.holding(), Holding::default());
-    assert_eq!(ledger.audit(&[key("ann")], false), 1, "the entry is gone");
+    assert_eq!(ledger.audit(&[(key("ann"), 0)], false), 1, "the entry is gone");
 }
 
 #[test]
@@ -188,7 +188,7 @@ fn keys_that_only_the_store_holds_are_declared_gone() {
     let _ann = settled(&ledger, "ann", "b1", &told);
     ledger.begin_assertion();
     declare(&ledger);
-    assert_eq!(ledger.audit(&[key("ann"), key("ghost")], true), 1);
+    assert_eq!(ledger.audit(&[(key("ann"), 1), (key("ghost"), 2)], true), 1);
     assert!(!ledger.asserted());
     assert_eq!(declare(&ledger), [("ghost".to_owned(), 0)]);
     assert!(ledger.asserted());
@@ -339,5 +339,15 @@ fn a_claim_that_was_never_sent_leaves_nothing_behind() {
     let ledger = Arc::new(Ledger::default());
     ask(&ledger, "ann").0.declined();
     assert_eq!(ledger.holding(), Holding::default());
-    assert_eq!(ledger.audit(&[key("ann")], false), 1, "there is no entry");
+    assert_eq!(ledger.audit(&[(key("ann"), 0)], false), 1, "there is no entry");
+}
+
+#[test]
+fn a_count_that_the_store_has_wrong_is_declared_again_unless_it_is_about_to_be() {
+    let (ledger, told) = (Arc::new(Ledger::default()), Arc::new(Told::default()));
+    let _ann = settled(&ledger, "ann", "b1", &told);
+    assert_eq!(ledger.audit(&[(key("ann"), 1)], false), 0, "the store is right");
+    assert_eq!(ledger.audit(&[(key("ann"), 0)], false), 1, "the binding was deleted by hand");
+    assert_eq!(ledger.audit(&[(key("ann"), 0)], false), 0, "it is in line already");
+    assert_eq!(declare(&ledger), [("ann".to_owned(), 1)]);
 }

@@ -21,8 +21,11 @@ pub(super) async fn keep(shard: Shard) {
     let mut state = shard.link.state();
     loop {
         shard.ledger.dirtied().await;
-        sleep(GATHER).await;
         while shard.ledger.dirty() > 0 {
+            // Every call waits for company, unless it is full: a busy proxy must not make a call of each key.
+            if shard.ledger.dirty() < PAGE {
+                sleep(GATHER).await;
+            }
             if state.borrow().welcome.is_none() {
                 shard.ledger.stand_back();
                 if up(&mut state).await.is_err() {

@@ -123,8 +123,9 @@ pub enum Reply {
     Claim(Home),
     /// To a declare: keys of this call whose sessions here must be closed.
     Declare(Vec<Kick>),
-    /// To a held: keys, and the cursor of the next page, or `None` at the end. A key may come twice.
-    Held(Vec<Key>, Option<String>),
+    /// To a held: keys with the number of sessions that their bindings count here (0 if there is no binding), and the
+    /// cursor of the next page, or `None` at the end. A key may come twice.
+    Held(Vec<(Key, u32)>, Option<String>),
     /// To a reap or forget: what is left to do for that incarnation.
     Reap(Reaped),
     /// To a table: the version it got, or, if it came too late, the table that is in force.

@@ -109,6 +109,30 @@ async fn i7_weights_are_honoured_in_proportion() -> Result {
     Ok(())
 }
 
+#[tokio::test]
+async fn i3_a_binding_deleted_by_hand_is_put_back_while_its_sessions_live() -> Result {
+    let fleet = Fleet::plan().users(3).start().await?;
+    let open = everybody_in(&fleet, &fleet.users).await?;
+    fleet.counts_agree().await?;
+    let before = fleet.redis.bindings().await?;
+    let mut redis = fleet.redis.connect().await?;
+    for key in fleet.redis.keys().await?.iter().filter(|key| key.contains(":b:")) {
+        let _: () = redis::cmd("DEL").arg(key).query_async(&mut redis).await?;
+    }
+    eventually("the bindings are back", Duration::from_secs(20), async || {
+        let now = fleet.redis.bindings().await?;
+        let as_before = |key: &String| {
+            let (old, new) = (before.get(key), now.get(key));
+            old.map(|old| (&old.backend, old.sessions)) == new.map(|new| (&new.backend, new.sessions))
+        };
+        ensure!(before.keys().all(as_before), "{} of {} are back", now.len(), before.len());
+        Ok(())
+    })
+    .await?;
+    drop(open);
+    Ok(())
+}
+
 /// Calls about users that a proxy made: claims, which logins wait for, and declares, which nobody waits for. A claim names
 /// the pool, a declare the backend.
 fn calls_about_users(heard: &str) -> (usize, usize) {

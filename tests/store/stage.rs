@@ -242,7 +242,7 @@ impl Peer {
         loop {
             match self.call(Request::Held { cursor }).await {
                 Reply::Held(keys, next) => {
-                    all.extend(keys);
+                    all.extend(keys.into_iter().map(|(key, _)| key));
                     match next {
                         Some(next) => cursor = next,
                         None => break,

@@ -258,7 +258,11 @@ impl Shard {
         let mut rest = all.flat_map(|keys| keys.range((from.clone(), Bound::Unbounded))).peekable();
         let page: Vec<Key> = rest.by_ref().take(PAGE).cloned().collect();
         let next = rest.peek().and(page.last()).map(|last| format!(">{last}"));
-        Reply::Held(page, next)
+        let counted = |key: Key| {
+            let sessions = self.bindings.get(&key).map_or(0, |binding| binding.held_by(inc));
+            (key, sessions)
+        };
+        Reply::Held(page.into_iter().map(counted).collect(), next)
     }
 
     fn replace_table(&mut self, based_on: u64, rows: &BTreeMap<BackendId, Row>, now: u64) -> Result<u64, Table> {

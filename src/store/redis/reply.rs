@@ -130,7 +130,12 @@ fn reason(word: &str) -> Result<WaitReason, Garbled> {
 
 fn held(mut words: Words) -> Result<Reply, Garbled> {
     let cursor = words.text()?;
-    let keys = words.list()?.texts()?.into_iter().map(Key::new).collect();
+    let mut counts = words.list()?;
+    let mut keys = Vec::new();
+    while let Some(key) = counts.0.next() {
+        let sessions = u32::try_from(counts.number()?).map_err(|_| Garbled)?;
+        keys.push((Key::new(text(key)?), sessions));
+    }
     Ok(Reply::Held(keys, (cursor != "0").then_some(cursor)))
 }
 
