@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use arc_swap::ArcSwap;
 use tokio::sync::Mutex;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
@@ -43,7 +43,6 @@ pub struct Proxy {
     pub(super) tls: Option<Arc<ServerTls>>,
     pub(super) pool: Arc<BufferPool>,
     addresses: Vec<SocketAddr>,
-    began: Instant,
 }
 
 impl Proxy {
@@ -82,7 +81,7 @@ impl Proxy {
             "ready"
         );
         let config = Mutex::new(config);
-        Ok(Self { config, services, fleet, tls, pool, addresses, began: Instant::now() })
+        Ok(Self { config, services, fleet, tls, pool, addresses })
     }
 
     /// Where clients connect, in the order of the configuration.
@@ -98,11 +97,6 @@ impl Proxy {
     /// What its sessions use.
     pub fn services(&self) -> &Arc<Services> {
         &self.services
-    }
-
-    /// How long it has been ready.
-    pub fn uptime(&self) -> Duration {
-        self.began.elapsed()
     }
 
     /// Goes down in good order: no new logins, sessions end in even portions over `shutdown_grace` so that their clients
@@ -161,6 +155,7 @@ pub fn rules(config: &FleetConfig) -> Rules {
         lease: ms(config.lease),
         orphan_grace: ms(config.orphan_grace),
         recovery: ms(config.recovery),
+        recovery_max: Rules::default().recovery_max.max(ms(config.recovery) * 2),
         user_expire: ms(config.user_expire),
         remember: ms(config.remember),
         balance_factor: config.balance_factor,

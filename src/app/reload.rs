@@ -1,4 +1,5 @@
-//! What a changed configuration does to a running proxy: all of it or nothing, and never anything to a session.
+//! What a changed configuration does to a running proxy: all of it or nothing, and nothing to a session, unless
+//! its backend is removed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,6 +30,7 @@ impl Proxy {
     pub async fn reload(&self, new: Config) -> Result<Changes, ReloadError> {
         let mut config = self.config.lock().await;
         let changes = config.changes(&new);
+        same_servers(&config, &new)?;
         let servers = Servers::new(&new.backends).map_err(anyhow::Error::from)?;
         let passdb = Chain::open(&new.passdb, new.limits.hash_threads).await;
         self.reload_tls(&new.tls)?;
@@ -81,4 +83,20 @@ impl Proxy {
         }
         Ok(())
     }
+}
+
+/// A backend's name stands for one server. Were its address to change under live sessions, a user would have two homes of
+/// one name. Another port goes with another kind of TLS; otherwise it is another server.
+fn same_servers(old: &Config, new: &Config) -> Result<(), ReloadError> {
+    for (name, after) in &new.backends {
+        let Some(before) = old.backends.get(name) else { continue };
+        if before.host != after.host || (before.port != after.port && before.tls == after.tls) {
+            let error = anyhow::anyhow!(
+                "[backend.{name}] has another address; sessions at the old one and at the new one would be two homes. Give \
+                 the new server a name of its own and drain the old one, or restart all proxies"
+            );
+            return Err(error.into());
+        }
+    }
+    Ok(())
 }

@@ -166,8 +166,9 @@ pub async fn connect(
             Err(error) if error.may_pass() && Instant::now() + pause < budget => {
                 debug!(backend = %server.id, %error, "trying again");
                 tokio::select! {
-                    () = sleep(pause) => pause *= 2,
+                    biased;
                     why = interrupt.as_mut() => return Err(ConnectError::Interrupted { backend: server.id.clone(), why }),
+                    () = sleep(pause) => pause *= 2,
                 }
             }
             outcome => return outcome,
@@ -191,11 +192,13 @@ async fn attempt(
         },
         () = sleep(limit) => ConnectError::Slow { backend: server.id.clone(), limit },
     };
-    if let Some(mut stream) = held
-        && !matches!(error, ConnectError::Refused { .. })
-        && !stream.part(request.close_timeout).await
-    {
-        stream.reset_on_drop();
+    if let Some(mut stream) = held {
+        // Past the isolation deadline there is no time left to be polite.
+        let isolated = matches!(error, ConnectError::Interrupted { why: Ending::Isolated, .. });
+        let refused = matches!(error, ConnectError::Refused { .. });
+        if isolated || (!refused && !stream.part(request.close_timeout).await) {
+            stream.reset_on_drop();
+        }
     }
     Err(error)
 }

@@ -7,8 +7,6 @@ pub enum Refusal {
     BadCredentials,
     /// The account may not log in here (disabled, service not allowed).
     Forbidden,
-    /// The password was sent, or would be, without TLS.
-    TlsRequired,
     /// The passdb could not be asked.
     PassdbUnavailable,
     /// The store did not answer and the user has no live session here.
@@ -21,8 +19,6 @@ pub enum Refusal {
     HomeUnsettled,
     /// The key has as many sessions as it may.
     TooManySessions,
-    /// This proxy has as many connections or logins under way as it may.
-    Overloaded,
     /// This proxy is going down.
     ShuttingDown,
 }
@@ -33,14 +29,12 @@ impl Refusal {
         match self {
             Self::BadCredentials => "bad_credentials",
             Self::Forbidden => "forbidden",
-            Self::TlsRequired => "tls_required",
             Self::PassdbUnavailable => "passdb_unavailable",
             Self::StoreUnavailable => "store_unavailable",
             Self::NoBackend => "no_backend",
             Self::BackendUnavailable => "backend_unavailable",
             Self::HomeUnsettled => "home_unsettled",
             Self::TooManySessions => "too_many_sessions",
-            Self::Overloaded => "overloaded",
             Self::ShuttingDown => "shutting_down",
         }
     }

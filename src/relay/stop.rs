@@ -48,11 +48,6 @@ impl StopSignal {
     pub async fn stopped(&self) -> Ending {
         poll_fn(|cx| self.poll(cx)).await
     }
-
-    /// The reason, if there is one.
-    pub fn reason(&self) -> Option<Ending> {
-        self.0.reason.get().copied()
-    }
 }
 
 /// The deadline (CLOCK_BOOTTIME in ms, 0 for none) has passed. That clock goes on while the machine sleeps: a proxy that

@@ -1,9 +1,10 @@
 //! From a name and a password to a connection that is logged in: passdb, home, backend.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
 
 use tracing::{error, warn};
 
@@ -14,7 +15,7 @@ use super::refusing::Failure;
 use crate::auth::{Fields, Grant, Question};
 use crate::backend::{Arrival, Request, Server, Servers, StrangerTls, connect};
 use crate::ledger::Slot;
-use crate::model::{BackendId, Credentials, Ending, Key, Mechanism, Phase, Refusal, Secret};
+use crate::model::{BackendId, Credentials, Ending, Key, Mechanism, Phase, Refusal, Secret, boottime_ms};
 use crate::placement::Wanted;
 use crate::protocol::{Announcement, Frontend};
 use crate::relay::{StopHandle, StopSignal, stop_pair};
@@ -76,10 +77,12 @@ pub(super) async fn enter(
         close_timeout: services.limits.load().close_timeout,
         own: &services.own,
     };
+    let isolation = slot.as_ref().map_or_else(Arc::default, |_| services.placement.isolation(&key));
     let interrupt = async {
         tokio::select! {
             why = stop.stopped() => why,
             why = over => why,
+            why = isolated(&isolation) => why,
         }
     };
     let arrival =
@@ -87,9 +90,18 @@ pub(super) async fn enter(
     if let Some(slot) = &slot {
         slot.prove();
     }
-    let isolation = slot.as_ref().map_or_else(Arc::default, |_| services.placement.isolation(&key));
     let (user, mechanism) = (grant.user.as_str().into(), credentials.mechanism);
     Ok(Entry { user, key, mechanism, backend: server.id.clone(), arrival, slot, stop, handle, isolation })
+}
+
+/// Resolves once the deadline has passed. Wakes nobody: whoever is woken, as after the machine has slept, looks before
+/// anything else is done, so that no password goes to a home that may be another's by now.
+async fn isolated(deadline: &AtomicU64) -> Ending {
+    poll_fn(|_| {
+        let deadline = deadline.load(Ordering::Relaxed);
+        if deadline != 0 && boottime_ms() >= deadline { Poll::Ready(Ending::Isolated) } else { Poll::Pending }
+    })
+    .await
 }
 
 /// Asks the passdb, then for the user's home.

@@ -179,7 +179,7 @@ async fn refuse(
     record.refusal = Some(refusal);
     info!(
         { names::SESSION } = %record.session,
-        { names::USER } = credentials.user.escape_debug().to_string(),
+        { names::USER } = %credentials.user, // no control characters: the frontends see to that
         { names::MECHANISM } = credentials.mechanism.name(),
         { names::CLIENT } = %record.client,
         { names::REFUSAL } = refusal.word(),
@@ -216,7 +216,12 @@ async fn hand_over(
     record.login = Some(Login { user, key, mechanism, backend, address: arrival.address });
     dialogue.frontend.welcome(&arrival.handover, &mut dialogue.out);
     dialogue.out.put(&arrival.early);
-    if !dialogue.say(ANSWER).await {
+    // Who is told to end meanwhile does so at once, however slowly the client reads.
+    let said = tokio::select! {
+        said = dialogue.say(ANSWER) => said,
+        _ = stop.stopped() => true,
+    };
+    if !said {
         // Nothing can follow half an answer; but the backend's FIN is awaited as ever.
         handle.stop(Ending::ClientLost);
     }

@@ -108,14 +108,12 @@ fn refusal(word: &str) -> Refusal {
     let all = [
         Refusal::BadCredentials,
         Refusal::Forbidden,
-        Refusal::TlsRequired,
         Refusal::PassdbUnavailable,
         Refusal::StoreUnavailable,
         Refusal::NoBackend,
         Refusal::BackendUnavailable,
         Refusal::HomeUnsettled,
         Refusal::TooManySessions,
-        Refusal::Overloaded,
         Refusal::ShuttingDown,
     ];
     all.into_iter().find(|refusal| refusal.word() == word).unwrap_or_else(|| panic!("no such refusal: {word}"))

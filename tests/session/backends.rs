@@ -115,7 +115,10 @@ async fn a_backend_that_hangs_at_the_close_is_reset_in_the_end() {
 async fn a_backend_that_leads_back_to_this_proxy_is_found_out() {
     let site = Site::start().await;
     let mut looped = site.config.clone();
-    backend(&mut looped).port = site.address().port();
+    let mut back = backend(&mut looped).clone();
+    back.port = site.address().port();
+    backend(&mut looped).drain = true;
+    looped.backends.insert(BackendId::new("back"), back);
     site.proxy.reload(looped).await.unwrap();
     let mut client = site.client().await;
     client.send("a LOGIN ann secret\r\n").await;

@@ -14,9 +14,9 @@ fn broken(directory: &std::path::Path) -> std::path::PathBuf {
 
 /// A reload that must fail, and after which logins go where they went.
 async fn refused(site: &Site, change: impl FnOnce(&mut Config)) -> String {
-    let elsewhere = Server::open().await;
     let mut config = site.config.clone();
-    config.backends.get_mut(&BackendId::new("home")).unwrap().port = elsewhere.address.port();
+    config.limits.connections = 1;
+    let _guest = site.client().await; // with the new limit nobody else could come in
     change(&mut config);
     let why = site.proxy.reload(config).await.err().unwrap().to_string();
     assert!(why.starts_with("reload refused, the configuration in force is unchanged"), "{why}");
@@ -51,6 +51,20 @@ async fn any_file_that_cannot_be_used_leaves_everything_as_it_was() {
     client.start_tls().await;
     client.send("b NOOP\r\n").await;
     client.expect_start("b OK").await;
+}
+
+#[tokio::test]
+async fn a_backend_that_gets_another_address_must_get_another_name() {
+    let (site, elsewhere) = (Site::start().await, Server::open().await);
+    let home = BackendId::new("home");
+    for host in ["127.0.0.1", "127.0.0.9"] {
+        let why = refused(&site, |config| {
+            let backend = config.backends.get_mut(&home).unwrap();
+            (backend.host, backend.port) = (host.to_owned(), elsewhere.address.port());
+        })
+        .await;
+        assert!(why.contains("[backend.home] has another address"), "{why}");
+    }
 }
 
 #[tokio::test]

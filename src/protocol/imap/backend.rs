@@ -239,7 +239,8 @@ impl LoggingIn {
 
 fn last_word(mut handover: Handover, response: Response<'_>, line: &[u8]) -> Outcome {
     match response {
-        Response::Untagged(Untagged::Bye(text)) => Ok(refused(unavailable(text), true)),
+        // No refusal: the login was taken, and the session at the backend must be seen to end.
+        Response::Untagged(Untagged::Bye(_)) => Err(Violation::TurnedAway),
         Response::Untagged(_) => {
             collect(&mut handover, line)?;
             Ok(Step::Next(State::LastWord(handover)))

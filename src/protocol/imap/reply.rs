@@ -104,7 +104,6 @@ fn refusal_words(why: Refusal) -> &'static str {
     match why {
         Refusal::BadCredentials => "NO [AUTHENTICATIONFAILED] Wrong user name or password.",
         Refusal::Forbidden => "NO [AUTHORIZATIONFAILED] This account may not log in here; ask your administrator.",
-        Refusal::TlsRequired => fault_words(Fault::TlsRequired),
         Refusal::PassdbUnavailable => "NO [UNAVAILABLE] Logins cannot be checked at the moment; try again later.",
         Refusal::StoreUnavailable | Refusal::NoBackend | Refusal::BackendUnavailable => {
             "NO [UNAVAILABLE] Your mailbox cannot be reached at the moment; try again later."
@@ -113,7 +112,6 @@ fn refusal_words(why: Refusal) -> &'static str {
         Refusal::TooManySessions => {
             "NO [LIMIT] Too many connections to this mailbox; close some of them and try again."
         }
-        Refusal::Overloaded => "NO [UNAVAILABLE] Too many logins at the moment; try again in a minute.",
         Refusal::ShuttingDown => "NO [UNAVAILABLE] This server is going down; connect again.",
     }
 }
