@@ -161,7 +161,6 @@ pub fn rules(config: &FleetConfig) -> Rules {
         balance_factor: config.balance_factor,
         slow_start: ms(config.slow_start),
         strict: config.strict,
-        ..Rules::default()
     }
 }
 
