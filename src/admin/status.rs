@@ -83,9 +83,9 @@ fn sessions(proxy: &ProxyView) -> u64 {
 fn backend_row(backend: &BackendView) -> wire::Backend {
     wire::Backend {
         name: backend.backend.to_string(),
-        pool: backend.pool.to_string(),
-        state: backend.state.word().to_owned(),
-        weight: backend.weight.get(),
+        pool: backend.row.pool.to_string(),
+        state: backend.row.state.word().to_owned(),
+        weight: backend.row.weight.get(),
         sessions: u64::from(backend.sessions),
         users: u64::from(backend.users),
     }

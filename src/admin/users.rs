@@ -23,11 +23,11 @@ pub(super) async fn whereabouts(State(admin): State<Arc<Admin>>, Path(name): Pat
     };
     // Names are a courtesy: without a census the incarnations stand alone.
     let census = in_time(store.census(shard)).await.unwrap_or_default();
-    let home = binding.map(|binding| home(&binding, &census));
+    let home = binding.and_then(|binding| home(&binding, &census));
     Json(wire::Whereabouts { key: key.to_string(), home }).into_response()
 }
 
-fn home(binding: &BindingView, census: &Census) -> wire::Home {
+fn home(binding: &BindingView, census: &Census) -> Option<wire::Home> {
     let name = |incarnation: &Incarnation| {
         census.proxies.iter().find(|proxy| &proxy.incarnation == incarnation).map(|proxy| proxy.name.clone())
     };
@@ -36,11 +36,11 @@ fn home(binding: &BindingView, census: &Census) -> wire::Home {
         incarnation: incarnation.to_string(),
         sessions: *sessions,
     };
-    wire::Home {
-        backend: binding.backend.to_string(),
+    Some(wire::Home {
+        backend: binding.backend.as_ref()?.to_string(),
         generation: binding.generation.0,
         sessions: binding.sessions,
         holders: binding.holders.iter().map(holder).collect(),
         idle_s: binding.idle_ms.map(|ms| ms / 1000),
-    }
+    })
 }

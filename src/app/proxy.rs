@@ -15,8 +15,8 @@ use tracing::{info, warn};
 use crate::auth::Chain;
 use crate::backend::Servers;
 use crate::config::{Config, FleetConfig, LimitsConfig, StoreConfig};
-use crate::fleet::{Fleet, StateFile};
-use crate::model::{Ending, Incarnation};
+use crate::fleet::{Fleet, Joining, StateFile};
+use crate::model::{Clock, Ending, Incarnation, Tasks};
 use crate::net::{Listener, ServerTls};
 use crate::placement::{Placement, Times};
 use crate::protocol::imap;
@@ -161,6 +161,7 @@ pub fn rules(config: &FleetConfig) -> Rules {
         balance_factor: config.balance_factor,
         slow_start: ms(config.slow_start),
         strict: config.strict,
+        ..Rules::default()
     }
 }
 
@@ -173,7 +174,15 @@ fn join(config: &Config, servers: &Servers, store: Arc<dyn Store>) -> Result<Fle
         StoreConfig::Redis { timeout, .. } => *timeout,
         StoreConfig::Memory => PATIENCE,
     };
-    Ok(Fleet::join(store, identity, &config.fleet, patience, servers.rows().clone(), state_file))
+    let joining = Joining {
+        patience,
+        rows: servers.rows().clone(),
+        state_file,
+        shards: 1,
+        clock: Clock::boottime(),
+        tasks: Tasks::new(|task| drop(tokio::spawn(task))),
+    };
+    Ok(Fleet::join(store, identity, &config.fleet, joining))
 }
 
 /// TLS towards clients, if there is a certificate; the configuration sees to it that listeners with TLS have one.

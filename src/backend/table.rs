@@ -188,7 +188,7 @@ impl Tls {
 
 fn row(config: &BackendConfig) -> Row {
     let state = if config.drain { BackendState::Drain } else { BackendState::Up };
-    Row { weight: config.weight, pool: config.pool.clone(), state, since: 0 }
+    Row { weight: config.weight, pool: config.pool.clone(), state, ..Row::default() }
 }
 
 /// Without the brackets that an IPv6 address may come in.

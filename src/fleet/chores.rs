@@ -7,7 +7,7 @@ use std::time::Duration;
 use tracing::info;
 
 use super::{Shard, StateFile};
-use crate::model::Incarnation;
+use crate::model::{Incarnation, Tasks};
 use crate::store::link::{Link, NoAnswer};
 use crate::store::{Reaped, Reply, Request};
 
@@ -21,13 +21,14 @@ const AGAIN: Duration = Duration::from_millis(200);
 /// The chores this proxy is doing.
 pub(super) struct Chores {
     link: Link,
+    tasks: Tasks,
     /// Whom it is reaping: each by one task.
     busy: Arc<Mutex<HashSet<Incarnation>>>,
 }
 
 impl Chores {
-    pub(super) fn new(link: Link) -> Self {
-        Self { link, busy: Arc::default() }
+    pub(super) fn new(shard: &Shard) -> Self {
+        Self { link: shard.link.clone(), tasks: shard.tasks.clone(), busy: Arc::default() }
     }
 
     /// Starts on those that it is not at already.
@@ -35,7 +36,7 @@ impl Chores {
         for orphan in orphans {
             if self.busy.lock().unwrap_or_else(PoisonError::into_inner).insert(orphan.clone()) {
                 let (link, busy) = (self.link.clone(), self.busy.clone());
-                tokio::spawn(async move {
+                self.tasks.spawn(async move {
                     let outcome = reap(&link, &orphan).await;
                     info!(incarnation = %orphan, ?outcome, "reaped");
                     busy.lock().unwrap_or_else(PoisonError::into_inner).remove(&orphan);
@@ -58,10 +59,12 @@ async fn reap(link: &Link, orphan: &Incarnation) -> Result<Reaped, NoAnswer> {
 
 /// Frees what the incarnations of the state file held: its lock says that they are dead. Keeps the lock for the life of
 /// the process.
-pub(super) async fn bury(link: Link, mut file: StateFile) {
+pub(super) async fn bury(links: Vec<Link>, mut file: StateFile) {
     for dead in file.dead().to_vec() {
-        while forget(&link, &dead).await.is_err() {
-            tokio::time::sleep(AGAIN).await;
+        for link in &links {
+            while forget(link, &dead).await.is_err() {
+                tokio::time::sleep(AGAIN).await;
+            }
         }
         info!(incarnation = %dead, "freed what a former run of this proxy held");
         file.buried(&dead);

@@ -10,9 +10,9 @@ use tracing::error;
 
 use super::{Shard, Standing, chores};
 use crate::config::FleetConfig;
-use crate::model::{Ending, boottime_ms};
+use crate::model::{Clock, Ending};
 use crate::store::link::LinkState;
-use crate::store::{Beat, Heartbeat, Reply, Request};
+use crate::store::{Beat, Reply, Request};
 
 /// Times of the heartbeat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,12 +36,16 @@ impl Pace {
 
 /// The right to be counted. Past its isolation deadline this proxy must assume that its keys were given to others:
 /// nothing more may be relayed, and no claim's answer used.
-#[derive(Default)]
 pub struct Lease {
     deadline: Arc<AtomicU64>,
+    clock: Clock,
 }
 
 impl Lease {
+    pub(super) fn new(clock: Clock) -> Self {
+        Self { deadline: Arc::default(), clock }
+    }
+
     /// The isolation deadline, in milliseconds of CLOCK_BOOTTIME; 0 before the first hello. Shared with every relay.
     pub fn deadline(&self) -> &Arc<AtomicU64> {
         &self.deadline
@@ -49,7 +53,7 @@ impl Lease {
 
     /// Whether the deadline is ahead.
     pub fn holds(&self) -> bool {
-        boottime_ms() < self.deadline.load(Ordering::Relaxed)
+        self.clock.now_ms() < self.deadline.load(Ordering::Relaxed)
     }
 
     /// A renewal that was sent then has been answered. Whoever renews looks first whether the old deadline has passed:
@@ -75,7 +79,7 @@ pub(super) async fn keep(shard: Shard, pace: Pace, news: Arc<watch::Sender<Stand
     let mut state = shard.link.state();
     let mut ticker = interval(pace.beat);
     ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut chores = chores::Chores::new(shard.link.clone());
+    let mut chores = chores::Chores::new(&shard);
     let mut cursor = "0".to_owned();
     let mut standing = news.subscribe();
     loop {
@@ -84,6 +88,7 @@ pub(super) async fn keep(shard: Shard, pace: Pace, news: Arc<watch::Sender<Stand
             changed = state.changed() => if changed.is_err() { return },
             // Asserted: peers wait for us to say so.
             _ = standing.changed() => {}
+            () = shard.reports.due() => {}
         }
         let now = state.borrow_and_update().clone();
         if now.hello_boottime_ms > 0 {
@@ -97,6 +102,7 @@ pub(super) async fn keep(shard: Shard, pace: Pace, news: Arc<watch::Sender<Stand
                 shard.ledger.kick(&kick.key, kick.backend.as_ref(), kick.generation);
             }
             chores.take_on(beat.chores);
+            shard.reports.heard(beat.moves, beat.errands);
             super::reassert::audit_page(&shard, &mut cursor).await;
         }
     }
@@ -105,7 +111,7 @@ pub(super) async fn keep(shard: Shard, pace: Pace, news: Arc<watch::Sender<Stand
 /// One heartbeat, and what it says about our standing.
 async fn beat(shard: &Shard, pace: Pace, now: &LinkState, news: &watch::Sender<Standing>) -> Option<Beat> {
     let asserted = news.borrow().asserted >= now.assert_owed;
-    let request = Request::Heartbeat(Heartbeat { asserted, table_version: shard.roster.known(now) });
+    let request = Request::Heartbeat(shard.reports.heartbeat(shard.number, asserted, shard.roster.known(now)));
     let answer = shard.link.call_under(now.hellos, request).await.ok()?;
     let Reply::Heartbeat(mut beat) = answer.reply else { return None };
     isolate(shard);

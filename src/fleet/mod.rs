@@ -1,12 +1,13 @@
 //! This proxy among its peers: per shard a link, a ledger and a lease, kept by a heartbeat.
 //!
 //! `lease.rs` renews and knows when this proxy must assume that its keys were given away; `reassert.rs` tells a store
-//! that lost its memory what is here; `chores.rs` frees what dead proxies held; `roster.rs` keeps the backend table;
+//! that lost its memory what is here; `reports.rs` is what a heartbeat carries beside; `chores.rs` frees what dead proxies held; `roster.rs` keeps the backend table;
 //! `statefile.rs` remembers who ran here before.
 
 mod chores;
 mod lease;
 mod reassert;
+mod reports;
 mod roster;
 mod statefile;
 
@@ -17,16 +18,19 @@ use tokio::sync::watch;
 
 use crate::config::FleetConfig;
 use crate::ledger::Ledger;
-use crate::model::{Incarnation, Key};
+use crate::model::{Clock, Incarnation, Key, Tasks};
 use crate::store::Store;
 use crate::store::link::{Identity, Link};
 pub use lease::Lease;
+pub use reports::{Duty, Reports};
 pub use roster::{Roster, Rows};
 pub use statefile::{StateFile, StateFileError};
 
 /// One shard of the store, as this proxy sees it.
 #[derive(Clone)]
 pub struct Shard {
+    /// Which.
+    pub number: u16,
     /// The line to it.
     pub link: Link,
     /// What this proxy holds of it.
@@ -35,7 +39,29 @@ pub struct Shard {
     pub lease: Arc<Lease>,
     /// The backends that its claims choose from.
     pub roster: Arc<Roster>,
+    /// What the next heartbeat says beside the renewal.
+    pub reports: Arc<Reports>,
+    /// The clock of its deadlines.
+    pub clock: Clock,
+    /// What carries its tasks.
+    pub tasks: Tasks,
     standing: watch::Receiver<Standing>,
+}
+
+/// What a proxy needs to join a fleet, beside its name.
+pub struct Joining {
+    /// How long an answer of the store may take.
+    pub patience: Duration,
+    /// The backends of this proxy's file.
+    pub rows: Rows,
+    /// The incarnations that ran under its lock before are freed.
+    pub state_file: Option<StateFile>,
+    /// Number of the store's shards, at least 1; the same for all proxies.
+    pub shards: u16,
+    /// The clock of its deadlines.
+    pub clock: Clock,
+    /// What carries its tasks.
+    pub tasks: Tasks,
 }
 
 /// Whether logins can be placed.
@@ -55,33 +81,16 @@ pub struct Fleet {
 }
 
 impl Fleet {
-    /// Joins: connects to each shard (there is one so far), and keeps the lease until the process ends.
-    /// `patience`: how long an answer of the store may take. `rows`: the backends of this proxy's file. `state_file`: the
-    /// incarnations that ran under its lock before are freed.
-    pub fn join(
-        store: Arc<dyn Store>,
-        identity: Identity,
-        config: &FleetConfig,
-        patience: Duration,
-        rows: Rows,
-        state_file: Option<StateFile>,
-    ) -> Self {
-        let pace = lease::Pace::of(config);
+    /// Joins: connects to each shard, and keeps the leases until the process ends.
+    pub fn join(store: Arc<dyn Store>, identity: Identity, config: &FleetConfig, joining: Joining) -> Self {
         let incarnation = identity.incarnation.clone();
-        let link = Link::start(store.clone(), 0, identity, patience);
-        let ledger = Arc::new(Ledger::default());
-        let held = Arc::new(Lease::default());
-        let roster = Arc::new(Roster::new(rows));
-        let (news, standing) = watch::channel(Standing::default());
-        let news = Arc::new(news);
-        let shard = Shard { link, ledger, lease: held, roster, standing };
-        tokio::spawn(reassert::keep(shard.clone(), news.clone()));
-        tokio::spawn(lease::guard(shard.clone(), pace));
-        tokio::spawn(lease::keep(shard.clone(), pace, news));
-        if let Some(file) = state_file {
-            tokio::spawn(chores::bury(shard.link.clone(), file));
+        let join = |number| join_shard(number, store.clone(), identity.clone(), config, &joining);
+        let shards: Vec<Shard> = (0..joining.shards).map(join).collect();
+        if let Some(file) = joining.state_file {
+            let links = shards.iter().map(|shard| shard.link.clone()).collect();
+            joining.tasks.spawn(chores::bury(links, file));
         }
-        Self { store, shards: vec![shard], incarnation }
+        Self { store, shards, incarnation }
     }
 
     /// The shard of a key.
@@ -130,4 +139,34 @@ impl Fleet {
         }
         tracing::info!("left the fleet");
     }
+}
+
+fn join_shard(
+    number: u16,
+    store: Arc<dyn Store>,
+    identity: Identity,
+    config: &FleetConfig,
+    joining: &Joining,
+) -> Shard {
+    let (pace, clock, tasks) = (lease::Pace::of(config), joining.clock, joining.tasks.clone());
+    let incarnation = identity.incarnation.clone();
+    let link = Link::start(store.clone(), number, identity, joining.patience, clock, &tasks);
+    let (news, standing) = watch::channel(Standing::default());
+    let news = Arc::new(news);
+    let shard = Shard {
+        number,
+        link,
+        ledger: Arc::new(Ledger::default()),
+        lease: Arc::new(Lease::new(clock)),
+        roster: Arc::new(Roster::new(joining.rows.clone())),
+        reports: Arc::new(Reports::default()),
+        clock,
+        tasks: tasks.clone(),
+        standing,
+    };
+    tasks.spawn(reassert::keep(shard.clone(), news.clone()));
+    tasks.spawn(lease::guard(shard.clone(), pace));
+    tasks.spawn(reports::listen(store, number, incarnation, shard.reports.clone(), shard.link.clone()));
+    tasks.spawn(lease::keep(shard.clone(), pace, news));
+    shard
 }

@@ -196,10 +196,10 @@ fn with_since(mut rows: Rows, present: &Rows) -> Rows {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Pool, Weight};
+    use crate::model::Weight;
 
     fn rows(names: &str) -> Rows {
-        let row = |since| Row { weight: Weight::default(), pool: Pool::default(), state: BackendState::Up, since };
+        let row = |since| Row { since, ..Row::default() };
         names.split_whitespace().map(|name| (BackendId::new(name), row(0))).collect()
     }
 

@@ -8,7 +8,7 @@ mod refusal;
 mod secret;
 
 pub use auth::{Credentials, Mechanism, User};
-pub use clock::boottime_ms;
+pub use clock::{Clock, Task, Tasks, boottime_ms};
 pub use ending::{Ending, Phase, Who};
 pub use ids::{BackendId, Generation, Incarnation, Key, Pool, SessionId, Weight};
 pub use refusal::Refusal;

@@ -15,6 +15,8 @@ pub enum Refusal {
     NoBackend,
     /// The user's backend did not take the connection within the budget.
     BackendUnavailable,
+    /// The user's backend has as many sessions as it may.
+    BackendFull,
     /// The user's home is being settled (recovery, conflict) and this took longer than `login_wait`.
     HomeUnsettled,
     /// The key has as many sessions as it may.
@@ -33,6 +35,7 @@ impl Refusal {
             Self::StoreUnavailable => "store_unavailable",
             Self::NoBackend => "no_backend",
             Self::BackendUnavailable => "backend_unavailable",
+            Self::BackendFull => "backend_full",
             Self::HomeUnsettled => "home_unsettled",
             Self::TooManySessions => "too_many_sessions",
             Self::ShuttingDown => "shutting_down",

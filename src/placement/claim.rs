@@ -9,7 +9,7 @@ use tracing::debug;
 use super::{Times, Wanted};
 use crate::fleet::Shard;
 use crate::ledger::{Enter, Place, Slot, Stop, Ticket};
-use crate::model::{Refusal, boottime_ms};
+use crate::model::Refusal;
 use crate::store::link::{NoAnswer, Pending, answer};
 use crate::store::{Claim, Home, Reply, Request, WaitReason};
 
@@ -75,7 +75,7 @@ async fn ask(
         Err(why) => return unanswered(ticket, why),
     };
     // An old answer may come from before a loss that everybody else has recovered from.
-    let age = Duration::from_millis(boottime_ms().saturating_sub(answer.sent_boottime_ms));
+    let age = Duration::from_millis(shard.clock.now_ms().saturating_sub(answer.sent_boottime_ms));
     if age > times.fresh || !shard.lease.holds() {
         return unanswered(ticket, NoAnswer::Unknown);
     }
@@ -97,13 +97,17 @@ async fn ask(
             let pause = match reason {
                 // The end of the window is known, and to ask before it only delays those who still have to assert.
                 WaitReason::Recovery => Duration::from_millis(ms),
-                WaitReason::Closing => Duration::from_millis(ms).min(ASK_AGAIN),
+                WaitReason::Closing | WaitReason::Hold | WaitReason::Moving => Duration::from_millis(ms).min(ASK_AGAIN),
             };
             Try::Again(Instant::now() + pause, Refusal::HomeUnsettled)
         }
         Home::Limit => {
             ticket.declined();
             Try::Refused(Refusal::TooManySessions)
+        }
+        Home::Full => {
+            ticket.declined();
+            Try::Refused(Refusal::BackendFull)
         }
         Home::NoBackend => {
             ticket.declined();
@@ -130,5 +134,6 @@ fn request(wanted: &Wanted, have: u32) -> Claim {
         pin: wanted.pin.clone(),
         limit: wanted.limit,
         unproven: wanted.unproven,
+        hint: None,
     }
 }

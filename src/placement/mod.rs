@@ -45,7 +45,7 @@ impl Placement {
     /// Starts declaring what changes in the ledgers of `fleet`.
     pub fn start(fleet: Arc<Fleet>, times: Times) -> Self {
         for shard in fleet.shards() {
-            tokio::spawn(declare::keep(shard.clone()));
+            shard.tasks.spawn(declare::keep(shard.clone()));
         }
         Self { fleet, times }
     }

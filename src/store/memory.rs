@@ -1,24 +1,31 @@
 //! The store inside one process: the default of a single proxy, and the reference that the scripts in `lua/` are held to.
 //!
 //! A clone shares the state, so several proxies of one process can be a fleet. `shard` is a shard's state and the calls
-//! that concern proxies; `claim`, `declare` and `reap` are those that concern keys; `place` chooses; `binding` counts.
+//! that concern proxies; `claim`, `declare`, `reap` and `moves` are those that concern keys; `place` chooses; `binding`
+//! counts; `votes` and `errands` are what the whole fleet decides and does.
 
 mod binding;
 mod claim;
 mod declare;
+mod errands;
+mod moves;
 mod place;
 mod reap;
 mod shard;
 mod view;
+mod votes;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
+use tokio::sync::Notify;
 
 use self::shard::Shard;
 use super::clock::{Simulated, system_ms};
-use super::{BindingView, Call, Census, Connection, Reply, Rules, Store, StoreError};
+use super::{
+    BindingPage, BindingView, Call, Census, Connection, Nudges, Order, Ordered, Reply, Rules, Store, StoreError,
+};
 use crate::model::{Incarnation, Key};
 
 /// A store in this process. Clones are connections to the same one.
@@ -34,6 +41,7 @@ struct State {
     /// A shard begins to open, so that a fresh store makes nobody wait.
     opened: bool,
     shards: Mutex<BTreeMap<u16, Shard>>,
+    listeners: Mutex<BTreeMap<(u16, Incarnation), Arc<Notify>>>,
 }
 
 /// What a Redis server would answer to TIME and as its run id.
@@ -76,7 +84,7 @@ impl Memory {
     }
 
     fn new(rules: Rules, server: Server, opened: bool) -> Self {
-        Self { state: Arc::new(State { rules, server, opened, shards: Mutex::default() }) }
+        Self { state: Arc::new(State { rules, server, opened, shards: Mutex::default(), listeners: Mutex::default() }) }
     }
 
     /// Forgets everything, as FLUSHALL does: whoever calls is told so, and the next hello opens a recovery window.
@@ -108,7 +116,17 @@ impl Memory {
         let shard = shards
             .entry(number)
             .or_insert_with(|| if state.opened { Shard::opened(&moment) } else { Shard::default() });
-        work(shard, &moment)
+        let outcome = work(shard, &moment);
+        let nudged = std::mem::take(&mut shard.nudged);
+        drop(shards);
+        self.nudge(number, nudged);
+        outcome
+    }
+
+    fn nudge(&self, shard: u16, nudged: BTreeSet<Incarnation>) {
+        let listeners = self.state.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        let heard = nudged.into_iter().filter_map(|incarnation| listeners.get(&(shard, incarnation)));
+        heard.for_each(|listener| listener.notify_one());
     }
 }
 
@@ -127,12 +145,39 @@ impl Store for Memory {
         Ok(Box::new(ToShard { memory: self.clone(), shard }))
     }
 
+    async fn order(&self, shard: u16, order: &Order) -> Result<Ordered, StoreError> {
+        let outcome = self.with_shard(shard, |shard, moment| shard.carry_out(order, moment));
+        Ok(Ordered { outcome, replicas: None })
+    }
+
+    async fn nudges(&self, shard: u16, incarnation: &Incarnation) -> Result<Box<dyn Nudges>, StoreError> {
+        let notify = Arc::new(Notify::new());
+        let mut listeners = self.state.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        listeners.retain(|_, listener| Arc::strong_count(listener) > 1); // nobody listens any more
+        listeners.insert((shard, incarnation.clone()), notify.clone());
+        Ok(Box::new(Listener(notify)))
+    }
+
+    async fn bindings(&self, shard: u16, cursor: &str) -> Result<BindingPage, StoreError> {
+        Ok(self.with_shard(shard, |shard, moment| shard.binding_page(cursor, moment)))
+    }
+
     async fn binding(&self, shard: u16, key: &Key) -> Result<Option<BindingView>, StoreError> {
         Ok(self.with_shard(shard, |shard, moment| shard.binding_view(key, moment)))
     }
 
     async fn census(&self, shard: u16) -> Result<Census, StoreError> {
         Ok(self.with_shard(shard, |shard, moment| shard.census(moment)))
+    }
+}
+
+struct Listener(Arc<Notify>);
+
+#[async_trait]
+impl Nudges for Listener {
+    async fn next(&mut self) -> Result<(), StoreError> {
+        self.0.notified().await;
+        Ok(())
     }
 }
 

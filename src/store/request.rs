@@ -8,6 +8,8 @@ use crate::model::{BackendId, Generation, Incarnation, Key, Pool, Weight};
 pub const PAGE: usize = 100;
 /// The most kicks in the answer to one heartbeat.
 pub const KICKS: usize = 500;
+/// The most moves to settle in the answer to one heartbeat.
+pub const SETTLES: usize = 100;
 
 /// A request with the three things that make it safe to lose, repeat and delay.
 #[derive(Clone, Debug, PartialEq)]
@@ -70,12 +72,19 @@ pub struct Hello {
 }
 
 /// See [`Request::Heartbeat`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Heartbeat {
     /// All of the ledger has been declared since the hello that asked for it.
     pub asserted: bool,
     /// The version of the table that this proxy has.
     pub table_version: u64,
+    /// This proxy's vote: the backends that it finds dead. `None` in a shard that has only a copy of the table: there
+    /// nobody votes.
+    pub failing: Option<Vec<BackendId>>,
+    /// How many keys this proxy still has to move for each backend's [`Job`].
+    pub left: Vec<(BackendId, u32)>,
+    /// The number of the last errand that this proxy has taken on; see [`super::Ask`].
+    pub errand: u64,
 }
 
 /// See [`Request::Claim`].
@@ -94,6 +103,9 @@ pub struct Claim {
     /// Nobody has checked the password yet: the backend will. A binding made by such a claim is deleted, not
     /// remembered, if its last session ends before one was proven.
     pub unproven: bool,
+    /// Where this proxy last saw the key at home, not longer ago than `user_expire`. Only a key that the store knows
+    /// nothing of goes back there, as to a remembered home: the store has lost its memory meanwhile.
+    pub hint: Option<BackendId>,
 }
 
 /// One line of [`Request::Declare`].
@@ -162,6 +174,10 @@ pub struct Beat {
     pub kicks: Vec<Kick>,
     /// Incarnations that somebody should reap, at most 10.
     pub chores: Vec<Incarnation>,
+    /// Keys whose move somebody should look after with a [`super::Settle`], at most [`SETTLES`].
+    pub moves: Vec<Key>,
+    /// Errands that this incarnation has not taken on yet, by number, at most 10.
+    pub errands: Vec<(u64, String)>,
     /// A recovery window is open: milliseconds until it may close, at least 1 while somebody still has to re-assert.
     pub recovering_ms: u64,
 }
@@ -185,6 +201,8 @@ pub enum Home {
     },
     /// The key has as many sessions as it may. `have` sessions are counted.
     Limit,
+    /// The key's home has as many sessions as it may. `have` sessions are counted.
+    Full,
     /// No backend may take the key. `have` sessions are counted.
     NoBackend,
 }
@@ -196,6 +214,10 @@ pub enum WaitReason {
     Recovery,
     /// Sessions at a backend that is down or gone are still being closed.
     Closing,
+    /// An operator keeps the user out for a while.
+    Hold,
+    /// The key is being moved.
+    Moving,
 }
 
 /// Sessions of a key that must end: all that are at another backend than its binding's or of an older generation.
@@ -232,14 +254,16 @@ pub struct Table {
 }
 
 impl Table {
-    /// `rows` as they stand once they have replaced this table under `version`: a row that is new, or has another state
-    /// than before, counts from now; the others go on counting. A store without a table takes rows as they are given, for
-    /// it may merely have forgotten them.
+    /// `rows` as they stand once they have replaced this table under `version`. Whether a backend fails is for the votes
+    /// to say, so a row that this table has keeps that. A row that is new, or begins or ends to take users, counts from
+    /// now, and so does a new job; the others go on counting. A store without a table takes rows as they are given, for it
+    /// may merely have forgotten them.
     pub fn succeeded_by(&self, mut rows: BTreeMap<BackendId, Row>, version: u64) -> BTreeMap<BackendId, Row> {
         if self.version > 0 {
             for (name, row) in &mut rows {
-                let before = self.rows.get(name).filter(|before| before.state == row.state);
-                row.since = before.map_or(version, |before| before.since);
+                let before = self.rows.get(name);
+                row.failing = before.is_some_and(|before| before.failing);
+                row.continue_from(before, version);
             }
         }
         rows
@@ -247,28 +271,110 @@ impl Table {
 }
 
 /// One backend of the table.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Row {
     /// Its share of new users.
     pub weight: Weight,
     /// Its pool.
     pub pool: Pool,
-    /// Whether it takes users.
+    /// Whether it takes users, as files or operators say.
     pub state: BackendState,
-    /// Since when it has been in that state: the version of the table that brought it, which is the store's clock in
-    /// milliseconds or a little more; 0 for always. `slow_start` counts from here. The store sets it.
+    /// Since when it has been in that state, effectively: the version of the table that brought it, which is the store's
+    /// clock in milliseconds or a little more; 0 for always. `slow_start` counts from here. The store sets it.
     pub since: u64,
+    /// The fleet has voted that it is dead: it counts as down. The store sets it.
+    pub failing: bool,
+    /// The most sessions that it may have; 0 for any number.
+    pub max_sessions: u32,
+    /// An operator has set the weight: the files' does not count.
+    pub weight_set: bool,
+    /// An operator has set the state: the files' does not count.
+    pub state_set: bool,
+    /// An operator has added the backend: its `[backend.NAME]` in TOML on one line. No file needs to have it.
+    pub added: Option<String>,
+    /// Work at it that nobody owns.
+    pub job: Option<Job>,
+}
+
+/// Bulk work at a backend, done by every proxy for its own keys there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Job {
+    /// What is to be done.
+    pub kind: JobKind,
+    /// Since when, as [`Row::since`]; the store sets it. A flush moves keys whose generation is older.
+    pub since: u64,
+    /// Not for now.
+    pub paused: bool,
+    /// Why it was paused, if it was not an operator who did; one line.
+    pub why: String,
+}
+
+/// What a [`Job`] does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum JobKind {
+    /// Moves every key away. The backend's state is [`BackendState::Drain`].
+    Evict,
+    /// Places every key anew that was placed before the job began, here again or elsewhere.
+    Flush,
+    /// Moves keys away until the backend has no more than its share.
+    Rebalance,
+}
+
+impl JobKind {
+    /// The word in the store and the CLI.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Evict => "evict",
+            Self::Flush => "flush",
+            Self::Rebalance => "rebalance",
+        }
+    }
+
+    /// The job of that word.
+    pub fn from_word(word: &str) -> Option<Self> {
+        [Self::Evict, Self::Flush, Self::Rebalance].into_iter().find(|kind| kind.word() == word)
+    }
+}
+
+impl Row {
+    /// Whether users may be there at all: a row that fails, is down or removed may not have any.
+    pub fn usable(&self) -> bool {
+        !self.failing && !matches!(self.state, BackendState::Down | BackendState::Removed)
+    }
+
+    /// Whether it takes users that are placed anew.
+    pub fn takes_users(&self) -> bool {
+        !self.failing && self.state == BackendState::Up && self.weight.get() > 0
+    }
+
+    /// The job, unless it is paused.
+    pub fn active_job(&self) -> Option<&Job> {
+        self.job.as_ref().filter(|job| !job.paused)
+    }
+
+    /// Sets since when state and job have been what they are, if this row follows `before` at `now`.
+    pub fn continue_from(&mut self, before: Option<&Self>, now: u64) {
+        let same = |before: &&Self| before.state == self.state && before.failing == self.failing;
+        self.since = before.filter(same).map_or(now, |before| before.since);
+        if let Some(job) = &mut self.job {
+            let before = before.and_then(|before| before.job.as_ref());
+            job.since = before.filter(|before| before.kind == job.kind).map_or(now, |before| before.since);
+        }
+    }
 }
 
 /// Whether a backend takes users.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum BackendState {
     /// Takes new users.
+    #[default]
     Up,
     /// Takes nobody; its sessions are to be closed.
     Down,
     /// Takes no new users; users without sessions leave at their next claim.
     Drain,
+    /// Is not of the fleet any more, whatever the files say, until an operator adds it again. As down.
+    Removed,
 }
 
 impl BackendState {
@@ -278,12 +384,13 @@ impl BackendState {
             Self::Up => "up",
             Self::Down => "down",
             Self::Drain => "drain",
+            Self::Removed => "removed",
         }
     }
 
     /// The state of that word.
     pub fn from_word(word: &str) -> Option<Self> {
-        [Self::Up, Self::Down, Self::Drain].into_iter().find(|state| state.word() == word)
+        [Self::Up, Self::Down, Self::Drain, Self::Removed].into_iter().find(|state| state.word() == word)
     }
 }
 
@@ -292,7 +399,7 @@ mod tests {
     use super::*;
 
     fn row(state: BackendState, since: u64) -> Row {
-        Row { weight: Weight::default(), pool: Pool::default(), state, since }
+        Row { state, since, ..Row::default() }
     }
 
     #[test]

@@ -83,7 +83,7 @@ async fn two_files_with_other_weights_do_not_fight_and_the_last_change_stands() 
     one.reload(weighing(5), weighing(9));
     eventually("the last change stands", SOON, async || {
         let census = stage.census().await;
-        whether(census.backends.iter().all(|row| row.weight.get() == 9), || format!("{:?}", census.backends))
+        whether(census.backends.iter().all(|view| view.row.weight.get() == 9), || format!("{:?}", census.backends))
     })
     .await;
 }
@@ -159,7 +159,7 @@ async fn a_drained_backend_keeps_who_is_there_and_takes_nobody_else() {
     proxy.reload(rows("a b"), drained);
     eventually("it drains", SOON, async || {
         let census = stage.census().await;
-        whether(census.backends[0].state == BackendState::Drain, || format!("{census:?}"))
+        whether(census.backends[0].row.state == BackendState::Drain, || format!("{census:?}"))
     })
     .await;
     let (stayer, mut leavers) = (at_a.pop().unwrap(), at_a);

@@ -11,9 +11,9 @@ use homing::admin::wire::{Client, Status, Whereabouts};
 use homing::admin::{self, Admin, Reload, Socket};
 use homing::app::rules;
 use homing::config::Changes;
-use homing::model::Key;
+use homing::model::{Incarnation, Key};
 use homing::store::memory::Memory;
-use homing::store::{BindingView, Census, Connection, Store, StoreError};
+use homing::store::{BindingPage, BindingView, Census, Connection, Nudges, Order, Ordered, Store, StoreError};
 
 use crate::parts::{Server, Site, config};
 
@@ -45,6 +45,18 @@ struct Hanging {
 impl Store for Hanging {
     async fn connect(&self, shard: u16) -> Result<Box<dyn Connection>, StoreError> {
         self.store.connect(shard).await
+    }
+
+    async fn order(&self, shard: u16, order: &Order) -> Result<Ordered, StoreError> {
+        self.store.order(shard, order).await
+    }
+
+    async fn nudges(&self, shard: u16, incarnation: &Incarnation) -> Result<Box<dyn Nudges>, StoreError> {
+        self.store.nudges(shard, incarnation).await
+    }
+
+    async fn bindings(&self, shard: u16, cursor: &str) -> Result<BindingPage, StoreError> {
+        self.store.bindings(shard, cursor).await
     }
 
     async fn binding(&self, shard: u16, key: &Key) -> Result<Option<BindingView>, StoreError> {

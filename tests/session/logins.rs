@@ -177,7 +177,7 @@ async fn a_passdb_decides_about_name_password_and_host() {
     let mut server = site.server.accept().await;
     assert_eq!(server.take_login().await.1, ["anna", "boss", "other"]);
     client.expect("a OK [CAPABILITY IMAP4rev1 IDLE] Logged in\r\n").await;
-    assert_eq!(site.home("anna").await.unwrap().backend.as_str(), "home");
+    assert_eq!(site.home("anna").await.unwrap().backend.unwrap().as_str(), "home");
     drop((client, server));
     site.sessions(0).await;
 

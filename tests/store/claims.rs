@@ -120,7 +120,7 @@ async fn a_key_is_forgotten_after_remember(stage: Stage) {
     world.pass(1, &mut [&mut z]).await;
     assert_eq!(world.binding("anna").await, None);
     z.declare(&[declared("anna", "b", 7, 1)]).await;
-    assert_eq!(world.binding("anna").await.expect("bound").backend, BackendId::new("b"));
+    assert_eq!(world.binding("anna").await.expect("bound").backend, Some(BackendId::new("b")));
 }
 
 async fn a_key_of_another_pool_is_placed_anew_once_it_is_idle(stage: Stage) {
@@ -197,7 +197,7 @@ async fn a_key_at_a_dead_backend_waits_for_those_who_live(stage: Stage) {
     assert_eq!(y.claim(Claim { have: 1, ..claim("anna") }).await, CLOSING, "also while the own ones are closing");
     assert_eq!(world.binding("anna").await.expect("bound").holders, [(y.incarnation.clone(), 1)]);
     assert_eq!(y.claim(claim("anna")).await, z.claim(claim("anna")).await, "the claim itself said that it has none");
-    assert_eq!(world.binding("anna").await.expect("bound").backend, BackendId::new("b"));
+    assert_eq!(world.binding("anna").await.expect("bound").backend, Some(BackendId::new("b")));
     assert_eq!((world.load("a").await, world.load("b").await, world.users("b").await), (0, 2, 1));
 }
 
@@ -276,10 +276,13 @@ async fn an_unproven_binding_is_kept_once_a_login_was_proven(stage: Stage) {
         z.claim(Claim { unproven: true, ..claim(key) }).await;
     }
     let home = world.binding("declared").await.expect("bound");
-    z.declare(&[Declared { unproven: true, ..declared("declared", home.backend.as_str(), home.generation.0, 1) }])
-        .await;
+    z.declare(&[Declared {
+        unproven: true,
+        ..declared("declared", home.backend.as_ref().expect("home").as_str(), home.generation.0, 1)
+    }])
+    .await;
     assert!(world.binding("declared").await.expect("bound").unproven);
-    z.declare(&[declared("declared", home.backend.as_str(), home.generation.0, 1)]).await;
+    z.declare(&[declared("declared", home.backend.as_ref().expect("home").as_str(), home.generation.0, 1)]).await;
     z.bind("claimed", 1).await;
     for key in ["claimed", "declared"] {
         assert!(!world.binding(key).await.expect("bound").unproven);

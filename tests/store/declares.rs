@@ -53,7 +53,7 @@ async fn an_unbound_key_is_bound_as_declared(stage: Stage) {
     let (world, mut z) = stage.pair().await;
     assert_eq!(z.declare(&[declared("anna", "b", 42, 3)]).await, []);
     let binding = world.binding("anna").await.expect("bound");
-    assert_eq!((binding.backend, binding.generation.0, binding.sessions), (BackendId::new("b"), 42, 3));
+    assert_eq!((binding.backend, binding.generation.0, binding.sessions), (Some(BackendId::new("b")), 42, 3));
     assert_eq!(world.load("b").await, 3);
 }
 
@@ -76,7 +76,7 @@ async fn another_home_with_a_lower_or_equal_generation_is_kicked_and_not_counted
     for generation in [41, 42] {
         assert_eq!(y.declare(&[declared("anna", "b", generation, 2)]).await, [kick("anna", Some(("a", 42)))]);
         let binding = world.binding("anna").await.expect("bound");
-        assert_eq!((binding.backend, binding.sessions), (BackendId::new("a"), 1));
+        assert_eq!((binding.backend, binding.sessions), (Some(BackendId::new("a")), 1));
         assert_eq!((world.load("a").await, world.load("b").await), (1, 0), "not even what it had at the right home");
     }
     assert_eq!(y.beat().await.kicks, [kick("anna", Some(("a", 42)))]);
@@ -91,7 +91,7 @@ async fn another_home_with_a_higher_generation_wins_and_kicks_the_others(stage: 
     y.declare(&[declared("anna", "a", 42, 1)]).await;
     assert_eq!(x.declare(&[declared("anna", "b", 43, 2)]).await, []);
     let binding = world.binding("anna").await.expect("bound");
-    assert_eq!((binding.backend, binding.generation.0), (BackendId::new("b"), 43));
+    assert_eq!((binding.backend, binding.generation.0), (Some(BackendId::new("b")), 43));
     assert_eq!(binding.holders, [(x.incarnation.clone(), 2)]);
     assert_eq!((world.load("a").await, world.load("b").await), (0, 2));
     assert_eq!((world.users("a").await, world.users("b").await), (0, 1));
@@ -106,7 +106,7 @@ async fn another_home_stands_if_nobody_else_holds_the_key(stage: Stage) {
     z.declare(&[declared("anna", "a", 42, 3)]).await;
     assert_eq!(z.declare(&[declared("anna", "b", 7, 2)]).await, []);
     let binding = world.binding("anna").await.expect("bound");
-    assert_eq!((binding.backend, binding.generation.0, binding.sessions), (BackendId::new("b"), 7, 2));
+    assert_eq!((binding.backend, binding.generation.0, binding.sessions), (Some(BackendId::new("b")), 7, 2));
     assert_eq!((world.load("a").await, world.load("b").await), (0, 2));
     assert_eq!((world.users("a").await, world.users("b").await), (0, 1));
     z.release("anna").await;

@@ -218,6 +218,7 @@ async fn census_shows_who_lives_and_how_long(stage: Stage) {
         census.proxies.iter().map(|p| (p.incarnation.as_str(), p.name.as_str(), p.age_ms, p.left_ms)).collect();
     assert_eq!(seen, [("y", "name of y", 7000, 8000), ("z", "name of z", 11_000, 15_000)]);
     assert_eq!(census.proxies[0].version, "1.0");
-    let backends: Vec<_> = census.backends.iter().map(|b| (b.backend.as_str(), b.weight.get(), b.state)).collect();
+    let backends: Vec<_> =
+        census.backends.iter().map(|b| (b.backend.as_str(), b.row.weight.get(), b.row.state)).collect();
     assert_eq!(backends, [("a", 100, BackendState::Up), ("b", 100, BackendState::Up)]);
 }

@@ -125,6 +125,7 @@ impl Dice {
             pin: self.once_in(10).then(|| BackendId::new(self.one_of(&BACKENDS))),
             limit: if self.once_in(4) { 1 + self.count(5) } else { 0 },
             unproven: self.once_in(3),
+            hint: None,
         }
     }
 
@@ -153,7 +154,10 @@ impl Dice {
             let weight = Weight::new([0, 50, 100, 300][self.proxy()]);
             let pool = Pool::new(if self.once_in(5) { "gold" } else { Pool::DEFAULT });
             let since = if self.once_in(2) { 0 } else { DAWN + self.below(60_000) };
-            rows.insert(BackendId::new(name), Row { weight: weight.expect("weight"), pool, state, since });
+            rows.insert(
+                BackendId::new(name),
+                Row { weight: weight.expect("weight"), pool, state, since, ..Row::default() },
+            );
         }
         rows
     }
@@ -256,7 +260,7 @@ impl Play {
 
     async fn beat(&mut self, who: usize, asserted: bool, knows_table: bool) -> Result<(), String> {
         let table_version = if knows_table { self.proxies[who].table_version } else { 0 };
-        self.call(who, Request::Heartbeat(Heartbeat { asserted, table_version })).await
+        self.call(who, Request::Heartbeat(Heartbeat { asserted, table_version, ..Heartbeat::default() })).await
     }
 
     async fn step(&mut self, step: Step) -> Result<(), String> {

@@ -20,7 +20,7 @@ contract!(
 );
 
 fn beat() -> Request {
-    Request::Heartbeat(Heartbeat { asserted: false, table_version: 0 })
+    Request::Heartbeat(Heartbeat { asserted: false, table_version: 0, ..Heartbeat::default() })
 }
 
 async fn a_call_of_an_unknown_incarnation_is_lost(stage: Stage) {

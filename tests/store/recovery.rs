@@ -58,7 +58,7 @@ async fn after_a_flush_everybody_is_lost_and_a_window_opens(stage: Stage) {
     y.bind("anna", 0).await;
     world.flush().await;
     assert_eq!(world.census().await, Census::default());
-    let beat = Request::Heartbeat(Heartbeat { asserted: true, table_version: 0 });
+    let beat = Request::Heartbeat(Heartbeat { asserted: true, table_version: 0, ..Heartbeat::default() });
     assert_eq!(z.call(beat.clone()).await, Reply::Lost);
     let welcome = z.hello().await;
     assert_eq!((welcome.assert, welcome.recovering_ms, welcome.table_version), (true, 4000, 0));
@@ -164,7 +164,7 @@ async fn in_another_run_everybody_asserts(stage: Stage) {
     let mut y = world.welcome("y").await;
     world.server.restart("run2");
     z.hello().await;
-    let beat = Request::Heartbeat(Heartbeat { asserted: true, table_version: 0 });
+    let beat = Request::Heartbeat(Heartbeat { asserted: true, table_version: 0, ..Heartbeat::default() });
     assert_eq!(y.call(beat.clone()).await, Reply::Lost);
     y.run = "run2".to_owned();
     assert_eq!(y.call(beat).await, Reply::Lost, "its epoch is over");

@@ -192,7 +192,7 @@ impl Peer {
     }
 
     pub(crate) async fn heartbeat(&mut self, asserted: bool, table_version: u64) -> Beat {
-        match self.call(Request::Heartbeat(Heartbeat { asserted, table_version })).await {
+        match self.call(Request::Heartbeat(Heartbeat { asserted, table_version, ..Heartbeat::default() })).await {
             Reply::Heartbeat(beat) => beat,
             other => panic!("heartbeat: {other:?}"),
         }
@@ -289,7 +289,7 @@ pub(crate) fn table(rows: &[(&str, Row)]) -> BTreeMap<BackendId, Row> {
 }
 
 pub(crate) fn up() -> Row {
-    Row { weight: Weight::default(), pool: Pool::default(), state: BackendState::Up, since: 0 }
+    Row::default()
 }
 
 pub(crate) fn weighing(weight: u32) -> Row {
@@ -306,7 +306,7 @@ pub(crate) fn in_pool(pool: &str) -> Row {
 
 /// A plain claim of a key without live sessions here, by a user whom the passdb knows.
 pub(crate) fn claim(key: &str) -> Claim {
-    Claim { key: Key::new(key), have: 0, pool: Pool::default(), pin: None, limit: 0, unproven: false }
+    Claim { key: Key::new(key), have: 0, pool: Pool::default(), pin: None, limit: 0, unproven: false, hint: None }
 }
 
 pub(crate) fn declared(key: &str, backend: &str, generation: u64, count: u32) -> Declared {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use homing::model::Key;
+use homing::model::{BackendId, Key};
 use homing::store::*;
 
 use crate::server::Namespace;
@@ -22,7 +22,7 @@ pub(crate) fn check(census: &Census, bindings: &Bindings) -> Result<(), String> 
     }
     let live: BTreeSet<_> = census.proxies.iter().filter(|p| !p.orphan).map(|p| &p.incarnation).collect();
     for view in &census.backends {
-        let here = || bindings.values().filter(|binding| binding.backend == view.backend);
+        let here = || bindings.values().filter(|binding| binding.backend.as_ref() == Some(&view.backend));
         let holders = here().flat_map(|binding| &binding.holders).filter(|(who, _)| live.contains(who));
         let name = &view.backend;
         equal(&format!("load of {name}"), view.sessions, holders.map(|(_, sessions)| sessions).sum())?;
@@ -33,7 +33,9 @@ pub(crate) fn check(census: &Census, bindings: &Bindings) -> Result<(), String> 
         let mut summed = BTreeMap::new();
         for binding in bindings.values() {
             let own = binding.holders.iter().filter(|(who, _)| *who == proxy.incarnation);
-            own.for_each(|(_, sessions)| *summed.entry(binding.backend.clone()).or_insert(0) += sessions);
+            own.for_each(|(_, sessions)| {
+                *summed.entry(binding.backend.clone().unwrap_or_else(|| BackendId::new(""))).or_insert(0) += sessions
+            });
         }
         equal(&format!("sessions of {}", proxy.incarnation), proxy.sessions.clone(), summed.into_iter().collect())?;
     }

@@ -55,6 +55,7 @@ async fn rows_come_back_as_they_were_given(stage: Stage) {
         pool: Pool::new(pool),
         state,
         since,
+        ..Row::default()
     };
     let rows = [
         ("version", odd(0, "a pool of words", BackendState::Down, 0)),

@@ -224,7 +224,7 @@ async fn table(site: &Site) -> anyhow::Result<BTreeMap<String, (Option<BackendId
         let binding = store.binding(0, &Key::new(&user)).await?;
         let sessions = binding.iter().flat_map(|binding| &binding.holders);
         let sessions: u32 = sessions.filter(|(holder, _)| living.contains(holder)).map(|(_, count)| count).sum();
-        table.insert(user, (binding.map(|binding| binding.backend), usize::try_from(sessions)?));
+        table.insert(user, (binding.and_then(|binding| binding.backend), usize::try_from(sessions)?));
     }
     Ok(table)
 }

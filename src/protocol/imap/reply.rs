@@ -105,7 +105,7 @@ fn refusal_words(why: Refusal) -> &'static str {
         Refusal::BadCredentials => "NO [AUTHENTICATIONFAILED] Wrong user name or password.",
         Refusal::Forbidden => "NO [AUTHORIZATIONFAILED] This account may not log in here; ask your administrator.",
         Refusal::PassdbUnavailable => "NO [UNAVAILABLE] Logins cannot be checked at the moment; try again later.",
-        Refusal::StoreUnavailable | Refusal::NoBackend | Refusal::BackendUnavailable => {
+        Refusal::StoreUnavailable | Refusal::NoBackend | Refusal::BackendUnavailable | Refusal::BackendFull => {
             "NO [UNAVAILABLE] Your mailbox cannot be reached at the moment; try again later."
         }
         Refusal::HomeUnsettled => "NO [UNAVAILABLE] Your mailbox is not ready yet; try again in a minute.",

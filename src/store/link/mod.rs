@@ -12,7 +12,7 @@ use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
 use super::{Call, Connection, Hello, Reply, Request, Store, StoreError, Welcome};
-use crate::model::{Incarnation, boottime_ms};
+use crate::model::{Clock, Incarnation, Tasks};
 
 /// The most calls in one pipeline.
 const PIPELINE: usize = 100;
@@ -86,11 +86,18 @@ struct Job {
 
 impl Link {
     /// Starts the task that keeps the line. `patience`: how long an answer may take (1 s by default).
-    pub fn start(store: Arc<dyn Store>, shard: u16, identity: Identity, patience: Duration) -> Self {
+    pub fn start(
+        store: Arc<dyn Store>,
+        shard: u16,
+        identity: Identity,
+        patience: Duration,
+        clock: Clock,
+        tasks: &Tasks,
+    ) -> Self {
         let (queue, jobs) = mpsc::unbounded_channel();
         let (news, state) = watch::channel(LinkState::default());
-        let keeper = Keeper { store, shard, identity, patience, news, seq: 0, acked: 0, run: String::new() };
-        tokio::spawn(keeper.run(jobs));
+        let keeper = Keeper { store, shard, identity, patience, clock, news, seq: 0, acked: 0, run: String::new() };
+        tasks.spawn(keeper.run(jobs));
         Self { queue, state }
     }
 
@@ -149,6 +156,7 @@ struct Keeper {
     shard: u16,
     identity: Identity,
     patience: Duration,
+    clock: Clock,
     news: watch::Sender<LinkState>,
     /// The highest number sent.
     seq: u64,
@@ -182,7 +190,7 @@ impl Keeper {
                 }
                 Parting::Broken(_) => {}
             }
-            if refusing(&mut jobs, sleep(jittered(pause))).await.is_none() {
+            if refusing(&mut jobs, sleep(jittered(pause, &self.identity.incarnation, self.seq))).await.is_none() {
                 return;
             }
             pause = (pause * 2).min(PAUSE_MAX);
@@ -195,7 +203,7 @@ impl Keeper {
         let mut connection =
             timeout(self.patience * 2, self.store.connect(self.shard)).await.map_err(|_| give_up)??;
         self.seq += 1;
-        let sent = boottime_ms();
+        let sent = self.clock.now_ms();
         let hello =
             Hello { acked: self.acked, name: self.identity.name.clone(), version: self.identity.version.clone() };
         let call = self.number(self.seq, String::new(), Request::Hello(hello));
@@ -231,7 +239,7 @@ impl Keeper {
                 continue;
             }
             let (calls, askers) = self.number_all(std::mem::take(&mut batch));
-            let sent_boottime_ms = boottime_ms();
+            let sent_boottime_ms = self.clock.now_ms();
             let outcome = timeout(self.patience, connection.exchange(&calls)).await;
             let replies = match outcome {
                 Ok(Ok(replies)) => replies,
@@ -297,12 +305,15 @@ async fn refusing<T>(jobs: &mut mpsc::UnboundedReceiver<Job>, work: impl Future<
     }
 }
 
-/// Between half and all of `pause`, so that a fleet does not reconnect in step.
-fn jittered(pause: Duration) -> Duration {
-    let mut raw = [0_u8; 1];
-    // Without randomness the pause is merely not spread.
-    let _ = aws_lc_rs::rand::fill(&mut raw);
-    pause.mul_f64(0.5 + f64::from(raw[0]) / 510.0)
+/// Between half and all of `pause`, so that a fleet does not reconnect in step: FNV-1a of who asks and how often it has.
+fn jittered(pause: Duration, who: &Incarnation, time: u64) -> Duration {
+    let salt = time.to_le_bytes();
+    let hash = who
+        .as_str()
+        .bytes()
+        .chain(salt)
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    pause.mul_f64(0.5 + (hash >> 56) as f64 / 510.0)
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 use super::*;
 use crate::model::Key;
-use crate::store::{BindingView, Census, Heartbeat};
+use crate::store::{BindingPage, BindingView, Census, Heartbeat, Nudges, Order, Ordered};
 
 /// Long enough for a scripted answer on a busy machine.
 const PATIENCE: Duration = Duration::from_millis(300);
@@ -40,6 +40,15 @@ impl Store for Scripted {
         }
         Ok(Box::new(Line(self.0.clone())))
     }
+    async fn order(&self, _: u16, _: &Order) -> Result<Ordered, StoreError> {
+        Err(StoreError::Unfit { at: "here".into(), why: "scripted".into() })
+    }
+    async fn nudges(&self, _: u16, _: &Incarnation) -> Result<Box<dyn Nudges>, StoreError> {
+        std::future::pending().await
+    }
+    async fn bindings(&self, _: u16, _: &str) -> Result<BindingPage, StoreError> {
+        Ok(BindingPage::default())
+    }
     async fn binding(&self, _: u16, _: &Key) -> Result<Option<BindingView>, StoreError> {
         Ok(None)
     }
@@ -72,7 +81,9 @@ fn start(acts: impl IntoIterator<Item = Act>, asserts: &[bool]) -> (Link, Arc<Sc
     script.acts.lock().unwrap().extend(acts);
     script.hellos.lock().unwrap().extend(asserts);
     let identity = Identity { incarnation: Incarnation::new("AAAAAAAAAA"), name: "p".into(), version: "0".into() };
-    (Link::start(Arc::new(Scripted(script.clone())), 0, identity, PATIENCE), script)
+    let tasks = crate::model::Tasks::new(|task| drop(tokio::spawn(task)));
+    let store = Arc::new(Scripted(script.clone()));
+    (Link::start(store, 0, identity, PATIENCE, crate::model::Clock::boottime(), &tasks), script)
 }
 
 async fn up(link: &Link, hellos: u64) -> LinkState {
@@ -159,7 +170,7 @@ async fn what_was_true_under_one_hello_is_not_said_under_the_next() {
     up(&link, 1).await;
     let _ = link.call(nothing()).await;
     up(&link, 2).await;
-    let asserted = Request::Heartbeat(Heartbeat { asserted: true, table_version: 0 });
+    let asserted = Request::Heartbeat(Heartbeat { asserted: true, table_version: 0, ..Heartbeat::default() });
     assert!(link.call_under(1, asserted).await.is_err());
     assert!(!script.seen.lock().unwrap().iter().any(|call| matches!(call.request, Request::Heartbeat(_))));
     assert!(link.call_under(2, nothing()).await.is_ok());

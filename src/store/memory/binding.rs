@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use super::super::Rules;
+use super::moves::Moving;
 use super::shard::Shard;
 use crate::model::{BackendId, Generation, Incarnation, Key};
 
@@ -16,11 +18,12 @@ pub(super) struct Binding {
     /// Since when it has had no session.
     pub(super) idle: Option<u64>,
     pub(super) unproven: bool,
+    pub(super) moving: Option<Moving>,
 }
 
 impl Binding {
     pub(super) fn new(backend: BackendId, generation: Generation, unproven: bool) -> Self {
-        Self { backend, generation, sessions: 0, holders: BTreeMap::new(), idle: None, unproven }
+        Self { backend, generation, sessions: 0, holders: BTreeMap::new(), idle: None, unproven, moving: None }
     }
 
     pub(super) fn held_by(&self, inc: &Incarnation) -> u32 {
@@ -29,7 +32,11 @@ impl Binding {
 
     /// It has been without sessions for so long that it is as good as absent.
     pub(super) fn is_forgotten(&self, now: u64, remember: u64) -> bool {
-        self.sessions == 0 && self.idle.is_some_and(|idle| idle + remember <= now)
+        self.sessions == 0 && self.moving.is_none() && self.idle.is_some_and(|idle| idle + remember <= now)
+    }
+
+    pub(super) fn holder_counts(&self) -> Vec<(Incarnation, u32)> {
+        self.holders.iter().map(|(inc, held)| (inc.clone(), *held)).collect()
     }
 }
 
@@ -103,15 +110,22 @@ impl Shard {
         }
     }
 
-    /// After the last change of a key's counts: note since when it is idle, or forget it if its login was never proven.
-    pub(super) fn rest(&mut self, key: &Key, now: u64) {
+    /// After the last change of a key's counts: note since when it is idle, or forget it if its login was never proven. A
+    /// move goes on when the old home is empty.
+    pub(super) fn rest(&mut self, key: &Key, now: u64, rules: &Rules) {
         let Some(binding) = self.bindings.get_mut(key) else { return };
         if binding.sessions > 0 {
             binding.idle = None;
         } else if binding.unproven {
             self.bindings.remove(key);
+            self.moving.remove(key);
+            return;
         } else {
             binding.idle.get_or_insert(now);
+        }
+        if let Some(moving) = &mut binding.moving {
+            let attention = moving.emptied(binding.sessions == 0, now, rules);
+            self.moving.insert(key.clone(), attention);
         }
     }
 
@@ -119,8 +133,14 @@ impl Shard {
     pub(super) fn oust(&mut self, key: &Key, other: &Incarnation) {
         self.count(key, other, 0);
         if self.leases.contains_key(other) || self.orphans.contains_key(other) {
-            self.kicks.entry(other.clone()).or_default().insert(key.clone());
+            self.kick_out(key, other);
         }
+    }
+
+    /// Tells an incarnation to close its sessions of a key, soon.
+    pub(super) fn kick_out(&mut self, key: &Key, holder: &Incarnation) {
+        self.kicks.entry(holder.clone()).or_default().insert(key.clone());
+        self.nudged.insert(holder.clone());
     }
 
     pub(super) fn unkick(&mut self, key: &Key, inc: &Incarnation) {

@@ -1,8 +1,9 @@
 //! claim: give a key its home, binding it if it is unbound, and count one session more.
 
 use super::super::Rules;
-use super::super::request::{BackendState, Claim, Home, Row, WaitReason};
+use super::super::request::{BackendState, Claim, Home, JobKind, Row, WaitReason};
 use super::binding::Binding;
+use super::moves::Moving;
 use super::shard::Shard;
 use crate::model::{BackendId, Generation, Incarnation, Key};
 
@@ -21,7 +22,15 @@ enum Verdict {
 impl Shard {
     pub(super) fn claim(&mut self, inc: &Incarnation, claim: &Claim, now: u64, rules: &Rules) -> Home {
         self.forget_old(&claim.key, now, rules.remember);
-        let verdict = self.judge(inc, claim, now, rules);
+        let pinned = self.marks.get(&claim.key).and_then(|mark| mark.pin.clone());
+        let claim = &Claim { pin: pinned.or_else(|| claim.pin.clone()), ..claim.clone() };
+        let verdict = match self.not_yet(claim, now, rules) {
+            Some(home) => Verdict::Not(home),
+            None => {
+                self.finish_for(inc, claim, now, rules);
+                self.judge(inc, claim, now, rules)
+            }
+        };
         if claim.have == 0 {
             self.unkick(&claim.key, inc);
         }
@@ -31,22 +40,46 @@ impl Shard {
                 home
             }
             Verdict::Join => self.join(inc, claim),
-            Verdict::Place(backend) => self.settle(inc, claim, backend, now),
+            Verdict::Place(backend) => self.open(inc, claim, backend, now),
         };
-        self.rest(&claim.key, now);
+        self.rest(&claim.key, now, rules);
         home
     }
 
-    fn judge(&self, inc: &Incarnation, claim: &Claim, now: u64, rules: &Rules) -> Verdict {
+    /// What keeps every claim of the key waiting.
+    fn not_yet(&self, claim: &Claim, now: u64, rules: &Rules) -> Option<Home> {
         let window = self.window(now, rules.recovery, rules.recovery_max);
         if window > 0 {
-            return Verdict::Not(Home::Wait { ms: window.max(AGAIN), reason: WaitReason::Recovery });
+            return Some(Home::Wait { ms: window.max(AGAIN), reason: WaitReason::Recovery });
         }
-        if self.table.version == 0 {
-            return Verdict::Not(Home::NoBackend); // nobody has brought the table yet: take nothing apart for want of it
+        if self.marks.get(&claim.key).is_some_and(|mark| mark.holds(now)) {
+            return Some(Home::Wait { ms: AGAIN, reason: WaitReason::Hold });
         }
-        let Some(binding) = self.bindings.get(&claim.key) else { return self.anew(claim, None, now, rules) };
-        let row = self.table.rows.get(&binding.backend).filter(|row| row.state != BackendState::Down);
+        // Nobody has brought the table yet: take nothing apart for want of it.
+        (self.table.version == 0).then_some(Home::NoBackend)
+    }
+
+    /// Ends a move whose old home is empty but for what `inc` held: it says now that it holds nothing.
+    fn finish_for(&mut self, inc: &Incarnation, claim: &Claim, now: u64, rules: &Rules) {
+        let Some(binding) = self.bindings.get(&claim.key).filter(|binding| binding.moving.is_some()) else { return };
+        if claim.have == 0 && binding.sessions == binding.held_by(inc) {
+            self.count(&claim.key, inc, 0);
+            self.rest(&claim.key, now, rules);
+            let due = |moving: &Moving| moving.is_due(now);
+            if self.bindings.get(&claim.key).and_then(|binding| binding.moving.as_ref()).is_some_and(due) {
+                self.finish(&claim.key, &claim.pool, now, rules);
+            }
+        }
+    }
+
+    fn judge(&self, inc: &Incarnation, claim: &Claim, now: u64, rules: &Rules) -> Verdict {
+        let Some(binding) = self.bindings.get(&claim.key) else {
+            return self.anew(claim, claim.hint.as_ref(), now, rules);
+        };
+        if binding.moving.is_some() {
+            return Verdict::Not(Home::Wait { ms: AGAIN, reason: WaitReason::Moving });
+        }
+        let row = self.table.rows.get(&binding.backend).filter(|row| row.usable());
         let Some(row) = row else { return self.leave_the_dead(inc, claim, binding, now, rules) };
         let sessions = binding.sessions.saturating_sub(binding.held_by(inc)).saturating_add(claim.have);
         match sessions {
@@ -54,8 +87,14 @@ impl Shard {
             _ if claim.limit > 0 && sessions >= claim.limit && self.is_full(inc, claim, binding) => {
                 Verdict::Not(Home::Limit)
             }
-            _ => Verdict::Join,
+            _ => self.enter_home(binding, row),
         }
+    }
+
+    /// Joins the home, if it has room.
+    fn enter_home(&self, home: &Binding, row: &Row) -> Verdict {
+        let full = row.max_sessions > 0 && self.load.get(&home.backend) >= row.max_sessions;
+        if full { Verdict::Not(Home::Full) } else { Verdict::Join }
     }
 
     /// The home is down or gone. Whoever lives and holds the key is closing it: wait, or two homes would be open at once.
@@ -70,17 +109,26 @@ impl Shard {
     /// Nobody holds the key, but it is remembered where it was.
     fn come_back(&self, claim: &Claim, home: &Binding, row: &Row, now: u64, rules: &Rules) -> Verdict {
         if let Some(pin) = &claim.pin {
-            return if *pin == home.backend { Verdict::Join } else { self.anew(claim, None, now, rules) };
+            return if *pin == home.backend { self.enter_home(home, row) } else { self.anew(claim, None, now, rules) };
+        }
+        match row.active_job() {
+            Some(job) if job.kind == JobKind::Flush && home.generation.0 < job.since => {
+                return self.anew(claim, None, now, rules);
+            }
+            Some(job) if job.kind == JobKind::Rebalance => {
+                return self.anew(claim, Some(&home.backend), now, &Rules { balance_factor: 1.0, ..*rules });
+            }
+            _ => {}
         }
         let fits = row.state == BackendState::Up && row.pool == claim.pool;
         if fits && home.idle.is_none_or(|idle| now < idle + rules.user_expire) {
-            return Verdict::Join;
+            return self.enter_home(home, row);
         }
         self.anew(claim, Some(&home.backend), now, rules)
     }
 
     fn anew(&self, claim: &Claim, remembered: Option<&BackendId>, now: u64, rules: &Rules) -> Verdict {
-        let backend = self.place(claim, remembered, now, rules);
+        let backend = self.place(claim, remembered, None, now, rules);
         backend.map_or(Verdict::Not(Home::NoBackend), Verdict::Place)
     }
 
@@ -90,14 +138,19 @@ impl Shard {
         others.fold(claim.have, |sum, (_, held)| sum.saturating_add(*held)) >= claim.limit
     }
 
-    fn settle(&mut self, inc: &Incarnation, claim: &Claim, backend: BackendId, now: u64) -> Home {
+    /// Opens a home that the key had not, or that nobody is sure of any more: orphans lose the key.
+    fn open(&mut self, inc: &Incarnation, claim: &Claim, backend: BackendId, now: u64) -> Home {
         self.count(&claim.key, inc, 0);
         self.oust_others(&claim.key, inc);
-        let old = self.bindings.get(&claim.key);
-        if old.is_none_or(|old| old.backend != backend) {
-            let generation = Generation(old.map_or(0, |old| old.generation.0.saturating_add(1)).max(now));
-            let unproven = old.map_or(claim.unproven, |old| old.unproven);
-            self.bindings.insert(claim.key.clone(), Binding::new(backend, generation, unproven));
+        let flushed = self.table.rows.get(&backend).and_then(Row::active_job);
+        let flushed = flushed.filter(|job| job.kind == JobKind::Flush).map_or(0, |job| job.since);
+        match self.bindings.get(&claim.key) {
+            Some(old) if old.backend == backend && old.generation.0 >= flushed => {}
+            Some(_) => self.rehome(&claim.key, backend, now, "placed"),
+            None => {
+                let binding = Binding::new(backend, Generation(now), claim.unproven);
+                self.bindings.insert(claim.key.clone(), binding);
+            }
         }
         self.join(inc, claim)
     }

@@ -11,19 +11,26 @@ impl Shard {
         let mut refused: Vec<&Declared> = Vec::new();
         for line in lines {
             self.forget_old(&line.key, now, rules.remember);
-            if !self.declare_one(inc, line) {
+            let stands = self.declare_one(inc, line);
+            self.rest(&line.key, now, rules);
+            if !stands || self.must_leave(line) {
+                self.kicks.entry(inc.clone()).or_default().insert(line.key.clone());
                 refused.push(line);
             }
-            self.rest(&line.key, now);
         }
         refused.into_iter().map(|line| self.kick(&line.key, now, rules.remember)).collect()
+    }
+
+    /// The key is being moved, and these sessions are from before.
+    fn must_leave(&self, line: &Declared) -> bool {
+        let moving = self.bindings.get(&line.key).filter(|binding| binding.moving.is_some());
+        line.count > 0 && moving.is_some_and(|binding| line.generation < binding.generation)
     }
 
     /// False if the sessions must be closed: the key lives elsewhere.
     fn declare_one(&mut self, inc: &Incarnation, line: &Declared) -> bool {
         if line.count > 0 && !self.agree(inc, line) {
             self.count(&line.key, inc, 0);
-            self.kicks.entry(inc.clone()).or_default().insert(line.key.clone());
             return false;
         }
         self.unkick(&line.key, inc);
@@ -48,12 +55,15 @@ impl Shard {
             return true;
         }
         let others = binding.sessions.saturating_sub(binding.held_by(inc));
+        self.splits += u64::from(others > 0);
         if others > 0 && line.generation <= binding.generation {
             return false;
         }
         let unproven = binding.unproven && line.unproven;
         self.count(&line.key, inc, 0);
         self.oust_others(&line.key, inc);
+        self.note_past(&line.key, line.generation, "declared");
+        self.moving.remove(&line.key);
         self.bindings.insert(line.key.clone(), Binding::new(line.backend.clone(), line.generation, unproven));
         true
     }

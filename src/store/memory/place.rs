@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 use super::super::Rules;
-use super::super::request::{BackendState, Claim, Row};
+use super::super::request::{Claim, Row};
 use super::shard::Shard;
 use crate::model::BackendId;
 
@@ -32,14 +32,16 @@ impl Shard {
         &self,
         claim: &Claim,
         remembered: Option<&BackendId>,
+        avoid: Option<&BackendId>,
         now: u64,
         rules: &Rules,
     ) -> Option<BackendId> {
         if let Some(pin) = &claim.pin {
-            let fit = self.table.rows.get(pin).is_some_and(|row| row.state != BackendState::Down);
+            let fit = self.table.rows.get(pin).is_some_and(Row::usable);
             return fit.then(|| pin.clone());
         }
-        let candidates = || self.candidates(claim, now, rules);
+        let wanted = |candidate: &Candidate<'_>| avoid != Some(candidate.backend);
+        let candidates = || self.candidates(claim, now, rules).filter(wanted);
         if let Some(home) = candidates().find(|candidate| Some(candidate.backend) == remembered) {
             let (loads, shares) = candidates().fold((0, 0), |(l, s), c| (l + c.load, s + c.share));
             // Both sides are products of integers far below 2^53 and of the factor: the same in every double.
@@ -52,8 +54,9 @@ impl Shard {
     }
 
     fn candidates(&self, claim: &Claim, now: u64, rules: &Rules) -> impl Iterator<Item = Candidate<'_>> {
-        let fits = move |row: &Row| row.pool == claim.pool && row.state == BackendState::Up && row.weight.get() > 0;
-        let rows = self.table.rows.iter().filter(move |(_, row)| fits(row));
+        let fits = move |row: &Row| row.pool == claim.pool && row.takes_users();
+        let has_room = |backend, row: &Row| row.max_sessions == 0 || self.load.get(backend) < row.max_sessions;
+        let rows = self.table.rows.iter().filter(move |(backend, row)| fits(row) && has_room(backend, row));
         rows.map(move |(backend, row)| Candidate {
             backend,
             share: share(row, now, rules.slow_start),

@@ -17,7 +17,7 @@ impl Shard {
         if self.orphans.get(whose).is_some_and(|due| *due > now) {
             return Reaped::Orphan;
         }
-        self.free(whose, now)
+        self.free(whose, now, rules)
     }
 
     pub(super) fn forget(&mut self, dead: &Incarnation, now: u64) -> Reaped {
@@ -32,14 +32,14 @@ impl Shard {
     }
 
     /// Frees a page. The epoch goes first, so that an orphan that returns half freed re-asserts all of it.
-    fn free(&mut self, whose: &Incarnation, now: u64) -> Reaped {
+    fn free(&mut self, whose: &Incarnation, now: u64, rules: &Rules) -> Reaped {
         if let Some(proxy) = self.proxies.get_mut(whose) {
             proxy.epoch = 0;
         }
         let page: Vec<Key> = self.held.get(whose).into_iter().flatten().take(PAGE).cloned().collect();
         for key in &page {
             self.count(key, whose, 0);
-            self.rest(key, now);
+            self.rest(key, now, rules);
         }
         if self.held.get(whose).is_some_and(|left| !left.is_empty()) {
             return Reaped::More;

@@ -1,12 +1,18 @@
 //! A shard's state, what every call checks first, and the calls that concern proxies: hello, heartbeat, held, table.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ops::Bound;
 
+use super::super::Past;
 use super::super::clock::advance;
-use super::super::request::{Beat, Call, Heartbeat, Hello, KICKS, Kick, PAGE, Reply, Request, Row, Table, Welcome};
+use super::super::order::{Order, Outcome};
+use super::super::request::{
+    Beat, Call, Heartbeat, Hello, KICKS, Kick, PAGE, Reply, Request, Row, SETTLES, Table, Welcome,
+};
 use super::Moment;
 use super::binding::{Binding, Tally};
+use super::errands::Errand;
+use super::moves::{Attention, Marks};
 use crate::model::{BackendId, Generation, Incarnation, Key};
 
 /// The most incarnations that one heartbeat is asked to reap.
@@ -36,6 +42,18 @@ pub(super) struct Shard {
     /// Keys with sessions per backend.
     pub(super) users: Tally,
     pub(super) table: Table,
+    /// Keys that are being moved, and when somebody should look after each.
+    pub(super) moving: Attention,
+    /// When the next of many moves may begin, in microseconds of the shard's clock.
+    pub(super) paced: u64,
+    pub(super) marks: HashMap<Key, Marks>,
+    /// Former homes, the latest first.
+    pub(super) pasts: HashMap<Key, VecDeque<Past>>,
+    pub(super) errands: BTreeMap<u64, Errand>,
+    /// See [`super::super::Census::splits`].
+    pub(super) splits: u64,
+    /// Who should send a heartbeat now; taken after each call.
+    pub(super) nudged: BTreeSet<Incarnation>,
     swept: u64,
 }
 
@@ -71,6 +89,12 @@ pub(super) struct Proxy {
     owes: bool,
     /// Its sessions per backend.
     pub(super) at: Tally,
+    /// The backends that it finds dead.
+    pub(super) failing: BTreeSet<BackendId>,
+    /// Keys that it still has to move, per backend.
+    pub(super) left: Vec<(BackendId, u32)>,
+    /// The last errand that it has taken on.
+    pub(super) errand: u64,
 }
 
 impl Shard {
@@ -99,6 +123,25 @@ impl Shard {
             Request::Forget { dead } => Reply::Reap(self.forget(dead, now)),
             Request::Table { based_on, rows } => Reply::Table(self.replace_table(*based_on, rows, now)),
             Request::Hello(_) => Reply::Stale, // answered above
+        }
+    }
+
+    pub(super) fn carry_out(&mut self, order: &Order, moment: &Moment<'_>) -> Outcome {
+        let Some(now) = self.shared.as_ref().map(|shared| shared.now(moment)) else {
+            return Outcome::Recovering(moment.rules.recovery);
+        };
+        let recovering = self.recovering_ms(now, moment);
+        match order {
+            // While it is not known who holds what, nothing may be taken for empty.
+            Order::Move(_) | Order::Settle(_) if recovering > 0 => Outcome::Recovering(recovering),
+            Order::Move(order) => Outcome::Move(self.begin_move(order, now, moment.rules)),
+            Order::Settle(order) => Outcome::Settle(self.settle(order, now, moment.rules)),
+            Order::Mark(order) => Outcome::Mark(self.mark(order, now, moment.rules.remember)),
+            Order::Table { based_on, rows } => Outcome::Table(self.replace_table(*based_on, rows, now)),
+            Order::Copy(table) => self.copy_table(table, now),
+            Order::Ask(order) => self.ask(order, now),
+            Order::Answer { errand, incarnation, text } => self.answer(*errand, incarnation, text),
+            Order::Answers { errand } => self.answers(*errand, now),
         }
     }
 
@@ -213,6 +256,11 @@ impl Shard {
                 proxy.owes = false;
             }
         }
+        if let Some(proxy) = self.proxies.get_mut(inc) {
+            proxy.left.clone_from(&beat.left);
+            proxy.errand = beat.errand;
+        }
+        self.vote(inc, beat.failing.as_ref(), now, moment.rules);
         self.sweep(now, moment.rules.remember);
         let newer = self.table.version > beat.table_version;
         Reply::Heartbeat(Beat {
@@ -220,6 +268,8 @@ impl Shard {
             table: newer.then(|| self.table.clone()),
             kicks: self.kicks_of(inc, now, moment.rules.remember),
             chores: self.chores(now),
+            moves: self.moves_to_settle(now),
+            errands: self.errands_after(beat.errand, now),
             recovering_ms: self.recovering_ms(now, moment),
         })
     }
@@ -244,9 +294,21 @@ impl Shard {
         [&self.leases, &self.orphans].into_iter().flat_map(|times| over(times, now)).take(CHORES).collect()
     }
 
+    fn moves_to_settle(&self, now: u64) -> Vec<Key> {
+        let mut due: Vec<_> = self.moving.iter().filter(|(_, at)| **at <= now).map(|(key, at)| (*at, key)).collect();
+        due.sort();
+        due.into_iter().take(SETTLES).map(|(_, key)| key.clone()).collect()
+    }
+
+    pub(super) fn nudge_all(&mut self) {
+        self.nudged.extend(self.leases.keys().cloned());
+    }
+
     fn sweep(&mut self, now: u64, remember: u64) {
         if now >= self.swept + SWEEP {
             self.swept = now;
+            self.marks.retain(|_, marks| marks.pin.is_some() || marks.holds(now));
+            self.pasts.retain(|_, pasts| pasts.front().is_some_and(|past| past.until.0 + remember > now));
             self.bindings.retain(|_, binding| !binding.is_forgotten(now, remember));
         }
     }
@@ -271,7 +333,21 @@ impl Shard {
         }
         let version = now.max(based_on.saturating_add(1));
         self.table = Table { version, rows: self.table.succeeded_by(rows.clone(), version) };
+        self.nudge_all();
         Ok(version)
+    }
+
+    /// A copy is as it is given, but for the times, which are of this shard's clock.
+    fn copy_table(&mut self, given: &Table, now: u64) -> Outcome {
+        if given.version > self.table.version {
+            let mut table = given.clone();
+            if self.table.version > 0 {
+                table.rows.iter_mut().for_each(|(name, row)| row.continue_from(self.table.rows.get(name), now));
+            }
+            self.table = table;
+            self.nudge_all();
+        }
+        Outcome::Done
     }
 }
 

@@ -29,9 +29,11 @@ use tracing::warn;
 use self::fitness::Facts;
 use self::keys::Keys;
 use super::clock::Simulated;
-use super::{BindingView, Call, Census, Connection, Reply, Rules, Store, StoreError};
+use super::{
+    BindingPage, BindingView, Call, Census, Connection, Nudges, Order, Ordered, Reply, Rules, Store, StoreError,
+};
 use crate::config::StoreAddress;
-use crate::model::{Key, Secret};
+use crate::model::{Incarnation, Key, Secret};
 
 /// Idle connections for operators' questions. Links take theirs out and are not counted.
 const POOLED: usize = 2;
@@ -193,6 +195,18 @@ impl Store for Redis {
             rules: self.rules,
             server: self.server.clone(),
         }))
+    }
+
+    async fn order(&self, _shard: u16, _order: &Order) -> Result<Ordered, StoreError> {
+        Err(StoreError::Unfit { at: self.at.clone(), why: "it takes no orders yet".to_owned() })
+    }
+
+    async fn nudges(&self, _shard: u16, _incarnation: &Incarnation) -> Result<Box<dyn Nudges>, StoreError> {
+        Err(StoreError::Unfit { at: self.at.clone(), why: "it gives no nudges yet".to_owned() })
+    }
+
+    async fn bindings(&self, _shard: u16, _cursor: &str) -> Result<BindingPage, StoreError> {
+        Err(StoreError::Unfit { at: self.at.clone(), why: "it lists no bindings yet".to_owned() })
     }
 
     async fn binding(&self, shard: u16, key: &Key) -> Result<Option<BindingView>, StoreError> {

@@ -96,7 +96,7 @@ fn beat(mut words: Words) -> Result<Beat, Garbled> {
         Value::Nil => None,
         listed => Some(Table { version, rows: rows(Words::of(listed)?)? }),
     };
-    Ok(Beat { table_version: version, table, kicks, chores, recovering_ms })
+    Ok(Beat { table_version: version, table, kicks, chores, recovering_ms, ..Beat::default() })
 }
 
 fn kicks(words: Words) -> Result<Vec<Kick>, Garbled> {
@@ -164,5 +164,5 @@ pub(super) fn row(line: &str) -> Option<Row> {
     let weight = Weight::new(parts.next()?.parse().ok()?)?;
     let state = BackendState::from_word(parts.next()?)?;
     let since = parts.next()?.parse().ok()?;
-    Some(Row { weight, state, since, pool: Pool::new(parts.next()?) })
+    Some(Row { weight, state, since, pool: Pool::new(parts.next()?), ..Row::default() })
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::keys::{COUNT, Keys};
 use super::scripts::{ALL, Source, script_and_arguments};
-use crate::model::{BackendId, Generation, Incarnation, Key, Pool, Weight};
+use crate::model::{BackendId, Generation, Incarnation, Key, Pool};
 use crate::store::redis::RedisSettings;
 use crate::store::*;
 
@@ -18,7 +18,7 @@ fn named_in_header(text: &str, label: &str) -> Vec<String> {
 }
 
 fn row() -> Row {
-    Row { weight: Weight::default(), pool: Pool::default(), state: BackendState::Up, since: 0 }
+    Row::default()
 }
 
 fn one_of_each() -> Vec<Request> {
@@ -27,7 +27,7 @@ fn one_of_each() -> Vec<Request> {
     let inc = Incarnation::new("i");
     vec![
         Request::Hello(Hello { acked: 0, name: "n".to_owned(), version: "v".to_owned() }),
-        Request::Heartbeat(Heartbeat { asserted: true, table_version: 0 }),
+        Request::Heartbeat(Heartbeat { asserted: true, table_version: 0, ..Heartbeat::default() }),
         Request::Claim(Claim {
             key: key.clone(),
             have: 0,
@@ -35,6 +35,7 @@ fn one_of_each() -> Vec<Request> {
             pin: None,
             limit: 0,
             unproven: false,
+            hint: None,
         }),
         Request::Declare(vec![Declared {
             key,

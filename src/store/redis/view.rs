@@ -44,10 +44,12 @@ impl Redis {
         let orphans: Vec<(String, u64)> = self.take(&mut answers)?;
         Ok(Census {
             epoch: number(&shared.fields, "epoch"),
+            now: if shared.fields.contains_key("run") { shared.now } else { 0 },
             recovering_ms: self.recovering_ms(&shared, asserting),
             table_version: number(&table, "version"),
             proxies: self.proxies(keys, leases, orphans, shared.now).await?,
             backends: backends(&table, &load, &users),
+            ..Census::default()
         })
     }
 
@@ -133,12 +135,13 @@ fn binding(fields: &Fields, now: u64, remember: u64) -> Option<BindingView> {
     }
     let holders = counts_behind(fields, "h:").into_iter();
     Some(BindingView {
-        backend: BackendId::new(fields.get("be")?),
+        backend: Some(BackendId::new(fields.get("be")?)),
         generation: Generation(number(fields, "gen")),
         sessions,
         holders: holders.map(|(name, held)| (Incarnation::new(name), held)).collect(),
         idle_ms: idle.map(|idle| now.saturating_sub(idle)),
         unproven: fields.contains_key("unproven"),
+        ..BindingView::default()
     })
 }
 
@@ -152,6 +155,9 @@ fn proxy(incarnation: Incarnation, fields: &Fields, until: u64, orphan: bool, no
         left_ms: until.saturating_sub(now),
         orphan,
         sessions: sessions.map(|(backend, sessions)| (BackendId::new(backend), sessions)).collect(),
+        failing: Vec::new(),
+        left: Vec::new(),
+        errand: 0,
     }
 }
 
@@ -162,11 +168,10 @@ fn backends(table: &Fields, load: &Fields, users: &Fields) -> Vec<BackendView> {
         let row = reply::row(line)?;
         Some(BackendView {
             backend: BackendId::new(name),
-            pool: row.pool,
-            weight: row.weight,
-            state: row.state,
+            row,
             sessions: count(load, name),
             users: count(users, name),
+            votes: 0,
         })
     };
     lines.into_iter().filter_map(view).collect()

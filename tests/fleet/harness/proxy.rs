@@ -4,9 +4,9 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use homing::fleet::{Fleet, Rows, StateFile};
+use homing::fleet::{Fleet, Joining, Rows, StateFile};
 use homing::ledger::{Ledger, Place, Slot, Stop};
-use homing::model::{Ending, Incarnation, Key, Pool, Refusal};
+use homing::model::{Clock, Ending, Incarnation, Key, Pool, Refusal, Tasks};
 use homing::placement::{Placement, Times, Wanted};
 use homing::store::link::Identity;
 use tokio::runtime::{Builder, Handle, Runtime};
@@ -45,7 +45,15 @@ impl Proxy {
         let (config, way) = (stage.config(), Arc::new(road.clone()));
         let times = Times { login_wait: Duration::from_secs(5), fresh: config.recovery / 2 };
         let start = async move {
-            let fleet = Arc::new(Fleet::join(way, identity, &config, PATIENCE, rows, state));
+            let joining = Joining {
+                patience: PATIENCE,
+                rows,
+                state_file: state,
+                shards: 1,
+                clock: Clock::boottime(),
+                tasks: Tasks::new(|task| drop(tokio::spawn(task))),
+            };
+            let fleet = Arc::new(Fleet::join(way, identity, &config, joining));
             (fleet.clone(), Arc::new(Placement::start(fleet, times)))
         };
         let (fleet, placement) = runtime.spawn(start).await.unwrap();

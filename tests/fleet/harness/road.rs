@@ -5,9 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use homing::model::Key;
+use homing::model::{Incarnation, Key};
 use homing::store::memory::Memory;
-use homing::store::{BindingView, Call, Census, Connection, Reply, Request, Store, StoreError};
+use homing::store::{
+    BindingPage, BindingView, Call, Census, Connection, Nudges, Order, Ordered, Reply, Request, Store, StoreError,
+};
 use tokio::runtime::Handle;
 use tokio::time::sleep;
 
@@ -167,6 +169,22 @@ impl Store for Road {
             return Err(broken());
         }
         Ok(Box::new(Line { road: self.clone(), torn: false }))
+    }
+
+    async fn order(&self, shard: u16, order: &Order) -> Result<Ordered, StoreError> {
+        self.blocked().await?;
+        let ordered = self.0.memory.order(shard, order).await?;
+        self.blocked().await?;
+        Ok(ordered)
+    }
+
+    async fn nudges(&self, shard: u16, incarnation: &Incarnation) -> Result<Box<dyn Nudges>, StoreError> {
+        self.blocked().await?;
+        self.0.memory.nudges(shard, incarnation).await
+    }
+
+    async fn bindings(&self, shard: u16, cursor: &str) -> Result<BindingPage, StoreError> {
+        self.0.memory.bindings(shard, cursor).await
     }
 
     async fn binding(&self, shard: u16, key: &Key) -> Result<Option<BindingView>, StoreError> {

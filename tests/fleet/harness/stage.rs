@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use homing::config::FleetConfig;
 use homing::fleet::Rows;
-use homing::model::{BackendId, Key, Pool, Weight};
+use homing::model::{BackendId, Key};
 use homing::store::memory::Memory;
-use homing::store::{BackendState, Census, Row, Rules, Store};
+use homing::store::{Census, Row, Rules, Store};
 
 use super::wait::whether;
 use super::{Proxy, Road, Witness, eventually};
@@ -23,7 +23,7 @@ pub struct Stage {
 
 /// Rows of backends that are up, from their names.
 pub fn rows(names: &str) -> Rows {
-    let row = || Row { weight: Weight::default(), pool: Pool::default(), state: BackendState::Up, since: 0 };
+    let row = || Row::default();
     names.split_whitespace().map(|name| (BackendId::new(name), row())).collect()
 }
 
@@ -72,7 +72,7 @@ impl Stage {
     }
 
     pub async fn home(&self, key: &str) -> Option<String> {
-        Some(self.memory.binding(0, &Key::new(key)).await.unwrap()?.backend.to_string())
+        Some(self.memory.binding(0, &Key::new(key)).await.unwrap()?.backend?.to_string())
     }
 
     /// I3: in a quiet fleet the store's numbers are the sessions that exist, by backend, by key and by proxy.

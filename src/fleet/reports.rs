@@ -1,0 +1,151 @@
+//! What a heartbeat carries beside the renewal, and what it brings that others in this proxy are to do.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::sleep;
+use tracing::debug;
+
+use crate::model::{BackendId, Incarnation, Key};
+use crate::store::link::Link;
+use crate::store::{Heartbeat, Store};
+
+/// How long a nudge waits for company: many kicks at once make one heartbeat.
+const GATHER: Duration = Duration::from_millis(5);
+/// Before listening anew where the store could not be listened to.
+const AGAIN: Duration = Duration::from_secs(1);
+/// The most moves and errands that are kept for whoever does them; the heartbeats repeat what is dropped.
+const KEPT: usize = 1000;
+
+/// One shard's reports.
+#[derive(Default)]
+pub struct Reports {
+    state: Mutex<State>,
+    /// The last errand that was taken on.
+    errand: AtomicU64,
+    soon: Notify,
+    arrived: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    failing: Vec<BackendId>,
+    left: Vec<(BackendId, u32)>,
+    duties: VecDeque<Duty>,
+}
+
+/// Something that a heartbeat asks of whoever has time for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Duty {
+    /// Look after the move of that key.
+    Settle(Key),
+    /// Do an errand of the fleet, and answer.
+    Errand {
+        /// Its number.
+        number: u64,
+        /// What is to be done.
+        text: String,
+    },
+}
+
+impl Reports {
+    /// From now on these backends are found dead. The store hears of a change at once.
+    pub fn failing(&self, backends: Vec<BackendId>) {
+        let mut state = self.state();
+        if state.failing != backends {
+            state.failing = backends;
+            drop(state);
+            self.beat_soon();
+        }
+    }
+
+    /// So many keys are still to be moved here for each backend with a job.
+    pub fn left(&self, left: Vec<(BackendId, u32)>) {
+        self.state().left = left;
+    }
+
+    /// Asks for a heartbeat now rather than when its time comes.
+    pub fn beat_soon(&self) {
+        self.soon.notify_one();
+    }
+
+    /// Waits for the next thing to do.
+    pub async fn duty(&self) -> Duty {
+        loop {
+            if let Some(duty) = self.state().duties.pop_front() {
+                return duty;
+            }
+            self.arrived.notified().await;
+        }
+    }
+
+    /// Resolves when a heartbeat should go early.
+    pub(super) async fn due(&self) {
+        self.soon.notified().await;
+    }
+
+    pub(super) fn heartbeat(&self, shard: u16, asserted: bool, table_version: u64) -> Heartbeat {
+        let state = self.state();
+        Heartbeat {
+            asserted,
+            table_version,
+            // The first shard counts the votes for all.
+            failing: (shard == 0).then(|| state.failing.clone()),
+            left: state.left.clone(),
+            errand: self.errand.load(Ordering::Relaxed),
+        }
+    }
+
+    /// A heartbeat brought these.
+    pub(super) fn heard(&self, moves: Vec<Key>, errands: Vec<(u64, String)>) {
+        if moves.is_empty() && errands.is_empty() {
+            return;
+        }
+        let mut state = self.state();
+        for duty in moves.into_iter().map(Duty::Settle) {
+            if state.duties.len() < KEPT && !state.duties.contains(&duty) {
+                state.duties.push_back(duty);
+            }
+        }
+        for (number, text) in errands {
+            // An errand is taken on once, so none may be dropped.
+            if number > self.errand.fetch_max(number, Ordering::Relaxed) {
+                state.duties.push_back(Duty::Errand { number, text });
+            }
+        }
+        drop(state);
+        self.arrived.notify_one();
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing under this lock can leave it half-changed.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Listens for nudges until the link is gone.
+pub(super) async fn listen(
+    store: Arc<dyn Store>,
+    shard: u16,
+    incarnation: Incarnation,
+    reports: Arc<Reports>,
+    link: Link,
+) {
+    let state = link.state();
+    drop(link);
+    while state.has_changed().is_ok() {
+        match store.nudges(shard, &incarnation).await {
+            Ok(mut nudges) => {
+                while nudges.next().await.is_ok() {
+                    sleep(GATHER).await;
+                    reports.beat_soon();
+                }
+            }
+            Err(error) => debug!(shard, %error, "nudges cannot be heard; heartbeats bring what they would"),
+        }
+        sleep(AGAIN).await;
+    }
+}

@@ -1,0 +1,392 @@
+//! move, settle and mark: what operators do to a key. The old home is emptied before the new one is opened.
+
+use std::collections::BTreeMap;
+
+use super::super::order::{
+    Cancelled, Holder, HookState, Mark, MarkChange, Marked, Move, Moved, Pace, Settle, Settled, Target,
+};
+use super::super::request::{Claim, Row};
+use super::super::{MovingView, PASTS, Past, Rules};
+use super::binding::Binding;
+use super::shard::Shard;
+use crate::model::{BackendId, Generation, Incarnation, Key, Pool};
+
+/// How long to wait before one of many moves is tried again.
+const AGAIN: u64 = 250;
+/// How far many moves may run ahead of their rate, in microseconds.
+const BURST: u64 = 250_000;
+
+/// A move under way.
+#[derive(Clone, Debug)]
+pub(super) struct Moving {
+    to: Target,
+    /// The generation before the move.
+    began: Generation,
+    deadline: u64,
+    /// From when the new home may be opened; `None` while somebody is at the old one.
+    not_before: Option<u64>,
+    hook: Hook,
+}
+
+/// A move's hook.
+#[derive(Clone, Debug)]
+enum Hook {
+    /// There is none, or it has succeeded.
+    None,
+    Pending,
+    Running {
+        by: Incarnation,
+        until: u64,
+    },
+}
+
+/// What an operator has set on a key, bound or not.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Marks {
+    pub(super) pin: Option<BackendId>,
+    /// Until when it is held; `u64::MAX` without end.
+    pub(super) hold: Option<u64>,
+}
+
+impl Marks {
+    pub(super) fn holds(&self, now: u64) -> bool {
+        self.hold.is_some_and(|until| until > now)
+    }
+}
+
+impl Moving {
+    /// Notes whether the old home is empty. Returns when somebody should look after the move.
+    pub(super) fn emptied(&mut self, empty: bool, now: u64, rules: &Rules) -> u64 {
+        if !empty {
+            self.not_before = None;
+            return self.deadline;
+        }
+        let not_before = *self.not_before.get_or_insert(now + rules.kick_delay);
+        match &self.hook {
+            Hook::None => not_before,
+            Hook::Pending => now,
+            Hook::Running { until, .. } => *until,
+        }
+    }
+
+    /// The new home may be opened.
+    pub(super) fn is_due(&self, now: u64) -> bool {
+        matches!(self.hook, Hook::None) && self.not_before.is_some_and(|time| time <= now)
+    }
+
+    pub(super) fn view(&self, now: u64) -> MovingView {
+        let hook = match &self.hook {
+            Hook::None => HookState::None,
+            Hook::Pending => HookState::Pending,
+            Hook::Running { .. } => HookState::Running,
+        };
+        MovingView { to: self.to.clone(), left_ms: self.deadline.saturating_sub(now), hook }
+    }
+}
+
+impl Shard {
+    pub(super) fn begin_move(&mut self, order: &Move, now: u64, rules: &Rules) -> Moved {
+        self.forget_old(&order.key, now, rules.remember);
+        let Some(binding) = self.bindings.get(&order.key) else { return self.bind_first(order, now) };
+        if order.seen.is_some_and(|seen| seen != binding.generation) {
+            return Moved::Changed;
+        }
+        if binding.moving.is_some() && !order.force {
+            return Moved::Busy;
+        }
+        let (home, generation) = (binding.backend.clone(), binding.generation);
+        let target = match self.target(&order.key, &order.to, &home, now, rules) {
+            Some(target) => target,
+            None => return Moved::NoBackend,
+        };
+        if target == home && order.to != Target::Stay {
+            return self.leave_there(order, home, generation, now);
+        }
+        if let Some(pace) = order.pace
+            && let Some(ms) = self.too_fast(pace, now)
+        {
+            return Moved::Later(ms);
+        }
+        if order.force {
+            return self.force(&order.key, target, now);
+        }
+        self.empty(order, target, now, rules)
+    }
+
+    /// A key that is not bound needs no emptying: a first home can only be given to it.
+    fn bind_first(&mut self, order: &Move, now: u64) -> Moved {
+        let Target::Backend(backend) = &order.to else { return Moved::Unbound };
+        if order.seen.is_some() {
+            return Moved::Changed;
+        }
+        if !self.table.rows.get(backend).is_some_and(Row::usable) {
+            return Moved::NoBackend;
+        }
+        let mut binding = Binding::new(backend.clone(), Generation(now), false);
+        binding.idle = Some(now);
+        self.bindings.insert(order.key.clone(), binding);
+        Moved::Done { backend: backend.clone(), generation: Generation(now) }
+    }
+
+    /// Where the key would go now. `None`: nowhere, or nowhere that is allowed.
+    fn target(&self, key: &Key, to: &Target, home: &BackendId, now: u64, rules: &Rules) -> Option<BackendId> {
+        let pool = self.table.rows.get(home).map(|row| row.pool.clone());
+        match to {
+            Target::Stay => Some(home.clone()),
+            Target::Backend(backend) => {
+                let row = self.table.rows.get(backend).filter(|row| row.usable())?;
+                pool.is_none_or(|pool| pool == row.pool).then(|| backend.clone())
+            }
+            Target::Anywhere => self.place(&anybody(key, pool), None, None, now, rules),
+            Target::Elsewhere => self.place(&anybody(key, pool), None, Some(home), now, rules),
+        }
+    }
+
+    /// It is where it should be. A generation of its own says that it has been placed since.
+    fn leave_there(&mut self, order: &Move, home: BackendId, generation: Generation, now: u64) -> Moved {
+        if order.force
+            && let Some(binding) = self.bindings.get(&order.key)
+            && binding.moving.is_some()
+        {
+            self.cancel(&order.key);
+        }
+        let generation = if order.to == Target::Anywhere { after(generation, now) } else { generation };
+        if let Some(binding) = self.bindings.get_mut(&order.key) {
+            binding.generation = generation;
+        }
+        Moved::Done { backend: home, generation }
+    }
+
+    /// Milliseconds to wait if there are enough moves already.
+    fn too_fast(&mut self, pace: Pace, now: u64) -> Option<u64> {
+        if self.moving.len() >= pace.parallel as usize {
+            return Some(AGAIN);
+        }
+        if pace.per_second > 0 {
+            let paced = self.paced.max(now * 1000);
+            if paced > now * 1000 + BURST {
+                return Some((paced - now * 1000 - BURST).div_ceil(1000));
+            }
+            self.paced = paced + 1_000_000 / u64::from(pace.per_second);
+        }
+        None
+    }
+
+    fn force(&mut self, key: &Key, target: BackendId, now: u64) -> Moved {
+        let holders = self.bindings.get(key).map(|binding| binding.holders.clone()).unwrap_or_default();
+        holders.keys().for_each(|holder| self.oust(key, holder));
+        self.rehome(key, target, now, "force");
+        self.done(key)
+    }
+
+    fn empty(&mut self, order: &Move, target: BackendId, now: u64, rules: &Rules) -> Moved {
+        let Some(binding) = self.bindings.get_mut(&order.key) else { return Moved::Unbound };
+        let idle_enough = binding.idle.is_some_and(|idle| idle + rules.kick_delay <= now);
+        if binding.sessions == 0 && !order.hook && (idle_enough || order.to == Target::Stay) {
+            self.rehome(&order.key, target, now, if order.to == Target::Stay { "kick" } else { "move" });
+            return self.done(&order.key);
+        }
+        let hook = if order.hook { Hook::Pending } else { Hook::None };
+        let not_before = binding.idle.map(|idle| idle + rules.kick_delay);
+        let deadline = now + order.timeout;
+        let mut moving = Moving { to: order.to.clone(), began: binding.generation, deadline, not_before, hook };
+        let attention = moving.emptied(binding.sessions == 0, now, rules);
+        binding.moving = Some(moving);
+        binding.generation = after(binding.generation, now);
+        let (generation, sessions) = (binding.generation, binding.sessions);
+        let holders = binding.holder_counts();
+        self.moving.insert(order.key.clone(), attention);
+        for (holder, _) in &holders {
+            self.kick_out(&order.key, holder);
+        }
+        Moved::Begun { generation, sessions, holders }
+    }
+
+    fn done(&self, key: &Key) -> Moved {
+        let home = self.bindings.get(key);
+        home.map_or(Moved::Unbound, |home| Moved::Done { backend: home.backend.clone(), generation: home.generation })
+    }
+
+    pub(super) fn settle(&mut self, order: &Settle, now: u64, rules: &Rules) -> Settled {
+        if self.hook_failed(order) {
+            return self.give_up(&order.key, Cancelled::Hook, now);
+        }
+        self.hear_of_hook(order, now);
+        let Some((binding, moving)) = self.moving_binding(&order.key) else { return self.still(&order.key) };
+        let over = now >= moving.deadline;
+        if binding.sessions > 0 {
+            return if over {
+                self.give_up(&order.key, Cancelled::Deadline, now)
+            } else {
+                self.waiting(&order.key, now)
+            };
+        }
+        let again = match &moving.hook {
+            Hook::None if moving.is_due(now) => {
+                let pool = self.table.rows.get(&binding.backend).map(|row| row.pool.clone()).unwrap_or_default();
+                return self.finish(&order.key, &pool, now, rules);
+            }
+            Hook::None => return self.waiting(&order.key, now),
+            Hook::Running { until, .. } if *until > now => return self.waiting(&order.key, now),
+            _ if over => return self.give_up(&order.key, Cancelled::Deadline, now),
+            Hook::Running { .. } => true,
+            Hook::Pending => false,
+        };
+        let (from, to) = (binding.backend.clone(), moving.to.clone());
+        let until = now + rules.hook_lease;
+        self.set_hook(&order.key, Hook::Running { by: order.incarnation.clone(), until });
+        self.moving.insert(order.key.clone(), until);
+        Settled::Run { from, to, again }
+    }
+
+    /// The verdict of whoever was told to run the hook, unless somebody else was told since.
+    fn hear_of_hook(&mut self, order: &Settle, now: u64) {
+        let Some((_, moving)) = self.moving_binding(&order.key) else { return };
+        let told = matches!(&moving.hook, Hook::Running { by, .. } if *by == order.incarnation);
+        if order.hook == Some(true) && told {
+            self.set_hook(&order.key, Hook::None);
+            if let Some(moving) = self.bindings.get_mut(&order.key).and_then(|binding| binding.moving.as_mut()) {
+                // The hook has done what the delay is for.
+                moving.not_before = moving.not_before.map(|time| time.min(now));
+            }
+        }
+    }
+
+    /// Whoever was told to run the hook says that it failed.
+    fn hook_failed(&self, order: &Settle) -> bool {
+        let told = |moving: &Moving| matches!(&moving.hook, Hook::Running { by, .. } if *by == order.incarnation);
+        order.hook == Some(false) && self.moving_binding(&order.key).is_some_and(|(_, moving)| told(moving))
+    }
+
+    fn moving_binding(&self, key: &Key) -> Option<(&Binding, &Moving)> {
+        let binding = self.bindings.get(key)?;
+        Some((binding, binding.moving.as_ref()?))
+    }
+
+    fn set_hook(&mut self, key: &Key, hook: Hook) {
+        if let Some(moving) = self.bindings.get_mut(key).and_then(|binding| binding.moving.as_mut()) {
+            moving.hook = hook;
+        }
+    }
+
+    fn still(&self, key: &Key) -> Settled {
+        let home = self.bindings.get(key);
+        Settled::Still {
+            backend: home.map(|home| home.backend.clone()),
+            generation: home.map_or(Generation(0), |home| home.generation),
+        }
+    }
+
+    fn waiting(&self, key: &Key, now: u64) -> Settled {
+        let left_ms = self.moving_binding(key).map_or(0, |(_, moving)| moving.deadline.saturating_sub(now));
+        Settled::Waiting { holders: self.holders(key, now), left_ms }
+    }
+
+    fn holders(&self, key: &Key, now: u64) -> Vec<Holder> {
+        let holders = self.bindings.get(key).map(|binding| &binding.holders).into_iter().flatten();
+        let view = |(incarnation, sessions): (&Incarnation, &u32)| Holder {
+            incarnation: incarnation.clone(),
+            sessions: *sessions,
+            orphan: self.orphans.get(incarnation).map(|due| due.saturating_sub(now)),
+        };
+        holders.map(view).collect()
+    }
+
+    /// Opens the new home, if one can take the key; else all stays as it was.
+    pub(super) fn finish(&mut self, key: &Key, pool: &Pool, now: u64, rules: &Rules) -> Settled {
+        let Some((binding, moving)) = self.moving_binding(key) else { return self.still(key) };
+        let (from, to) = (binding.backend.clone(), moving.to.clone());
+        let why = if to == Target::Stay { "kick" } else { "move" };
+        let claim = anybody(key, Some(pool.clone()));
+        let usable = |backend: &BackendId| self.table.rows.get(backend).is_some_and(Row::usable);
+        let backend = match &to {
+            Target::Stay => Some(from.clone()),
+            Target::Backend(backend) => Some(backend.clone()).filter(usable),
+            Target::Anywhere => self.place(&claim, None, None, now, rules),
+            Target::Elsewhere => self.place(&claim, None, Some(&from), now, rules),
+        };
+        let Some(backend) = backend else { return self.give_up(key, Cancelled::NoBackend, now) };
+        self.rehome(key, backend.clone(), now, why);
+        let generation = self.bindings.get(key).map_or(Generation(0), |binding| binding.generation);
+        Settled::Done { from, backend, generation }
+    }
+
+    fn give_up(&mut self, key: &Key, why: Cancelled, now: u64) -> Settled {
+        let holders = self.holders(key, now);
+        self.cancel(key);
+        Settled::Cancelled { why, holders }
+    }
+
+    /// Whoever has not closed its sessions yet may keep them.
+    fn cancel(&mut self, key: &Key) {
+        self.moving.remove(key);
+        let Some(binding) = self.bindings.get_mut(key) else { return };
+        binding.moving = None;
+        let holders: Vec<_> = binding.holders.keys().cloned().collect();
+        holders.iter().for_each(|holder| self.unkick(key, holder));
+    }
+
+    /// Gives a key that nobody holds another home, or the same anew.
+    pub(super) fn rehome(&mut self, key: &Key, backend: BackendId, now: u64, why: &str) {
+        let Some(old) = self.bindings.get(key) else { return };
+        let (generation, unproven) = (after(old.generation, now), old.unproven);
+        self.note_past(key, generation, why);
+        self.moving.remove(key);
+        let mut binding = Binding::new(backend, generation, unproven);
+        // The home is as fresh as if somebody had just left it.
+        binding.idle = Some(now);
+        self.bindings.insert(key.clone(), binding);
+    }
+
+    /// Writes the present home into the key's history: it ends with that generation.
+    pub(super) fn note_past(&mut self, key: &Key, until: Generation, why: &str) {
+        let Some(old) = self.bindings.get(key) else { return };
+        let generation = old.moving.as_ref().map_or(old.generation, |moving| moving.began);
+        let past = Past { backend: old.backend.clone(), generation, until, why: why.to_owned() };
+        let pasts = self.pasts.entry(key.clone()).or_default();
+        pasts.push_front(past);
+        pasts.truncate(PASTS);
+    }
+
+    pub(super) fn mark(&mut self, order: &Mark, now: u64, remember: u64) -> Marked {
+        self.forget_old(&order.key, now, remember);
+        let marks = self.marks.entry(order.key.clone()).or_default();
+        let mut no_backend = false;
+        match &order.change {
+            MarkChange::Pin(backend) => {
+                no_backend = !self.table.rows.get(backend).is_some_and(Row::usable);
+                if !no_backend {
+                    marks.pin = Some(backend.clone());
+                }
+            }
+            MarkChange::Unpin => marks.pin = None,
+            MarkChange::Hold(0) => marks.hold = Some(u64::MAX),
+            MarkChange::Hold(ms) => marks.hold = Some(now.saturating_add(*ms)),
+            MarkChange::Release => marks.hold = None,
+        }
+        if marks.pin.is_none() && !marks.holds(now) {
+            self.marks.remove(&order.key);
+        }
+        let home = self.bindings.get(&order.key);
+        Marked {
+            backend: home.map(|home| home.backend.clone()),
+            generation: home.map_or(Generation(0), |home| home.generation),
+            sessions: home.map_or(0, |home| home.sessions),
+            holders: home.map(Binding::holder_counts).unwrap_or_default(),
+            no_backend,
+        }
+    }
+}
+
+/// A claim of that key by nobody in particular.
+fn anybody(key: &Key, pool: Option<Pool>) -> Claim {
+    let pool = pool.unwrap_or_default();
+    Claim { key: key.clone(), have: 0, pool, pin: None, limit: 0, unproven: false, hint: None }
+}
+
+fn after(generation: Generation, now: u64) -> Generation {
+    Generation(generation.0.saturating_add(1).max(now))
+}
+
+/// Keys and when somebody should look after their move.
+pub(super) type Attention = BTreeMap<Key, u64>;
