@@ -8,13 +8,12 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 
 use super::{Admin, failure, in_time, wire};
-use crate::auth::affinity_key;
 use crate::model::Incarnation;
 use crate::store::{BindingView, Census};
 
 /// Where a user is at home, as the store knows it.
 pub(super) async fn whereabouts(State(admin): State<Arc<Admin>>, Path(name): Path<String>) -> Response {
-    let key = affinity_key(&name);
+    let key = admin.fleet.key_of(&name);
     let store = admin.fleet.store();
     let shard = admin.fleet.number_of(&key) as u16; // there are fewer shards than u16 can count
     let binding = match in_time(store.binding(shard, &key)).await {

@@ -54,7 +54,11 @@ impl Proxy {
         let passdb = Chain::open(&config.passdb, config.limits.hash_threads).await;
         let tls = server_tls(&config)?;
         let fleet = Arc::new(join(&config, &servers, store)?);
-        let times = Times { login_wait: config.fleet.login_wait, fresh: config.fleet.recovery / 2 };
+        let times = Times {
+            login_wait: config.fleet.login_wait,
+            fresh: config.fleet.recovery / 2,
+            user_expire: config.fleet.user_expire,
+        };
         let pool = BufferPool::new(RELAY_BUFFER, RELAY_BUFFERS_KEPT);
         fleet.ready().await;
         let listeners = bind(&config)?;
@@ -179,6 +183,7 @@ fn join(config: &Config, servers: &Servers, store: Arc<dyn Store>) -> Result<Fle
         rows: servers.rows().clone(),
         state_file,
         shards: 1,
+        affinity: config.fleet.key_template(),
         clock: Clock::boottime(),
         tasks: Tasks::new(|task| drop(tokio::spawn(task))),
     };

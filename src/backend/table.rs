@@ -188,7 +188,7 @@ impl Tls {
 
 fn row(config: &BackendConfig) -> Row {
     let state = if config.drain { BackendState::Drain } else { BackendState::Up };
-    Row { weight: config.weight, pool: config.pool.clone(), state, ..Row::default() }
+    Row { weight: config.weight, pool: config.pool.clone(), state, max_sessions: config.max_sessions, ..Row::default() }
 }
 
 /// Without the brackets that an IPv6 address may come in.

@@ -18,7 +18,7 @@ use tokio::sync::watch;
 
 use crate::config::FleetConfig;
 use crate::ledger::Ledger;
-use crate::model::{Clock, Incarnation, Key, Tasks};
+use crate::model::{Clock, Incarnation, Key, KeyTemplate, Tasks};
 use crate::store::Store;
 use crate::store::link::{Identity, Link};
 pub use lease::Lease;
@@ -58,6 +58,8 @@ pub struct Joining {
     pub state_file: Option<StateFile>,
     /// Number of the store's shards, at least 1; the same for all proxies.
     pub shards: u16,
+    /// How names become keys; the same for all proxies.
+    pub affinity: KeyTemplate,
     /// The clock of its deadlines.
     pub clock: Clock,
     /// What carries its tasks.
@@ -78,6 +80,7 @@ pub struct Fleet {
     store: Arc<dyn Store>,
     shards: Vec<Shard>,
     incarnation: Incarnation,
+    affinity: KeyTemplate,
 }
 
 impl Fleet {
@@ -90,7 +93,12 @@ impl Fleet {
             let links = shards.iter().map(|shard| shard.link.clone()).collect();
             joining.tasks.spawn(chores::bury(links, file));
         }
-        Self { store, shards, incarnation }
+        Self { store, shards, incarnation, affinity: joining.affinity }
+    }
+
+    /// What a name binds to a backend.
+    pub fn key_of(&self, name: &str) -> Key {
+        self.affinity.key_of(name)
     }
 
     /// The shard of a key.

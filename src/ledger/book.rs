@@ -2,10 +2,12 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::sync::futures::OwnedNotified;
 
+use super::recall::Recall;
 use super::{Count, Place, Slot, Stop, Ticket};
 use crate::model::{BackendId, Ending, Generation, Key};
 
@@ -28,6 +30,7 @@ struct Book {
     round: u64,
     /// Numbers sessions.
     next: u64,
+    recall: Recall,
 }
 
 #[derive(Default)]
@@ -255,6 +258,11 @@ impl Ledger {
         Some((entry.place.clone()?, entry.sessions.len()))
     }
 
+    /// Where the last session of a key here was, if it ended not longer ago.
+    pub fn recall(&self, key: &Key, age: Duration) -> Option<BackendId> {
+        self.lock().recall.home(key, age)
+    }
+
     /// In numbers.
     pub fn holding(&self) -> Holding {
         let book = self.lock();
@@ -323,9 +331,13 @@ impl Ledger {
         entry.sessions.retain(|session| session.number != number);
         if entry.sessions.is_empty() {
             // That a login was accepted is still to be told, however short the session was.
-            (entry.place, entry.kicked) = (None, false);
+            let place = entry.place.take();
+            entry.kicked = false;
             entry.sessions = Vec::new();
             wake(entry);
+            if let Some(place) = place.filter(|_| entry.proven) {
+                book.recall.note(key, place.backend);
+            }
         }
         self.soil(&mut book, key);
     }

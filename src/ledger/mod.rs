@@ -5,6 +5,7 @@
 //! calls is the order in which their counts were read: a count can never overtake a younger one.
 
 mod book;
+mod recall;
 mod slot;
 #[cfg(test)]
 mod tests;

@@ -39,6 +39,8 @@ pub struct Times {
     pub login_wait: Duration,
     /// The longest age of a claim's answer: half the recovery window.
     pub fresh: Duration,
+    /// How long a home that was left here counts, if the store has forgotten it.
+    pub user_expire: Duration,
 }
 
 impl Placement {
@@ -48,6 +50,11 @@ impl Placement {
             shard.tasks.spawn(declare::keep(shard.clone()));
         }
         Self { fleet, times }
+    }
+
+    /// What a name binds to a backend.
+    pub fn key_of(&self, name: &str) -> Key {
+        self.fleet.key_of(name)
     }
 
     /// The isolation deadline of a key's shard, for its relay.

@@ -122,7 +122,7 @@ async fn find(
         session: &guest.session,
     };
     let grant = services.passdb.load_full().authenticate(&question).await?;
-    let key = grant.key();
+    let key = services.placement.key_of(grant.home_name());
     record.reached(Phase::Placement);
     let (server, slot) = home(services, &grant, &key, stop).await?;
     Ok(Found { grant, key, server, slot })

@@ -15,6 +15,11 @@ type Case = (&'static str, &'static str, &'static str, fn(&Config, &Path) -> boo
 
 const SECOND: Duration = Duration::from_secs(1);
 
+/// The key of a name that every part of the template would change.
+fn key(config: &Config) -> String {
+    config.fleet.key_template().key_of("Ann+x@Ex+y.org").to_string()
+}
+
 const CASES: &[Case] = &[
     ("", "name", "name = \"p7\"", |c, _| c.name == "p7"),
     ("store", "kind", REDIS, |c, _| matches!(c.store, StoreConfig::Redis { .. })),
@@ -41,6 +46,9 @@ const CASES: &[Case] = &[
     ("fleet", "balance_factor", "balance_factor = 2", |c, _| c.fleet.balance_factor == 2.0),
     ("fleet", "slow_start", "slow_start = \"5min\"", |c, _| c.fleet.slow_start == 300 * SECOND),
     ("fleet", "strict", "strict = true", |c, _| c.fleet.strict),
+    ("fleet", "affinity_key", "affinity_key = \"{domain}\"", |c, _| key(c) == "ex+y.org"),
+    ("fleet", "affinity_lower_case", "affinity_lower_case = false", |c, _| key(c) == "Ann+x@Ex+y.org"),
+    ("fleet", "affinity_detail", "affinity_detail = \"+\"", |c, _| key(c) == "ann@ex+y.org"),
     ("fleet", "login_wait", "login_wait = \"7s\"", |c, _| c.fleet.login_wait == 7 * SECOND),
     ("fleet", "state_file", "state_file = \"st\"", |c, dir| c.fleet.state_file == Some(dir.join("st"))),
     ("listener", "address", LISTEN, |c, _| c.listeners[0].address.to_string() == "[::1]:1430"),
@@ -98,6 +106,7 @@ const CASES: &[Case] = &[
     ("backend", "tls_verify", "tls_verify = false", |c, _| !first(c).tls_verify),
     ("backend", "weight", "weight = 50", |c, _| first(c).weight.get() == 50),
     ("backend", "pool", "pool = \"ssd\"", |c, _| first(c).pool.as_str() == "ssd"),
+    ("backend", "max_sessions", "max_sessions = 7", |c, _| first(c).max_sessions == 7),
     ("backend", "drain", "drain = true", |c, _| first(c).drain),
     ("backend", "announce_id", "announce_id = false", |c, _| !first(c).announce.id),
     ("backend", "announce_proxy", "announce_proxy = true", |c, _| first(c).announce.proxy),

@@ -93,6 +93,9 @@ fault! {
     a_lease_below_one_second: "[fleet]\nlease = \"999ms\"" => "fleet.lease", 2, "is \"999ms\", but must be at least \"1s\"", "\"1s\" or more";
     a_lease_above_ten_minutes: "[fleet]\nlease = \"11min\"" => "fleet.lease", 2, "at most \"10min\"", "or less";
     a_user_expire_below_ten_seconds: "[fleet]\nuser_expire = \"9s\"" => "fleet.user_expire", 2, "at least \"10s\"", "\"10s\" or more";
+    an_unknown_part_of_a_name: "[fleet]\naffinity_key = \"{mailbox}\"" => "fleet.affinity_key", 2, "a brace that is not part of", "{domain}";
+    a_key_without_a_name: "[fleet]\naffinity_key = \"all\"" => "fleet.affinity_key", 2, "names nothing of the user", "{user}";
+    a_detail_of_two_characters: "[fleet]\naffinity_detail = \"--\"" => "fleet.affinity_detail", 2, "one character", "\"+\"";
     a_balance_factor_below_one: "[fleet]\nbalance_factor = 0.5" => "fleet.balance_factor", 2, "is 0.5, but must be at least 1", "1 or more";
     a_line_limit_too_short: "[limits]\nline = 1023\nliteral = 100" => "limits.line", 2, "is 1023, but must be at least 1024", "1024 or more";
     a_line_limit_too_long: "[limits]\nline = 65537" => "limits.line", 2, "at most 65536", "65536 or less";

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use homing::fleet::{Fleet, Joining, Rows, StateFile};
 use homing::ledger::{Ledger, Place, Slot, Stop};
-use homing::model::{Clock, Ending, Incarnation, Key, Pool, Refusal, Tasks};
+use homing::model::{Clock, Ending, Incarnation, Key, KeyTemplate, Pool, Refusal, Tasks};
 use homing::placement::{Placement, Times, Wanted};
 use homing::store::link::Identity;
 use tokio::runtime::{Builder, Handle, Runtime};
@@ -43,13 +43,15 @@ impl Proxy {
         let state = state.map(|path| StateFile::open(path, incarnation.clone()).unwrap());
         let identity = Identity { incarnation, name: name.to_owned(), version: "test".to_owned() };
         let (config, way) = (stage.config(), Arc::new(road.clone()));
-        let times = Times { login_wait: Duration::from_secs(5), fresh: config.recovery / 2 };
+        let times =
+            Times { login_wait: Duration::from_secs(5), fresh: config.recovery / 2, user_expire: config.user_expire };
         let start = async move {
             let joining = Joining {
                 patience: PATIENCE,
                 rows,
                 state_file: state,
                 shards: 1,
+                affinity: KeyTemplate::default(),
                 clock: Clock::boottime(),
                 tasks: Tasks::new(|task| drop(tokio::spawn(task))),
             };

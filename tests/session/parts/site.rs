@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use homing::app::{Proxy, rules};
-use homing::auth::affinity_key;
 use homing::config::Config;
 use homing::ledger::Holding;
 use homing::model::BackendId;
@@ -103,6 +102,6 @@ impl Site {
 
     /// Where the store says that a user is at home.
     pub(crate) async fn home(&self, user: &str) -> Option<BindingView> {
-        self.store.binding(0, &affinity_key(user)).await.unwrap()
+        self.store.binding(0, &homing::model::KeyTemplate::default().key_of(user)).await.unwrap()
     }
 }
