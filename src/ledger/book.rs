@@ -1,6 +1,7 @@
 //! The book itself: entries by key under one lock, held for a few map operations at a time.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use tokio::sync::Notify;
 use tokio::sync::futures::OwnedNotified;
 
 use super::recall::Recall;
-use super::{Count, Place, Slot, Stop, Ticket};
+use super::{Count, Live, Place, Slot, Stop, Ticket};
 use crate::model::{BackendId, Ending, Generation, Key};
 
 /// What this proxy holds of one shard.
@@ -199,6 +200,35 @@ impl Ledger {
         let mut book = self.lock();
         let there = |entry: &&mut Entry| entry.place.as_ref().is_some_and(|place| which(&place.backend));
         book.entries.values_mut().filter(there).map(|entry| close(entry, why)).sum()
+    }
+
+    /// Ends each session that is `concerned`, by its key, its place and its client's address. Others of the same key go on
+    /// and may be joined. Returns those that were told.
+    pub fn close_where(&self, concerned: impl Fn(&Key, &Place, Option<IpAddr>) -> bool, why: Ending) -> Vec<Live> {
+        let book = self.lock();
+        let mut told = Vec::new();
+        for (key, entry) in &book.entries {
+            let Some(place) = &entry.place else { continue };
+            for session in entry.sessions.iter().filter(|session| concerned(key, place, session.stop.client())) {
+                session.stop.stop(why);
+                told.push(Live { key: key.clone(), number: session.number });
+            }
+        }
+        told
+    }
+
+    /// Whether that session is still here.
+    pub fn has(&self, session: &Live) -> bool {
+        let book = self.lock();
+        let entry = book.entries.get(&session.key);
+        entry.is_some_and(|entry| entry.sessions.iter().any(|other| other.number == session.number))
+    }
+
+    /// Every key with sessions, where they are and how many.
+    pub fn all(&self) -> Vec<(Key, Place, u32)> {
+        let book = self.lock();
+        let held = |(key, entry): (&Key, &Entry)| Some((key.clone(), entry.place.clone()?, count(entry)));
+        book.entries.iter().filter(|(_, entry)| !entry.sessions.is_empty()).filter_map(held).collect()
     }
 
     /// Ends every session. Returns how many had not been told to end before.

@@ -10,6 +10,8 @@ mod slot;
 #[cfg(test)]
 mod tests;
 
+use std::net::IpAddr;
+
 use crate::model::{BackendId, Ending, Generation, Key};
 pub use book::{Batch, Enter, Holding, Ledger, Waiting};
 pub use slot::{Slot, Ticket};
@@ -18,6 +20,18 @@ pub use slot::{Slot, Ticket};
 pub trait Stop: Send + Sync {
     /// Ends the session for that reason, soon. The first reason counts.
     fn stop(&self, why: Ending);
+
+    /// The client's address, if it is known.
+    fn client(&self) -> Option<IpAddr> {
+        None
+    }
+}
+
+/// One live session, so that its end can be seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Live {
+    key: Key,
+    number: u64,
 }
 
 /// Where a key is at home, as the store said.

@@ -1,7 +1,9 @@
-//! A key's home: `claim.rs` joins a live session or asks the store; `declare.rs` tells the store what has changed.
+//! A key's home: `claim.rs` joins a live session or asks the store; `declare.rs` tells the store what has changed;
+//! `errand.rs` is what the whole fleet does at an operator's word.
 
 mod claim;
 mod declare;
+pub mod errand;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;

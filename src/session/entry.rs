@@ -8,10 +8,10 @@ use std::task::Poll;
 
 use tracing::{error, warn};
 
-use super::Services;
 use super::door::Guest;
 use super::ending::Record;
 use super::refusing::Failure;
+use super::{Ender, Services};
 use crate::auth::{Fields, Grant, Question};
 use crate::backend::{Arrival, Request, Server, Servers, StrangerTls, connect};
 use crate::ledger::Slot;
@@ -124,7 +124,8 @@ async fn find(
     let grant = services.passdb.load_full().authenticate(&question).await?;
     let key = services.placement.key_of(grant.home_name());
     record.reached(Phase::Placement);
-    let (server, slot) = home(services, &grant, &key, stop).await?;
+    let ender = Ender { handle: stop.clone(), client: guest.client.ip() };
+    let (server, slot) = home(services, &grant, &key, ender).await?;
     Ok(Found { grant, key, server, slot })
 }
 
@@ -133,7 +134,7 @@ async fn home(
     services: &Services,
     grant: &Grant,
     key: &Key,
-    stop: &StopHandle,
+    ender: Ender,
 ) -> Result<(Arc<Server>, Option<Slot>), Refusal> {
     let servers = services.servers.load_full();
     let fields = &grant.fields;
@@ -151,7 +152,7 @@ async fn home(
         limit: services.limits.load().sessions_per_key,
         unproven: grant.unproven,
     };
-    let slot = services.placement.place(&wanted, Arc::new(stop.clone())).await?;
+    let slot = services.placement.place(&wanted, Arc::new(ender)).await?;
     // A reload may have come meanwhile.
     let Some(server) = services.servers.load().get(&slot.place().backend).cloned() else {
         warn!(backend = %slot.place().backend, "the fleet's table has a backend that this proxy's file lacks");

@@ -11,7 +11,7 @@ mod entry;
 mod login;
 mod refusing;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -107,8 +107,18 @@ impl Drop for Counted {
     }
 }
 
-impl Stop for StopHandle {
+/// How the ledger ends a session, and finds it by its client.
+struct Ender {
+    handle: StopHandle,
+    client: IpAddr,
+}
+
+impl Stop for Ender {
     fn stop(&self, why: Ending) {
-        StopHandle::stop(self, why);
+        self.handle.stop(why);
+    }
+
+    fn client(&self) -> Option<IpAddr> {
+        Some(self.client)
     }
 }

@@ -159,10 +159,13 @@ pub enum Outcome {
         live: Vec<Incarnation>,
     },
     /// To answers: by incarnation; `None` for an incarnation that has a lease and has not answered yet.
-    Answers(Vec<(Incarnation, Option<String>)>),
+    Answers(Vec<Answered>),
     /// The store has no memory, or a recovery window is open: who holds what is not known. For so many milliseconds.
     Recovering(u64),
 }
+
+/// An incarnation, and its answer if it has given one.
+pub type Answered = (Incarnation, Option<String>);
 
 /// The answer to a move.
 #[derive(Clone, Debug, PartialEq, Eq)]
