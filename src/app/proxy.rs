@@ -16,6 +16,7 @@ use crate::auth::Chain;
 use crate::backend::Servers;
 use crate::config::{Config, FleetConfig, LimitsConfig, StoreConfig};
 use crate::fleet::{Fleet, StateFile};
+use crate::health::{Health, Visitor};
 use crate::model::{Ending, Incarnation};
 use crate::net::{Listener, ServerTls};
 use crate::placement::{Placement, Times};
@@ -39,6 +40,7 @@ pub struct Proxy {
     pub(super) config: Mutex<Config>,
     pub(super) services: Arc<Services>,
     pub(super) fleet: Arc<Fleet>,
+    pub(super) health: Arc<Health>,
     /// None if no listener has TLS.
     pub(super) tls: Option<Arc<ServerTls>>,
     pub(super) pool: Arc<BufferPool>,
@@ -59,6 +61,8 @@ impl Proxy {
         fleet.ready().await;
         let listeners = bind(&config)?;
         let addresses = listeners.iter().map(Listener::local_addr).collect::<std::io::Result<Vec<_>>>()?;
+        let prober = Arc::new(Visitor { own: addresses.clone() });
+        let health = Arc::new(Health::start(&config.health, &servers, prober));
         let services = Arc::new(Services {
             passdb: ArcSwap::from_pointee(passdb),
             placement: Placement::start(fleet.clone(), times),
@@ -66,6 +70,7 @@ impl Proxy {
             relay: ArcSwap::from_pointee(relay_settings(&config.limits, &pool)),
             limits: ArcSwap::from_pointee(config.limits.clone()),
             own: addresses.clone(),
+            witness: health.witness(),
             connections: Arc::new(Connections::default()),
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),
@@ -81,7 +86,7 @@ impl Proxy {
             "ready"
         );
         let config = Mutex::new(config);
-        Ok(Self { config, services, fleet, tls, pool, addresses })
+        Ok(Self { config, services, fleet, health, tls, pool, addresses })
     }
 
     /// Where clients connect, in the order of the configuration.
@@ -92,6 +97,11 @@ impl Proxy {
     /// This proxy among its peers.
     pub fn fleet(&self) -> &Arc<Fleet> {
         &self.fleet
+    }
+
+    /// Which backends it finds fit.
+    pub fn health(&self) -> &Arc<Health> {
+        &self.health
     }
 
     /// What its sessions use.
@@ -116,6 +126,8 @@ impl Proxy {
                 "connections are left that do not close; leaving them"
             );
         }
+        // Not before: while sessions end, this proxy still has a vote.
+        self.health.stop();
         self.fleet.leave().await;
     }
 

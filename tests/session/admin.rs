@@ -30,6 +30,7 @@ fn door(site: &Site) -> Admin {
     Admin {
         fleet: site.proxy.fleet().clone(),
         services: site.proxy.services().clone(),
+        health: site.proxy.health().clone(),
         began: Instant::now(),
         reload: Arc::new(NoFile),
     }
