@@ -192,6 +192,3 @@ fn words(error: &ConnectError) -> String {
     }
     line
 }
-
-#[cfg(test)]
-mod tests;
