@@ -158,3 +158,21 @@ pub enum Outcome<'a> {
         login_sent: bool,
     },
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_this_machine_lacks_is_no_fault_of_the_backend() {
+        let dial = |number: Errno| ConnectError::Dial {
+            backend: BackendId::new("b"),
+            host: "b".to_owned(),
+            port: 143,
+            source: io::Error::from_raw_os_error(number.raw_os_error()),
+        };
+        assert!(dial(Errno::MFILE).is_ours() && dial(Errno::ADDRNOTAVAIL).is_ours());
+        assert!(!dial(Errno::CONNREFUSED).is_ours() && !dial(Errno::HOSTUNREACH).is_ours());
+        assert!(ConnectError::Interrupted { backend: BackendId::new("b"), why: Ending::ClientLost }.is_ours());
+    }
+}

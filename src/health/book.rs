@@ -167,7 +167,8 @@ impl Book {
 impl Witness for Book {
     fn saw(&self, seen: Seen<'_>) {
         let user = self.hasher.hash_one(seen.user);
-        let change = |record: &mut Record, config: &HealthConfig, now| record.attempted(user, seen.outcome, config, now);
+        let change =
+            |record: &mut Record, config: &HealthConfig, now| record.attempted(user, seen.outcome, config, now);
         if self.note(seen.backend, seen.service, change)
             && let Some(entry) = self.inner().entries.get(seen.backend)
         {
@@ -222,7 +223,12 @@ fn announce(backend: &BackendId, service: Service, record: &Record) {
 }
 
 /// Starts a prober for a backend.
-pub(super) fn employ(book: &Arc<Book>, prober: &Arc<dyn probe::Prober>, backend: &BackendId, hurry: Arc<Notify>) -> AbortHandle {
+pub(super) fn employ(
+    book: &Arc<Book>,
+    prober: &Arc<dyn probe::Prober>,
+    backend: &BackendId,
+    hurry: Arc<Notify>,
+) -> AbortHandle {
     let watching = probe::keep_watch(book.clone(), backend.clone(), prober.clone(), hurry);
     tokio::spawn(watching).abort_handle()
 }

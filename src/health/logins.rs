@@ -105,8 +105,13 @@ mod tests {
 
     fn after(failures: &[(u64, u64)]) -> Logins {
         let mut logins = Logins::default();
-        failures.iter().for_each(|(user, second)| logins.failed(*user, at(*second), BOUNDS));
+        fail(&mut logins, failures);
         logins
+    }
+
+    /// Users and seconds.
+    fn fail(logins: &mut Logins, failures: &[(u64, u64)]) {
+        failures.iter().for_each(|(user, second)| logins.failed(*user, at(*second), BOUNDS));
     }
 
     #[test]
@@ -143,13 +148,13 @@ mod tests {
         assert!(logins.are_failing());
         logins.looked_well(at(35));
         assert!(!logins.are_failing());
-        [(1, 40), (2, 42), (3, 45)].map(|(user, second)| logins.failed(user, at(second), BOUNDS));
+        fail(&mut logins, &[(1, 40), (2, 42), (3, 45)]);
         logins.looked_well(at(104));
         assert!(logins.are_failing(), "twice as long");
         logins.looked_well(at(105));
         assert!(!logins.are_failing());
         logins.went_well(BOUNDS);
-        [(1, 110), (2, 112), (3, 115)].map(|(user, second)| logins.failed(user, at(second), BOUNDS));
+        fail(&mut logins, &[(1, 110), (2, 112), (3, 115)]);
         logins.looked_well(at(145));
         assert!(!logins.are_failing(), "who was well between begins anew");
     }
@@ -158,7 +163,7 @@ mod tests {
     fn no_number_of_relapses_makes_it_longer_than_ten_minutes() {
         let (mut logins, mut now) = (Logins::default(), 0);
         for _ in 0..40 {
-            [(1, now), (2, now), (3, now + 5)].map(|(user, second)| logins.failed(user, at(second), BOUNDS));
+            fail(&mut logins, &[(1, now), (2, now), (3, now + 5)]);
             assert!(logins.are_failing());
             now += 605;
             logins.looked_well(at(now));

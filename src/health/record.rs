@@ -167,7 +167,10 @@ impl Record {
             good,
             bad,
             logins_failing: self.logins.are_failing(),
-            last_failure: self.last_failure.as_ref().map(|(words, at)| LastFailure { words: words.clone(), ago: ago(*at) }),
+            last_failure: self
+                .last_failure
+                .as_ref()
+                .map(|(words, at)| LastFailure { words: words.clone(), ago: ago(*at) }),
             last_probe: self.last_probe,
             traffic: self.traffic,
             error_rate: super::ErrorRate::of(self.recent(now)),

@@ -88,7 +88,11 @@ mod tests {
         let now = Instant::now();
         row.chars()
             .map(|letter| {
-                if letter == 'g' { judge.good(now, 2) } else { judge.bad(now, 3) }
+                if letter == 'g' {
+                    judge.good(now, 2)
+                } else {
+                    judge.bad(now, 3)
+                }
                 if judge.verdict() == Verdict::Failing { 'F' } else { '-' }
             })
             .collect()

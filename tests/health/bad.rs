@@ -40,9 +40,9 @@ async fn are_found_out(cases: Vec<Case>, config: HealthConfig) {
             let health = watch(name, backend.entry(), &config);
             assert_eq!(opinion(&health).verdict, Verdict::Fit, "nothing is known yet");
             let found = is(&health, Verdict::Failing).await;
+            assert!(found.bad >= config.fall, "{name}: {found:?}");
             let said = found.last_failure.unwrap().words;
             assert!(said.contains(words), "{name}, {manner:?}: {said}");
-            assert!(found.bad >= config.fall, "{name}: {found:?}");
             assert_eq!(health.failing(), [BackendId::new(name)]);
             backend.becomes(Manner::Good);
             let found = is(&health, Verdict::Fit).await;
@@ -85,7 +85,11 @@ async fn whatever_a_backend_says_instead_of_a_greeting_it_is_found_out_and_belie
         ("garbage", Manner::Saying("\0\u{1}\u{2}\r\n"), "not this protocol"),
         ("endless", Manner::Saying(endless), "line too long"),
         ("closes-after-greeting", Manner::SayingAndClosing("* OK hi\r\n"), "closed before"),
-        ("takes-nobody", Manner::Saying("* OK [CAPABILITY IMAP4rev1 LOGINDISABLED] hi\r\n"), "does not offer AUTH=PLAIN"),
+        (
+            "takes-nobody",
+            Manner::Saying("* OK [CAPABILITY IMAP4rev1 LOGINDISABLED] hi\r\n"),
+            "does not offer AUTH=PLAIN",
+        ),
     ];
     are_found_out(cases, patient()).await;
 }

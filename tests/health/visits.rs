@@ -7,7 +7,11 @@ use crate::backend::{Backend, Manner};
 use crate::{opinion, quick, until, watch};
 
 /// What a backend is told by two good probes at least.
-async fn told(manner: Manner, config: HealthConfig, change: impl FnOnce(&mut homing::config::BackendConfig)) -> Vec<String> {
+async fn told(
+    manner: Manner,
+    config: HealthConfig,
+    change: impl FnOnce(&mut homing::config::BackendConfig),
+) -> Vec<String> {
     let backend = Backend::start(manner).await;
     let mut entry = backend.entry();
     change(&mut entry);

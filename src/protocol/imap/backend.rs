@@ -218,7 +218,9 @@ impl Backend {
                 login.id_pending = false;
                 Ok(Step::Next(State::Login(login)))
             }
-            Response::Tagged { tag: b"L", status: Status::Ok, .. } if self.errand == Errand::Try && !login.id_pending => {
+            Response::Tagged { tag: b"L", status: Status::Ok, .. }
+                if self.errand == Errand::Try && !login.id_pending =>
+            {
                 Ok(goodbye(out))
             }
             Response::Tagged { tag: b"L", status, text } if !login.id_pending => login.done(status, text, out),
