@@ -55,14 +55,16 @@ impl Proxy {
         let servers = Servers::new(&config.backends)?;
         let passdb = Chain::open(&config.passdb, config.limits.hash_threads).await;
         let tls = server_tls(&config)?;
+        // Before any user comes, so that there is an opinion by then.
+        let prober = Arc::new(Visitor::default());
+        let health = Arc::new(Health::start(&config.health, &servers, prober.clone()));
         let fleet = Arc::new(join(&config, &servers, store)?);
         let times = Times { login_wait: config.fleet.login_wait, fresh: config.fleet.recovery / 2 };
         let pool = BufferPool::new(RELAY_BUFFER, RELAY_BUFFERS_KEPT);
         fleet.ready().await;
         let listeners = bind(&config)?;
         let addresses = listeners.iter().map(Listener::local_addr).collect::<std::io::Result<Vec<_>>>()?;
-        let prober = Arc::new(Visitor { own: addresses.clone() });
-        let health = Arc::new(Health::start(&config.health, &servers, prober));
+        prober.beware_of(addresses.clone());
         let services = Arc::new(Services {
             passdb: ArcSwap::from_pointee(passdb),
             placement: Placement::start(fleet.clone(), times),

@@ -174,7 +174,7 @@ async fn talk(
     machine: &mut dyn Backend,
     held: &mut Option<Stream>,
 ) -> Result<Arrival, ConnectError> {
-    let (tcp, address) = dial(server, trip.own).await?;
+    let (tcp, address) = dial(server, trip.own, trip.limit).await?;
     let mut stream = Stream::Plain(tcp);
     if let Some(header) = &trip.header {
         let mut out = Output::new();

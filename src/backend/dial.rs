@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -11,19 +12,24 @@ use super::fault::ConnectError;
 use super::table::Server;
 use crate::net::{canonical, tune};
 
-/// Connects to the first address that answers; each gets `connect_timeout`, so that a dead one does not use up the time
-/// of those behind it.
-pub(super) async fn dial(server: &Server, own: &[SocketAddr]) -> Result<(TcpStream, SocketAddr), ConnectError> {
+/// Connects to the first address that answers. `limit` is the time for all that is to follow, too; of several addresses
+/// each gets its share of it, so that a dead one does not use up the time of those behind it.
+pub(super) async fn dial(
+    server: &Server,
+    own: &[SocketAddr],
+    limit: Duration,
+) -> Result<(TcpStream, SocketAddr), ConnectError> {
     let failed = |source| ConnectError::Dial {
         backend: server.id.clone(),
         host: server.host.clone(),
         port: server.port,
         source,
     };
-    let addresses = in_time(server, resolve(&server.host, server.port)).await.map_err(failed)?;
+    let addresses = in_time(server.connect_timeout, resolve(&server.host, server.port)).await.map_err(failed)?;
+    let patience = server.connect_timeout.min(share(limit, addresses.len()));
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for address in addresses {
-        match in_time(server, TcpStream::connect(address)).await {
+        match in_time(patience, TcpStream::connect(address)).await {
             Ok(tcp) if loops_back(&tcp, address, own) => {
                 return Err(ConnectError::Loop { backend: server.id.clone(), address });
             }
@@ -37,8 +43,18 @@ pub(super) async fn dial(server: &Server, own: &[SocketAddr]) -> Result<(TcpStre
     Err(failed(last))
 }
 
-async fn in_time<T>(server: &Server, step: impl Future<Output = io::Result<T>>) -> io::Result<T> {
-    timeout(server.connect_timeout, step).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+/// What of `limit` each of so many addresses may use up, so that something is left for the dialogue with the last. One
+/// alone may use up all: the caller has an eye on that.
+fn share(limit: Duration, addresses: usize) -> Duration {
+    match u32::try_from(addresses) {
+        Ok(0 | 1) => Duration::MAX,
+        Ok(several) => limit / several.saturating_add(1),
+        Err(_) => Duration::ZERO,
+    }
+}
+
+async fn in_time<T>(patience: Duration, step: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    timeout(patience, step).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
 /// An address is taken as it is; a name costs a look-up.
@@ -60,4 +76,16 @@ fn loops_back(tcp: &TcpStream, address: SocketAddr, own: &[SocketAddr]) -> bool 
         let behind_all = listener.ip().is_unspecified() && listener.is_ipv4() == address.is_ipv4();
         listener.port() == address.port() && (listener.ip() == address.ip() || (behind_all && here))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dead_addresses_leave_time_for_the_last_and_for_what_follows() {
+        let limit = Duration::from_secs(6);
+        assert_eq!(share(limit, 1), Duration::MAX);
+        assert_eq!([share(limit, 2), share(limit, 5)], [limit / 3, limit / 6]);
+    }
 }

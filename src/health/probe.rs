@@ -1,7 +1,7 @@
 //! Looks at one backend again and again: soon while it is in doubt, else at leisure, and never twice at once.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -23,9 +23,16 @@ pub trait Prober: Send + Sync {
 }
 
 /// Goes there, over the network.
+#[derive(Default)]
 pub struct Visitor {
-    /// This proxy's own listeners, which are no backends.
-    pub own: Vec<SocketAddr>,
+    own: OnceLock<Vec<SocketAddr>>,
+}
+
+impl Visitor {
+    /// This proxy's listeners are open, and a probe that leads to one of them has found no backend. Once is enough.
+    pub fn beware_of(&self, own: Vec<SocketAddr>) {
+        self.own.get_or_init(|| own);
+    }
 }
 
 #[async_trait]
@@ -33,7 +40,8 @@ impl Prober for Visitor {
     async fn probe(&self, server: &Server, service: Service, config: &HealthConfig) -> Result<Duration, ConnectError> {
         let login =
             config.login.as_ref().map(|login| VisitLogin { user: &login.user, password: login.password.as_deref() });
-        visit(server, service, &Visit { login, limit: config.timeout, own: &self.own }).await
+        let own = self.own.get().map_or(&[][..], Vec::as_slice);
+        visit(server, service, &Visit { login, limit: config.timeout, own }).await
     }
 }
 

@@ -2,10 +2,11 @@
 //! are well.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use homing::config::{BackendTls, HealthConfig, ProbeLogin};
-use homing::health::Verdict;
+use homing::health::{Health, Verdict, Visitor};
 use homing::model::{BackendId, Secret};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinSet;
@@ -131,7 +132,7 @@ async fn a_backend_that_refuses_connections_is_found_out_and_believed_when_it_li
 }
 
 /// A listener whose backlog is full: further SYNs are dropped, as by a machine that is gone.
-async fn swallowing() -> (tokio::net::TcpListener, Vec<TcpStream>) {
+async fn swallowing() -> (TcpListener, Vec<TcpStream>) {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let listener = socket.listen(1).unwrap();
@@ -183,8 +184,7 @@ async fn a_hung_backend_holds_up_no_probe_of_another() {
     let (hung, well) = (Backend::start(Manner::Silent).await, Backend::start(Manner::Good).await);
     let config = HealthConfig { timeout: PATIENCE * 10, ..quick() };
     let servers = crate::servers(&[("a-hung", hung.entry()), ("b-well", well.entry())]);
-    let prober = std::sync::Arc::new(homing::health::Visitor { own: Vec::new() });
-    let health = homing::health::Health::start(&config, &servers, prober);
+    let health = Health::start(&config, &servers, Arc::new(Visitor::default()));
     until("five good probes", || health.opinions()[1].good >= 5).await;
     assert_eq!((health.opinions()[0].good, health.opinions()[0].bad), (0, 0));
 }
@@ -192,9 +192,10 @@ async fn a_hung_backend_holds_up_no_probe_of_another() {
 #[tokio::test]
 async fn a_backend_that_is_this_proxy_itself_is_failing() {
     let backend = Backend::start(Manner::Good).await;
-    let visitor = homing::health::Visitor { own: vec![backend.address] };
+    let visitor = Visitor::default();
+    visitor.beware_of(vec![backend.address]);
     let servers = crate::servers(&[("self", backend.entry())]);
-    let health = homing::health::Health::start(&quick(), &servers, std::sync::Arc::new(visitor));
+    let health = Health::start(&quick(), &servers, Arc::new(visitor));
     let said = is(&health, Verdict::Failing).await.last_failure.unwrap().words;
     assert!(said.contains("this proxy's own listener"), "{said}");
     assert!(backend.lines().is_empty());

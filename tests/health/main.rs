@@ -49,7 +49,7 @@ fn servers(backends: &[(&str, BackendConfig)]) -> Servers {
 
 /// Probes one backend over the network.
 fn watch(name: &str, backend: BackendConfig, config: &HealthConfig) -> Health {
-    Health::start(config, &servers(&[(name, backend)]), Arc::new(Visitor { own: Vec::new() }))
+    Health::start(config, &servers(&[(name, backend)]), Arc::new(Visitor::default()))
 }
 
 /// The opinion of the only backend.
