@@ -37,8 +37,8 @@ pub struct ProbeLogin {
 
 section! {
     /// Every proxy probes every backend (connect, TLS, greeting, on request a login) and watches how logins of users go
-    /// there. By default a backend that refuses connections is found out within 8s, or in 3s where users try to log in;
-    /// one that accepts and says nothing within 25s.
+    /// there. By default a backend that refuses connections is found out within 8s, or 4s where users try to log in; one
+    /// that accepts and says nothing within 25s.
     #[derive(Clone, Debug)]
     pub(super) struct HealthKeys {
         /// From one probe of a backend to the next, give or take a tenth. Each leaves a line in the backend's log. A user's

@@ -9,10 +9,10 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use super::Opinion;
 use super::record::{Probed, Record};
 use super::rise_fall::Verdict;
 use super::window::ErrorRate;
-use super::{Opinion, probe};
 use crate::backend::{Seen, Server, Service, Witness};
 use crate::config::HealthConfig;
 use crate::model::BackendId;
@@ -220,15 +220,4 @@ fn announce(backend: &BackendId, service: Service, record: &Record) {
         }
         Verdict::Fit => info!(%backend, service, "this proxy finds the backend fit again"),
     }
-}
-
-/// Starts a prober for a backend.
-pub(super) fn employ(
-    book: &Arc<Book>,
-    prober: &Arc<dyn probe::Prober>,
-    backend: &BackendId,
-    hurry: Arc<Notify>,
-) -> AbortHandle {
-    let watching = probe::keep_watch(book.clone(), backend.clone(), prober.clone(), hurry);
-    tokio::spawn(watching).abort_handle()
 }

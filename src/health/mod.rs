@@ -93,7 +93,10 @@ impl Health {
 
     /// Settings or backends have changed. What is known of a backend that stays is kept.
     pub fn update(&self, config: &HealthConfig, servers: &Servers) {
-        let start = |backend: &BackendId, hurry| book::employ(&self.book, &self.prober, backend, hurry);
+        let start = |backend: &BackendId, hurry| {
+            let watching = probe::keep_watch(self.book.clone(), backend.clone(), self.prober.clone(), hurry);
+            tokio::spawn(watching).abort_handle()
+        };
         self.book.update(config.clone(), servers.iter(), start);
     }
 

@@ -71,7 +71,7 @@ fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-/// Half a second at a time, so that every task sees its hour.
+/// A little at a time, so that every task sees its hour.
 async fn pass(time: Duration) {
     let end = Instant::now() + time;
     while Instant::now() < end {
@@ -109,6 +109,29 @@ async fn in_doubt_the_next_probe_comes_soon_and_certainty_ends_the_hurry() {
     pass(seconds(7)).await;
     assert!(health.failing().is_empty());
     assert!((0.85..1.2).contains(&prober.pauses("a")[before + 1]), "in doubt again: {:?}", prober.pauses("a"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn backends_that_die_are_found_out_within_the_times_that_the_manual_names() {
+    for (takes, users, within) in [(0, false, 8), (0, true, 4), (5, false, 25)] {
+        for lived in 0..12 {
+            let (health, prober) = start(&HealthConfig::default(), &["a"]);
+            pass(seconds(10) + lived * Duration::from_millis(500)).await; // any moment between two probes
+            assert!(health.failing().is_empty());
+            *prober.bad.lock().unwrap() = true;
+            *prober.takes.lock().unwrap() = seconds(takes);
+            let (died, backend) = (Instant::now(), BackendId::new("a"));
+            while health.failing().is_empty() {
+                let error = lost(&backend);
+                let outcome = Outcome::Failed { error: &error, login_sent: false };
+                if users {
+                    health.witness().saw(Seen { backend: &backend, service: Service::Imap, user: "ann", outcome });
+                }
+                pass(Duration::from_millis(50)).await;
+                assert!(died.elapsed() <= seconds(within), "{takes} {users} {lived}");
+            }
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]
