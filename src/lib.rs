@@ -11,6 +11,7 @@ pub mod backend;
 pub mod cli;
 pub mod config;
 pub mod fleet;
+pub mod health;
 pub mod ledger;
 pub mod model;
 pub mod net;

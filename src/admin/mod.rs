@@ -30,6 +30,7 @@ use tokio::time::timeout;
 
 use crate::config::Changes;
 use crate::fleet::Fleet;
+use crate::health::Health;
 use crate::session::Services;
 pub use socket::Socket;
 
@@ -42,6 +43,8 @@ pub struct Admin {
     pub fleet: Arc<Fleet>,
     /// What its sessions use.
     pub services: Arc<Services>,
+    /// Which backends this proxy finds fit.
+    pub health: Arc<Health>,
     /// When it became ready.
     pub began: Instant,
     /// Reads the configuration again.

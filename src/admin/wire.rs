@@ -20,6 +20,9 @@ pub struct Status {
     pub fleet: Option<FleetView>,
     /// Why `fleet` is absent.
     pub store_error: Option<String>,
+    /// What this proxy thinks of each backend; its peers may think otherwise.
+    #[serde(default)]
+    pub health: Vec<Health>,
 }
 
 /// The proxy that answers.
@@ -92,6 +95,45 @@ pub struct Backend {
     pub sessions: u64,
     /// Users with sessions there.
     pub users: u64,
+}
+
+/// What the proxy that answers thinks of a service of a backend, and why.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Health {
+    /// The backend's name.
+    pub backend: String,
+    /// "imap".
+    pub service: String,
+    /// It is probed; if not, it is never called failing.
+    pub probed: bool,
+    /// "ok" or "failing".
+    pub health: String,
+    /// Milliseconds for which it has been so.
+    pub for_ms: u64,
+    /// Good probes since the last bad one.
+    pub good_probes: u32,
+    /// Bad probes since the last good one.
+    pub bad_probes: u32,
+    /// Logins of several users failed in a row, though probes may be good.
+    pub logins_failing: bool,
+    /// What failed last, in a probe or for a user.
+    pub last_error: Option<String>,
+    /// Milliseconds since then.
+    pub last_error_ago_ms: Option<u64>,
+    /// Milliseconds that the last good probe took.
+    pub probe_ms: Option<u64>,
+    /// Attempts of users that got in, since the proxy started.
+    pub logins: u64,
+    /// Attempts that the backend refused, as with a wrong password.
+    pub refused: u64,
+    /// Attempts that it refused for now.
+    pub postponed: u64,
+    /// Attempts in which it could not be used.
+    pub failures: u64,
+    /// The share of failures and temporary refusals among the attempts of the last 10 s, 0 to 1.
+    pub error_rate: Option<f64>,
+    /// Those attempts.
+    pub recent_attempts: u32,
 }
 
 /// Where a user is at home.

@@ -39,6 +39,7 @@ pub async fn serve(config: Config, path: Option<PathBuf>, log: LogHandle) -> Res
     let admin = Admin {
         fleet: proxy.fleet().clone(),
         services: proxy.services().clone(),
+        health: proxy.health().clone(),
         began: std::time::Instant::now(),
         reload: reloader.clone(),
     };

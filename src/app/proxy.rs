@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use arc_swap::ArcSwap;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -15,8 +15,9 @@ use tracing::{info, warn};
 use crate::auth::Chain;
 use crate::backend::Servers;
 use crate::config::{Config, FleetConfig, LimitsConfig, StoreConfig};
-use crate::fleet::{Fleet, Joining, StateFile};
-use crate::model::{Clock, Ending, Incarnation, Tasks};
+use crate::fleet::{Fleet, Joining, Reports, StateFile};
+use crate::health::{Health, Visitor};
+use crate::model::{BackendId, Clock, Ending, Incarnation, Tasks};
 use crate::net::{Listener, ServerTls};
 use crate::placement::{Placement, Times};
 use crate::protocol::imap;
@@ -39,6 +40,7 @@ pub struct Proxy {
     pub(super) config: Mutex<Config>,
     pub(super) services: Arc<Services>,
     pub(super) fleet: Arc<Fleet>,
+    pub(super) health: Arc<Health>,
     /// None if no listener has TLS.
     pub(super) tls: Option<Arc<ServerTls>>,
     pub(super) pool: Arc<BufferPool>,
@@ -53,7 +55,12 @@ impl Proxy {
         let servers = Servers::new(&config.backends)?;
         let passdb = Chain::open(&config.passdb, config.limits.hash_threads).await;
         let tls = server_tls(&config)?;
+        // Before any user comes, so that there is an opinion by then.
+        let prober = Arc::new(Visitor::default());
+        let health = Arc::new(Health::start(&config.health, &servers, prober.clone()));
         let fleet = Arc::new(join(&config, &servers, store)?);
+        // The first shard counts the votes for all.
+        tokio::spawn(vote(health.watch(), fleet.shards()[0].reports.clone()));
         let times = Times {
             login_wait: config.fleet.login_wait,
             fresh: config.fleet.recovery / 2,
@@ -63,6 +70,7 @@ impl Proxy {
         fleet.ready().await;
         let listeners = bind(&config)?;
         let addresses = listeners.iter().map(Listener::local_addr).collect::<std::io::Result<Vec<_>>>()?;
+        prober.beware_of(addresses.clone());
         let services = Arc::new(Services {
             passdb: ArcSwap::from_pointee(passdb),
             placement: Placement::start(fleet.clone(), times),
@@ -70,6 +78,7 @@ impl Proxy {
             relay: ArcSwap::from_pointee(relay_settings(&config.limits, &pool)),
             limits: ArcSwap::from_pointee(config.limits.clone()),
             own: addresses.clone(),
+            witness: health.witness(),
             connections: Arc::new(Connections::default()),
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),
@@ -85,7 +94,7 @@ impl Proxy {
             "ready"
         );
         let config = Mutex::new(config);
-        Ok(Self { config, services, fleet, tls, pool, addresses })
+        Ok(Self { config, services, fleet, health, tls, pool, addresses })
     }
 
     /// Where clients connect, in the order of the configuration.
@@ -96,6 +105,11 @@ impl Proxy {
     /// This proxy among its peers.
     pub fn fleet(&self) -> &Arc<Fleet> {
         &self.fleet
+    }
+
+    /// Which backends it finds fit.
+    pub fn health(&self) -> &Arc<Health> {
+        &self.health
     }
 
     /// What its sessions use.
@@ -120,6 +134,8 @@ impl Proxy {
                 "connections are left that do not close; leaving them"
             );
         }
+        // Not before: while sessions end, this proxy still has a vote.
+        self.health.stop();
         self.fleet.leave().await;
     }
 
@@ -165,6 +181,7 @@ pub fn rules(config: &FleetConfig) -> Rules {
         balance_factor: config.balance_factor,
         slow_start: ms(config.slow_start),
         strict: config.strict,
+        max_down: config.max_down,
         ..Rules::default()
     }
 }
@@ -188,6 +205,17 @@ fn join(config: &Config, servers: &Servers, store: Arc<dyn Store>) -> Result<Fle
         tasks: Tasks::new(|task| drop(tokio::spawn(task))),
     };
     Ok(Fleet::join(store, identity, &config.fleet, joining))
+}
+
+/// Has the heartbeats say which backends this proxy finds dead, until its health room is gone.
+async fn vote(mut opinion: watch::Receiver<Vec<BackendId>>, reports: Arc<Reports>) {
+    loop {
+        let failing = opinion.borrow_and_update().clone();
+        reports.failing(failing);
+        if opinion.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 /// TLS towards clients, if there is a certificate; the configuration sees to it that listeners with TLS have one.

@@ -38,6 +38,7 @@ impl Proxy {
         for shard in self.fleet.shards() {
             shard.roster.change(old.rows(), servers.rows().clone());
         }
+        self.health.update(&new.health, &servers);
         self.services.servers.store(Arc::new(servers));
         self.services.passdb.store(Arc::new(passdb));
         self.services.relay.store(Arc::new(relay_settings(&new.limits, &self.pool)));
@@ -51,6 +52,7 @@ impl Proxy {
             tls: new.tls,
             limits: new.limits,
             passdb: new.passdb,
+            health: new.health,
             backends: new.backends,
             log: crate::config::LogConfig { level: new.log.level, ..config.log.clone() },
             ..config.clone()

@@ -13,6 +13,22 @@ use crate::store::{BackendState, Row};
 /// As Dovecot's `proxy_timeout`.
 const STRANGER_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// What a mail server is there for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Service {
+    /// RFC 9051 and 3501.
+    Imap,
+}
+
+impl Service {
+    /// The fixed word of logs and metrics.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Imap => "imap",
+        }
+    }
+}
+
 /// One mail server.
 pub struct Server {
     /// Its name.
@@ -35,6 +51,8 @@ pub struct Server {
     pub login_timeout: Duration,
     /// For all tries of one login together.
     pub retry_budget: Duration,
+    /// It is probed; without, it is never called failing.
+    pub probe: bool,
 }
 
 /// TLS towards a backend.
@@ -120,7 +138,13 @@ impl Servers {
             connect_timeout: limit,
             login_timeout: limit,
             retry_budget: Duration::ZERO,
+            probe: false,
         })
+    }
+
+    /// All of the table.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Server>> {
+        self.by_id.values()
     }
 
     /// What the store's table says of them.
@@ -166,7 +190,13 @@ impl Server {
             connect_timeout: config.connect_timeout,
             login_timeout: config.login_timeout,
             retry_budget: config.retry_budget,
+            probe: config.probe,
         })
+    }
+
+    /// What it is used for.
+    pub fn services(&self) -> &'static [Service] {
+        &[Service::Imap]
     }
 
     /// The master user, if there is one: its name and a copy of its password.

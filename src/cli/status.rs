@@ -7,7 +7,7 @@ use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{CellAlignment, Table};
 
 use super::{Failure, runtime, socket};
-use crate::admin::wire::{Client, FleetView, Status};
+use crate::admin::wire::{Client, FleetView, Health, Status};
 
 /// Which proxy to ask.
 #[derive(Clone, Debug, clap::Args)]
@@ -71,6 +71,10 @@ fn text(status: &Status) -> String {
         (Some(fleet), _) => lines.extend(fleet_text(fleet)),
         (None, error) => lines.push(format!("The fleet: unknown, {}", error.as_deref().unwrap_or("no answer"))),
     }
+    if !status.health.is_empty() {
+        lines.push("The backends as this proxy finds them:".to_owned());
+        lines.push(health_table(&status.health).to_string());
+    }
     lines.join("\n")
 }
 
@@ -104,6 +108,24 @@ fn fleet_text(fleet: &FleetView) -> Vec<String> {
     }
     let store = format!("Store: epoch {}, backend table {}, {recovery}", fleet.epoch, fleet.table_version);
     vec![store, proxies.to_string(), backends.to_string()]
+}
+
+fn health_table(health: &[Health]) -> Table {
+    let mut rows = table(&["backend", "service", "health", "for", "probe", "errors", "last error"], &[4, 5]);
+    for row in health {
+        let verdict = if row.probed { row.health.as_str() } else { "not probed" };
+        let error = row.last_error.as_ref().zip(row.last_error_ago_ms);
+        rows.add_row([
+            row.backend.clone(),
+            row.service.clone(),
+            verdict.to_owned(),
+            for_people(row.for_ms / 1000),
+            row.probe_ms.map_or_else(String::new, |ms| format!("{ms} ms")),
+            row.error_rate.map_or_else(String::new, |rate| format!("{:.0} %", rate * 100.0)),
+            error.map_or_else(String::new, |(error, ms)| format!("{error} ({} ago)", for_people(ms / 1000))),
+        ]);
+    }
+    rows
 }
 
 fn table(header: &[&str], numbers: &[usize]) -> Table {

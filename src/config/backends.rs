@@ -43,6 +43,8 @@ pub struct BackendConfig {
     pub login_timeout: Duration,
     /// Time for all tries of one login together. 10 s by default.
     pub retry_budget: Duration,
+    /// It is probed (see [`super::HealthConfig`]). true by default.
+    pub probe: bool,
 }
 
 /// How a connection to a backend is protected.
@@ -132,6 +134,8 @@ section! {
         pub(super) login_timeout: Duration = Duration::from_secs(30), min("100ms"), max("10min");
         /// Time for all tries of one login together.
         pub(super) retry_budget: Duration = Duration::from_secs(10), max("10min");
+        /// Probe it. Without, this proxy never calls it failing, whatever becomes of logins there.
+        pub(super) probe: bool = true;
     }
 }
 
@@ -156,6 +160,7 @@ impl BackendKeys {
             connect_timeout: self.connect_timeout,
             login_timeout: self.login_timeout,
             retry_budget: self.retry_budget,
+            probe: self.probe,
         }
     }
 }
@@ -184,6 +189,7 @@ impl From<&BackendConfig> for BackendKeys {
             connect_timeout: config.connect_timeout,
             login_timeout: config.login_timeout,
             retry_budget: config.retry_budget,
+            probe: config.probe,
         }
     }
 }

@@ -17,6 +17,7 @@ pub(super) fn all(config: &Config, reader: &mut Reader<'_>) {
     listeners(config, reader);
     tls(config, reader);
     passdb(config, reader);
+    health(config, reader);
     backends(config, reader);
     log_level(config, reader);
 }
@@ -168,6 +169,27 @@ fn passdb(config: &Config, reader: &mut Reader<'_>) {
             }
             PassdbConfig::Backend => {}
         }
+    }
+}
+
+fn health(config: &Config, reader: &mut Reader<'_>) {
+    let health = &config.health;
+    let [interval, fast, user] = ["health.interval", "health.fast_interval", "health.probe_user"];
+    if health.fast_interval > health.interval && reader.is_sound(interval) && reader.is_sound(fast) {
+        let [given, most] = [health.fast_interval, health.interval].map(duration_text);
+        let consequence = "a backend in doubt would be looked at less often than any other";
+        reader.fault(fast, &format!("is {given}, but health.interval is {most}"), consequence, "shorten it");
+    }
+    let by_master = health.login.as_ref().is_some_and(|login| login.password.is_none());
+    let without_master = || config.backends.iter().find(|(_, backend)| backend.probe && backend.master.is_none());
+    if by_master
+        && reader.is_sound(user)
+        && !reader.is_given("health.probe_password")
+        && !reader.is_given("health.probe_password_file")
+        && let Some((name, _)) = without_master()
+    {
+        let meaning = format!("has no password, and backend {name} has no master_user to log it in");
+        reader.fault(user, &meaning, "that backend could not be probed", "add probe_password_file");
     }
 }
 

@@ -6,12 +6,13 @@ use std::collections::BTreeMap;
 use super::backends::BackendKeys;
 use super::fault::REFUSED;
 use super::front::TlsKeys;
+use super::health::HealthKeys;
 use super::key::section;
 use super::passdb::{Kind as PassdbKind, PassdbKeys};
 use super::reader::Reader;
 use super::store::{Kind as StoreKind, StoreKeys};
 use super::value::checked_name;
-use super::{BackendConfig, BackendTls, Config, PassdbConfig, StoreConfig, TlsConfig};
+use super::{BackendConfig, BackendTls, Config, HealthConfig, PassdbConfig, StoreConfig, TlsConfig};
 use crate::model::BackendId;
 
 section! {
@@ -34,6 +35,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Config {
         tls: tls(reader),
         limits: reader.section("limits"),
         passdb: passdb(reader),
+        health: health(reader),
         backends: backends(reader),
         log: reader.section("log"),
         admin: reader.section("admin"),
@@ -131,6 +133,22 @@ fn passdb_source(reader: &mut Reader<'_>, path: &str) -> PassdbConfig {
         }
     }
     keys.into()
+}
+
+fn health(reader: &mut Reader<'_>) -> HealthConfig {
+    let keys: HealthKeys = reader.section("health");
+    let [word, file] = ["health.probe_password", "health.probe_password_file"];
+    let (has_word, has_file) = (reader.is_given(word), reader.is_given(file));
+    if has_word && has_file {
+        reader.fault(file, "gives a second password of probe_user", REFUSED, "remove one of them");
+    }
+    if !reader.is_given("health.probe_user") && (has_word || has_file) {
+        let given = if has_word { word } else { file };
+        let consequence = "probes would not log in";
+        reader.fault(given, "has no probe_user", consequence, "add probe_user, or remove it");
+    }
+    let password = reader.secret_file(file, keys.probe_password_file.as_deref());
+    keys.build(password)
 }
 
 fn backends(reader: &mut Reader<'_>) -> BTreeMap<BackendId, BackendConfig> {

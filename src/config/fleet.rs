@@ -31,6 +31,9 @@ section! {
         pub balance_factor: f64 = 1.25, min("1"), max("1000");
         /// How long the weight of a backend ramps up once it is up.
         pub slow_start: Duration = Duration::ZERO;
+        /// The largest part of a pool's backends that the proxies' votes may call dead. If more look dead, the network is
+        /// the suspect, and those that were alive stay in use.
+        pub max_down: f64 = 0.5, min("0"), max("1");
         /// Wait for proxies that are cut off, too, before a user leaves a dead backend. Safer, but such users wait up to
         /// `orphan_grace`.
         pub strict: bool = false;

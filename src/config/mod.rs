@@ -8,6 +8,7 @@ mod document;
 mod fault;
 mod fleet;
 mod front;
+mod health;
 mod key;
 mod limits;
 mod operations;
@@ -29,6 +30,7 @@ pub use changes::Changes;
 pub use fault::{Fault, Faults};
 pub use fleet::FleetConfig;
 pub use front::{Certificate, ClientAuth, ListenerConfig, ListenerTls, TlsConfig, TlsVersion};
+pub use health::{HealthConfig, ProbeLogin};
 pub use limits::LimitsConfig;
 pub use operations::{AdminConfig, LogConfig, LogFormat};
 pub use passdb::PassdbConfig;
@@ -58,6 +60,8 @@ pub struct Config {
     pub limits: LimitsConfig,
     /// Password sources, asked in order. Reload applies them.
     pub passdb: Vec<PassdbConfig>,
+    /// How backends are probed. Reload applies it.
+    pub health: HealthConfig,
     /// The mail servers. Reload applies them to new logins.
     pub backends: BTreeMap<BackendId, BackendConfig>,
     /// Needs a restart, but for the level.
@@ -112,6 +116,7 @@ impl Config {
             tls: TlsConfig::default(),
             limits: LimitsConfig::default(),
             passdb: vec![PassdbConfig::Backend],
+            health: HealthConfig::default(),
             backends: backends.iter().map(backend).collect(),
             log: LogConfig::default(),
             admin: AdminConfig::default(),

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use super::backends::BackendKeys;
 use super::document::TopKeys;
 use super::front::{Certificate, TlsKeys};
+use super::health::HealthKeys;
 use super::key::{Key, Section, Visit};
 use super::passdb::PassdbKeys;
 use super::reader::join;
@@ -48,6 +49,7 @@ pub(super) fn tables(config: &Config) -> Vec<Table> {
     tables.extend(certificates.map(|(at, certificate)| item("tls.certificate", at, certificate.clone())));
     tables.push(table("limits", config.limits.clone()));
     tables.extend(passdbs.map(|(at, passdb)| item("passdb", at, passdb)));
+    tables.push(table("health", HealthKeys::from(&config.health)));
     tables.extend(config.backends.iter().map(|(name, backend)| {
         let path = join("backend", name.as_str());
         table(&path, BackendKeys::from(backend))

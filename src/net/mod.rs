@@ -17,7 +17,8 @@ mod tls;
 pub use drive::{DriveError, drive, flush};
 pub use listener::{Listener, canonical, tune};
 pub use proxy_header::{
-    OutgoingProxyHeader, ProxyFault, ProxyHeader, ProxyTls, emit as emit_proxy_header, receive as receive_proxy_header,
+    OutgoingProxyHeader, ProxyFault, ProxyHeader, ProxyTls, emit as emit_proxy_header,
+    emit_local as emit_local_proxy_header, receive as receive_proxy_header,
 };
 pub use stream::Stream;
 pub use tls::{ClientTls, ServerTls, TlsFacts, TlsFault};

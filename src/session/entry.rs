@@ -76,6 +76,7 @@ pub(super) async fn enter(
         limit: grant.fields.timeout,
         close_timeout: services.limits.load().close_timeout,
         own: &services.own,
+        witness: services.witness.as_ref(),
     };
     let isolation = slot.as_ref().map_or_else(Arc::default, |_| services.placement.isolation(&key));
     let interrupt = async {

@@ -22,7 +22,7 @@ use tokio_util::task::TaskTracker;
 use tracing::warn;
 
 use crate::auth::Chain;
-use crate::backend::Servers;
+use crate::backend::{Servers, Witness};
 use crate::config::LimitsConfig;
 use crate::ledger::Stop;
 use crate::model::Ending;
@@ -45,6 +45,8 @@ pub struct Services {
     pub relay: ArcSwap<RelaySettings>,
     /// Our own listeners, which must not be dialled.
     pub own: Vec<SocketAddr>,
+    /// Who is told how backends behave.
+    pub witness: Arc<dyn Witness>,
     /// Connections that are open.
     pub connections: Arc<Connections>,
     /// The tasks of all connections.

@@ -45,6 +45,7 @@ const CASES: &[Case] = &[
     ("fleet", "remember", "remember = \"2d\"", |c, _| c.fleet.remember == 172_800 * SECOND),
     ("fleet", "balance_factor", "balance_factor = 2", |c, _| c.fleet.balance_factor == 2.0),
     ("fleet", "slow_start", "slow_start = \"5min\"", |c, _| c.fleet.slow_start == 300 * SECOND),
+    ("fleet", "max_down", "max_down = 0.25", |c, _| c.fleet.max_down == 0.25),
     ("fleet", "strict", "strict = true", |c, _| c.fleet.strict),
     ("fleet", "affinity_key", "affinity_key = \"{domain}\"", |c, _| key(c) == "ex+y.org"),
     ("fleet", "affinity_lower_case", "affinity_lower_case = false", |c, _| key(c) == "Ann+x@Ex+y.org"),
@@ -96,6 +97,17 @@ const CASES: &[Case] = &[
         PASSDB,
         |c, _| matches!(&c.passdb[0], PassdbConfig::File { default_scheme, .. } if default_scheme == "PLAIN"),
     ),
+    ("health", "interval", "interval = \"10s\"", |c, _| c.health.interval == 10 * SECOND),
+    ("health", "fast_interval", "fast_interval = \"500ms\"", |c, _| c.health.fast_interval == SECOND / 2),
+    ("health", "timeout", "timeout = \"3s\"", |c, _| c.health.timeout == 3 * SECOND),
+    ("health", "rise", "rise = 4", |c, _| c.health.rise == 4),
+    ("health", "fall", "fall = 5", |c, _| c.health.fall == 5),
+    ("health", "concurrency", "concurrency = 7", |c, _| c.health.concurrency == 7),
+    ("health", "probe_user", PROBE, |c, _| c.health.login.as_ref().is_some_and(|login| login.user == "probe")),
+    ("health", "probe_password", PROBE, |c, _| probe_password(c) == Some(b"open sesame")),
+    ("health", "probe_password_file", "probe_user = \"probe\"\nprobe_password_file = \"word\"", |c, _| {
+        probe_password(c) == Some(b"from-a-file")
+    }),
     ("backend", "host", "host = \"2001:db8::1\"", |c, _| first(c).host == "2001:db8::1"),
     ("backend", "port", "port = 1430", |c, _| first(c).port == 1430),
     ("backend", "tls", "tls = \"starttls\"", |c, _| first(c).tls == BackendTls::StartTls),
@@ -118,6 +130,7 @@ const CASES: &[Case] = &[
     ("backend", "pipelining", "pipelining = false", |c, _| !first(c).pipelining),
     ("backend", "connect_timeout", "connect_timeout = \"1s\"", |c, _| first(c).connect_timeout == SECOND),
     ("backend", "login_timeout", "login_timeout = \"2s\"", |c, _| first(c).login_timeout == 2 * SECOND),
+    ("backend", "probe", "probe = false", |c, _| !first(c).probe),
     ("backend", "retry_budget", "retry_budget = \"3s\"", |c, _| first(c).retry_budget == 3 * SECOND),
     ("log", "format", "format = \"json\"", |c, _| c.log.format == LogFormat::Json),
     ("log", "level", "level = \"warn,homing=debug\"", |c, _| c.log.level == "warn,homing=debug"),
@@ -134,8 +147,14 @@ const CERTIFICATE: &str = "certificate = \"cert.pem\"\nkey = \"key.pem\"";
 const PASSDB: &str = "kind = \"file\"\npath = \"users.passwd\"\ndefault_scheme = \"PLAIN\"";
 const MASTER: &str = "master_user = \"boss\"\nmaster_password = \"open sesame\"";
 
+const PROBE: &str = "probe_user = \"probe\"\nprobe_password = \"open sesame\"";
+
 fn first(config: &Config) -> &homing::config::BackendConfig {
     config.backends.values().next().unwrap()
+}
+
+fn probe_password(config: &Config) -> Option<&[u8]> {
+    config.health.login.as_ref()?.password.as_ref().map(|word| word.expose())
 }
 
 fn master_password(config: &Config) -> Option<&[u8]> {
@@ -182,6 +201,14 @@ fn every_key_of_the_default_file_is_tested_here() {
         }
     }
     assert_eq!(printed, tested);
+}
+
+#[test]
+fn the_probe_user_needs_no_password_where_every_probed_backend_has_a_master() {
+    let dir = files();
+    let text = file("backend", &format!("{MASTER}\n[backend.m2]\nhost = \"m2\"\nprobe = false"));
+    let config = parse_in(dir.path(), &format!("{text}\n[health]\nprobe_user = \"probe\"\n")).unwrap();
+    assert!(config.health.login.is_some_and(|login| login.password.is_none()));
 }
 
 #[test]

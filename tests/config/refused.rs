@@ -114,6 +114,9 @@ fault! {
     a_passwd_file_without_path: "[[passdb]]\nkind = \"file\"" => "passdb[1].path", 1, "is missing", "add path";
     redis_without_url: "[store]\nkind = \"redis\"" => "store.url", 1, "is missing", "add url";
     a_master_user_without_password: format!("{BACKEND}master_user = \"m\"") => "backend.mail1.master_user", 3, "has no password", "master_password_file";
+    a_probe_user_whom_nobody_can_log_in: format!("{BACKEND}[health]\nprobe_user = \"p\"") => "health.probe_user", 4, "mail1 has no master_user", "probe_password_file";
+    a_probe_password_without_user: "[health]\nprobe_password = \"p\"" => "health.probe_password", 2, "has no probe_user", "add probe_user";
+    a_doubt_that_is_slower_than_rest: "[health]\ninterval = \"1s\"\nfast_interval = \"2s\"" => "health.fast_interval", 3, "health.interval is 1s", "shorten it";
     a_master_password_without_user: format!("{BACKEND}master_password = \"m\"") => "backend.mail1.master_password", 3, "has no master_user", "add master_user";
     client_certificates_without_authorities: "[tls]\nclient_auth = \"request\"" => "tls.client_auth", 2, "client_ca is missing", "add client_ca";
     implicit_tls_without_certificate: listener("tls = \"implicit\"") => "listener[1].tls", 3, "needs a certificate", "[[tls.certificate]]";
@@ -151,6 +154,8 @@ fault! {
     a_server_for_the_embedded_store: "[store]\nurl = \"redis://h\"" => "store.url", 2, "no use with store.kind \"memory\"", "kind = \"redis\"";
     a_password_for_the_embedded_store: "[store]\npassword_file = \"word\"" => "store.password_file", 2, "no use", "kind = \"redis\"";
     two_passwords_for_the_store: "[store]\nkind = \"redis\"\nurl = \"redis://:a@h\"\npassword_file = \"word\"" => "store.password_file", 4, "second password", "remove one";
+    two_probe_passwords: "[health]\nprobe_user = \"p\"\nprobe_password = \"a\"\nprobe_password_file = \"word\"" =>
+        "health.probe_password_file", 4, "second password of probe_user", "remove one";
     two_master_passwords: format!("{BACKEND}master_user = \"m\"\nmaster_password = \"a\"\nmaster_password_file = \"word\"") =>
         "backend.mail1.master_password_file", 5, "second master password", "remove one";
     authorities_for_a_backend_without_tls: format!("{BACKEND}tls_ca = \"ca.pem\"") => "backend.mail1.tls_ca", 3, "no use with tls \"none\"", "starttls";

@@ -75,7 +75,8 @@ fn what_is_shown_parses_to_the_same_settings() {
 fn i9_neither_show_nor_debug_has_a_password() {
     let text = format!(
         "{LISTENER}{BACKEND}master_user = \"m\"\nmaster_password = \"hunter2\"\n[backend.m2]\nhost = \"m2\"\n\
-         master_user = \"m\"\nmaster_password_file = \"word\"\n[store]\nkind = \"redis\"\nurl = \"redis://u:hunter2@h\"\n"
+         master_user = \"m\"\nmaster_password_file = \"word\"\n[store]\nkind = \"redis\"\nurl = \"redis://u:hunter2@h\"\n\
+         [health]\nprobe_user = \"p\"\nprobe_password = \"hunter2\"\n"
     );
     let config = parse(&text);
     for shown in [config.show(), format!("{config:?}"), format!("{:?}", config.changes(&config))] {
@@ -84,6 +85,7 @@ fn i9_neither_show_nor_debug_has_a_password() {
     let shown = config.show();
     assert!(shown.contains("url = \"redis://u:[secret]@h:6379/0\""), "{shown}");
     assert_eq!(shown.matches("master_password = \"[secret]\"").count(), 2, "{shown}");
+    assert!(shown.contains("probe_password = \"[secret]\""), "{shown}");
     assert!(toml::from_str::<toml::Table>(&shown).is_ok());
 }
 

@@ -12,6 +12,7 @@ mod chaos;
 mod client_address;
 mod clients;
 mod harness;
+mod health;
 mod homes;
 mod link;
 mod login;

@@ -26,10 +26,11 @@ impl Reload for NoFile {
     }
 }
 
-fn door(site: &Site) -> Admin {
+pub(crate) fn door(site: &Site) -> Admin {
     Admin {
         fleet: site.proxy.fleet().clone(),
         services: site.proxy.services().clone(),
+        health: site.proxy.health().clone(),
         began: Instant::now(),
         reload: Arc::new(NoFile),
     }

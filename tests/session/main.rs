@@ -7,6 +7,7 @@ mod admin;
 mod backends;
 mod endings;
 mod front;
+mod health;
 mod logins;
 mod parts;
 mod process;

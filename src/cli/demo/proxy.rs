@@ -72,6 +72,7 @@ async fn launch(config: Config, store: Arc<dyn Store>) -> anyhow::Result<Arc<app
     let admin = Admin {
         fleet: proxy.fleet().clone(),
         services: proxy.services().clone(),
+        health: proxy.health().clone(),
         began: Instant::now(),
         reload: Arc::new(NoFile),
     };
