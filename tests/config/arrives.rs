@@ -73,6 +73,7 @@ const CASES: &[Case] = &[
     ("limits", "failures", "failures = 4", |c, _| c.limits.failures == 4),
     ("limits", "idle_timeout", "idle_timeout = \"1h\"", |c, _| c.limits.idle_timeout == 3600 * SECOND),
     ("limits", "close_timeout", "close_timeout = \"6s\"", |c, _| c.limits.close_timeout == 6 * SECOND),
+    ("limits", "kick_deadline", "kick_deadline = \"0s\"", |c, _| c.limits.kick_deadline == Duration::ZERO),
     ("limits", "shutdown_grace", "shutdown_grace = \"0s\"", |c, _| c.limits.shutdown_grace == Duration::ZERO),
     ("limits", "hash_threads", "hash_threads = 777", |c, _| c.limits.hash_threads == 777),
     ("passdb", "kind", PASSDB, |c, _| matches!(c.passdb[0], PassdbConfig::File { .. })),
