@@ -10,6 +10,7 @@ pub mod auth;
 pub mod backend;
 pub mod cli;
 pub mod config;
+pub mod doveadm;
 pub mod fleet;
 pub mod ledger;
 pub mod model;

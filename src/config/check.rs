@@ -40,7 +40,8 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
         }
     }
     for (name, backend) in &config.backends {
-        if backend.tls != super::BackendTls::None && !backend.tls_verify {
+        let doveadm_tls = backend.doveadm.as_ref().is_some_and(|doveadm| doveadm.url.is_tls());
+        if (backend.tls != super::BackendTls::None || doveadm_tls) && !backend.tls_verify {
             warnings.push(format!("backend {name}: tls_verify is off, so anybody on the way can read along"));
         }
     }

@@ -5,6 +5,8 @@ mod backends;
 mod changes;
 mod check;
 mod document;
+mod doveadm;
+mod endpoint;
 mod fault;
 mod fleet;
 mod front;
@@ -26,6 +28,8 @@ use std::path::Path;
 
 pub use backends::{Announce, BackendConfig, BackendTls, Master};
 pub use changes::Changes;
+pub use doveadm::{DoveadmConfig, DoveadmCredential, DoveadmUrl};
+pub use endpoint::Endpoint;
 pub use fault::{Fault, Faults};
 pub use fleet::FleetConfig;
 pub use front::{Certificate, ClientAuth, ListenerConfig, ListenerTls, TlsConfig, TlsVersion};

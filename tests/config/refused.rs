@@ -24,6 +24,10 @@ fn listener(lines: &str) -> String {
     format!("[[listener]]\naddress = \"127.0.0.1:0\"\n{lines}\n")
 }
 
+fn backend(lines: &str) -> String {
+    format!("{BACKEND}{lines}\n")
+}
+
 fn plain(address: &str) -> String {
     LISTENER.replace("127.0.0.1:0", address)
 }
@@ -100,6 +104,22 @@ fault! {
     a_kick_deadline_beyond_patience: "[limits]\nkick_deadline = \"61s\"" => "limits.kick_deadline", 2, "at most \"1min\"", "or less";
     no_connections_at_all: "[limits]\nconnections = 0" => "limits.connections", 2, "at least 1", "1 or more";
     port_zero_of_a_backend: format!("{BACKEND}port = 0") => "backend.mail1.port", 3, "at least 1", "1 or more";
+}
+
+// How a backend's doveadm is asked
+fault! {
+    a_doveadm_url_of_another_scheme: backend("doveadm = \"ftp://h:1\"\ndoveadm_password = \"p\"") => "backend.mail1.doveadm", 3, "does not start with \"tcp://\"", "\"tcp://mail1";
+    a_doveadm_url_without_port: backend("doveadm = \"tcp://h\"\ndoveadm_password = \"p\"") => "backend.mail1.doveadm", 3, "no valid port", ":24245";
+    a_doveadm_url_with_port_zero: backend("doveadm = \"tcp://h:0\"\ndoveadm_password = \"p\"") => "backend.mail1.doveadm", 3, "no valid port", ":24245";
+    a_doveadm_url_with_a_port_too_large: backend("doveadm = \"tcp://h:70000\"\ndoveadm_password = \"p\"") => "backend.mail1.doveadm", 3, "no", ":24245";
+    a_doveadm_url_with_a_broken_host: backend("doveadm = \"tcp://[::1:5\"\ndoveadm_password = \"p\"") => "backend.mail1.doveadm", 3, "no", ":24245";
+    a_doveadm_url_with_a_path: backend("doveadm = \"http://h:1/x\"\ndoveadm_password = \"p\"") => "backend.mail1.doveadm", 3, "has a path", "8080";
+    a_doveadm_url_with_a_user: backend("doveadm = \"http://u:p@h:1\"\ndoveadm_password = \"p\"") => "backend.mail1.doveadm", 3, "has a user or password", "8080";
+    a_doveadm_without_password: backend("doveadm = \"tcp://h:1\"") => "backend.mail1.doveadm", 3, "has no password", "doveadm_password_file";
+    a_doveadm_password_without_url: backend("doveadm_password = \"p\"") => "backend.mail1.doveadm_password", 3, "no use without doveadm", "add doveadm";
+    two_credentials_for_doveadm: backend("doveadm = \"http://h:1\"\ndoveadm_password = \"p\"\ndoveadm_api_key = \"k\"") => "backend.mail1.doveadm_api_key", 5, "second credential", "remove one";
+    an_api_key_for_the_tcp_protocol: backend("doveadm = \"tcp://h:1\"\ndoveadm_api_key = \"k\"") => "backend.mail1.doveadm_api_key", 4, "takes a password", "http://";
+    authorities_for_a_doveadm_without_tls: backend("doveadm = \"tcp://h:1\"\ndoveadm_password = \"p\"\ntls_name = \"n\"") => "backend.mail1.tls_name", 5, "no use", "remove it";
 }
 
 // What is missing
