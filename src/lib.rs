@@ -12,6 +12,7 @@ pub mod cli;
 pub mod config;
 pub mod doveadm;
 pub mod fleet;
+pub mod hook;
 pub mod ledger;
 pub mod model;
 pub mod net;

@@ -36,6 +36,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Config {
         limits: reader.section("limits"),
         passdb: passdb(reader),
         backends: backends(reader),
+        moves: reader.section("moves"),
         log: reader.section("log"),
         admin: reader.section("admin"),
     }

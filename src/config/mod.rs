@@ -12,6 +12,7 @@ mod fleet;
 mod front;
 mod key;
 mod limits;
+mod moves;
 mod operations;
 mod passdb;
 mod reader;
@@ -34,6 +35,7 @@ pub use fault::{Fault, Faults};
 pub use fleet::FleetConfig;
 pub use front::{Certificate, ClientAuth, ListenerConfig, ListenerTls, TlsConfig, TlsVersion};
 pub use limits::LimitsConfig;
+pub use moves::{HookUrl, MovesConfig};
 pub use operations::{AdminConfig, LogConfig, LogFormat};
 pub use passdb::PassdbConfig;
 pub use store::{StoreAddress, StoreConfig};
@@ -64,6 +66,8 @@ pub struct Config {
     pub passdb: Vec<PassdbConfig>,
     /// The mail servers. Reload applies them to new logins.
     pub backends: BTreeMap<BackendId, BackendConfig>,
+    /// Moves of users. Needs a restart.
+    pub moves: MovesConfig,
     /// Needs a restart, but for the level.
     pub log: LogConfig,
     /// The operator's door. Needs a restart.
@@ -117,6 +121,7 @@ impl Config {
             limits: LimitsConfig::default(),
             passdb: vec![PassdbConfig::Backend],
             backends: backends.iter().map(backend).collect(),
+            moves: MovesConfig::default(),
             log: LogConfig::default(),
             admin: AdminConfig::default(),
         }

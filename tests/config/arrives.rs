@@ -126,6 +126,16 @@ const CASES: &[Case] = &[
         doveadm(c).and_then(api_key) == Some(b"from-a-file")
     }),
     ("backend", "doveadm_timeout", DOVEADM, |c, _| doveadm(c).is_some_and(|d| d.timeout == 2 * SECOND)),
+    ("moves", "before_move", "before_move = [\"/bin/true\", \"x y\"]", |c, _| {
+        c.moves.before_move == ["/bin/true", "x y"]
+    }),
+    ("moves", "before_move_url", "before_move_url = \"https://h/p?q=1\"", |c, _| {
+        c.moves.before_move_url.as_ref().is_some_and(|url| {
+            let endpoint = url.endpoint();
+            url.is_tls() && (endpoint.authority().as_str(), endpoint.path.as_str()) == ("h:443", "/p?q=1")
+        })
+    }),
+    ("moves", "hook_timeout", "hook_timeout = \"1s\"", |c, _| c.moves.hook_timeout == SECOND),
     ("log", "format", "format = \"json\"", |c, _| c.log.format == LogFormat::Json),
     ("log", "level", "level = \"warn,homing=debug\"", |c, _| c.log.level == "warn,homing=debug"),
     ("admin", "socket", "socket = \"a.sock\"", |c, dir| c.admin.socket == dir.join("a.sock")),

@@ -122,6 +122,17 @@ fault! {
     authorities_for_a_doveadm_without_tls: backend("doveadm = \"tcp://h:1\"\ndoveadm_password = \"p\"\ntls_name = \"n\"") => "backend.mail1.tls_name", 5, "no use", "remove it";
 }
 
+// What is run in a move
+fault! {
+    a_hook_that_is_no_list: "[moves]\nbefore_move = \"/bin/true\"" => "moves.before_move", 2, "a list, not a string", "[\"one\"";
+    a_hook_by_a_relative_path: format!("{LISTENER}{BACKEND}[moves]\nbefore_move = [\"bin/no\", \"x\"]") => "moves.before_move", 8, "absolute path", "whole path";
+    a_hook_that_is_not_there: format!("{LISTENER}{BACKEND}[moves]\nbefore_move = [\"/bin/no-such\"]") => "moves.before_move", 8, "no program", "executable";
+    a_hook_that_cannot_be_run: format!("{LISTENER}{BACKEND}[moves]\nbefore_move = [\"/proc/version\"]") => "moves.before_move", 8, "no program", "executable";
+    two_hooks: format!("{LISTENER}{BACKEND}[moves]\nbefore_move = [\"/bin/true\"]\nbefore_move_url = \"http://h\"") => "moves.before_move_url", 9, "second hook", "remove one";
+    a_hook_url_of_another_scheme: "[moves]\nbefore_move_url = \"ftp://h/\"" => "moves.before_move_url", 2, "does not start with \"http://\" or \"https://\"", "http://127";
+    a_hook_url_without_a_host: "[moves]\nbefore_move_url = \"/path\"" => "moves.before_move_url", 2, "does not start with", "http://127";
+}
+
 // What is missing
 fault! {
     a_listener_without_address: "[[listener]]\ntls = \"none\"\nplaintext_login = true" => "listener[1].address", 1, "is missing", "add address";
