@@ -7,8 +7,6 @@ use serde_json::json;
 
 /// Where Dovecot's HTTP API is.
 pub(super) const HTTP_PATH: &str = "/doveadm/v1";
-/// Fields of one connection: user, service, process, address.
-const FIELDS: usize = 4;
 
 /// The sessions of one user with one service.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,17 +102,20 @@ pub(super) fn present(rows: Vec<Row>, user: Option<&str>) -> Vec<Presence> {
     found.into_iter().map(count).collect()
 }
 
-/// The rows of a TCP answer: fields, each with a tab behind it.
+/// The rows of a TCP answer: user, service, process and address of each connection, each with a tab behind it.
 pub fn rows(line: &[u8]) -> Result<Vec<Row>, Garbled> {
     let Some(fields) = line.strip_suffix(b"\t") else {
         return if line.is_empty() { Ok(Vec::new()) } else { Err(Garbled("the last field has no end")) };
     };
-    let fields: Vec<&[u8]> = fields.split(|byte| *byte == b'\t').collect();
-    let (rows, rest) = fields.as_chunks::<FIELDS>();
-    if !rest.is_empty() {
-        return Err(Garbled("it has other fields than user, service, process and address"));
+    let mut fields = fields.split(|byte| *byte == b'\t');
+    let mut rows = Vec::new();
+    while let Some(user) = fields.next() {
+        let (Some(service), Some(pid), Some(_address)) = (fields.next(), fields.next(), fields.next()) else {
+            return Err(Garbled("it has other fields than user, service, process and address"));
+        };
+        rows.push(row(user, service, pid)?);
     }
-    rows.iter().map(|[user, service, pid, _]| row(user, service, pid)).collect()
+    Ok(rows)
 }
 
 fn row(user: &[u8], service: &[u8], pid: &[u8]) -> Result<Row, Garbled> {
