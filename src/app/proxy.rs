@@ -124,8 +124,9 @@ impl Proxy {
         info!(connections = self.services.connections.open(), grace = ?limits.shutdown_grace, "going down");
         self.services.closing.cancel();
         self.services.tasks.close();
+        let patience = limits.kick_deadline + limits.close_timeout * 2;
         let over = tokio::select! {
-            () = self.empty(limits.shutdown_grace) => timeout(limits.close_timeout * 2, self.services.tasks.wait()).await,
+            () = self.empty(limits.shutdown_grace) => timeout(patience, self.services.tasks.wait()).await,
             () = self.services.tasks.wait() => Ok(()),
         };
         if over.is_err() {
@@ -164,6 +165,7 @@ pub(super) fn relay_settings(limits: &LimitsConfig, pool: &Arc<BufferPool>) -> R
         pool: pool.clone(),
         idle_timeout: limits.idle_timeout,
         close_timeout: limits.close_timeout,
+        kick_deadline: limits.kick_deadline,
         last_words: imap::last_words,
     }
 }

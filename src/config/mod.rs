@@ -5,12 +5,15 @@ mod backends;
 mod changes;
 mod check;
 mod document;
+mod doveadm;
+mod endpoint;
 mod fault;
 mod fleet;
 mod front;
 mod health;
 mod key;
 mod limits;
+mod moves;
 mod operations;
 mod passdb;
 mod reader;
@@ -27,11 +30,14 @@ use std::path::Path;
 
 pub use backends::{Announce, BackendConfig, BackendTls, Master};
 pub use changes::Changes;
+pub use doveadm::{DoveadmConfig, DoveadmCredential, DoveadmUrl};
+pub use endpoint::Endpoint;
 pub use fault::{Fault, Faults};
 pub use fleet::FleetConfig;
 pub use front::{Certificate, ClientAuth, ListenerConfig, ListenerTls, TlsConfig, TlsVersion};
 pub use health::{HealthConfig, ProbeLogin};
 pub use limits::LimitsConfig;
+pub use moves::{HookUrl, MovesConfig};
 pub use operations::{AdminConfig, LogConfig, LogFormat};
 pub use passdb::PassdbConfig;
 pub use store::{StoreAddress, StoreConfig};
@@ -64,6 +70,8 @@ pub struct Config {
     pub health: HealthConfig,
     /// The mail servers. Reload applies them to new logins.
     pub backends: BTreeMap<BackendId, BackendConfig>,
+    /// Moves of users. Needs a restart.
+    pub moves: MovesConfig,
     /// Needs a restart, but for the level.
     pub log: LogConfig,
     /// The operator's door. Needs a restart.
@@ -118,6 +126,7 @@ impl Config {
             passdb: vec![PassdbConfig::Backend],
             health: HealthConfig::default(),
             backends: backends.iter().map(backend).collect(),
+            moves: MovesConfig::default(),
             log: LogConfig::default(),
             admin: AdminConfig::default(),
         }

@@ -54,6 +54,7 @@ pub(super) fn tables(config: &Config) -> Vec<Table> {
         let path = join("backend", name.as_str());
         table(&path, BackendKeys::from(backend))
     }));
+    tables.push(table("moves", config.moves.clone()));
     tables.push(table("log", config.log.clone()));
     tables.push(table("admin", config.admin.clone()));
     tables

@@ -1,0 +1,65 @@
+//! `[moves]`: what happens when a user moves from one backend to another.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use toml::de::DeValue;
+
+use super::Endpoint;
+use super::key::section;
+use super::value::{REDACTED, Shown, Value, Wrong, quoted};
+use crate::model::Secret;
+
+section! {
+    /// Moves of users from one backend to another. A hook runs once for each user: when no session is left at the old
+    /// backend, and before the new one is used. If it fails, the user stays.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct MovesConfig {
+        /// The hook as a command: absolute path and arguments, without a shell. Behind these it gets those of a Dovecot
+        /// Director's flush script: FLUSH, the key, host of the old backend, host of the new one (or "-"), "up" or "down"
+        /// and weight of the old. HOMING_KEY, HOMING_FROM, HOMING_TO and others are in its environment; HOMING_AGAIN is 1
+        /// if it may have run for this move before. Any exit code but 0 is a failure.
+        pub before_move: Vec<String> = Vec::new(), example("[\"/usr/local/bin/before-move\"]");
+        /// The hook as a URL, which gets the same as JSON by POST. Any answer but 2xx is a failure.
+        pub before_move_url: Option<HookUrl> = None, example("\"http://127.0.0.1:8000/before-move\""), secret;
+        /// How long a hook may take. A command is then killed with all that it has started.
+        pub hook_timeout: Duration = Duration::from_secs(30), min("100ms"), max("10min");
+    }
+}
+
+/// `http://host[:port]/path` or `https://...`. What stands behind a `?` is taken for a secret.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HookUrl(Endpoint);
+
+impl HookUrl {
+    /// Where to post.
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.0
+    }
+
+    /// TLS from the first byte.
+    pub fn is_tls(&self) -> bool {
+        self.0.scheme == "https"
+    }
+}
+
+impl Value for HookUrl {
+    fn read(&mut self, given: &DeValue<'_>, _base: &Path) -> Result<(), Wrong> {
+        let remedy = "write it like \"http://127.0.0.1:8000/before-move\" or \"https://host/path\"";
+        let text = given.as_str().ok_or_else(|| Wrong::new("must be a URL in quotes", remedy))?;
+        let schemes = [("http", Some(80)), ("https", Some(443))];
+        self.0 = Endpoint::parse(text, &schemes).map_err(|what| Wrong::new(what, remedy))?;
+        Ok(())
+    }
+
+    fn shown(&self) -> Option<Shown> {
+        let (path, query) = match self.0.path.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (self.0.path.as_str(), None),
+        };
+        let hidden = query.map_or(String::new(), |_| format!("?{REDACTED}"));
+        let text = quoted(&format!("{}{path}{hidden}", self.0.place()));
+        Some(Shown { text, secret: query.map(|query| Arc::new(Secret::new(query.as_bytes().to_vec()))) })
+    }
+}
