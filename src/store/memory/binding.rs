@@ -110,15 +110,14 @@ impl Shard {
         }
     }
 
-    /// After the last change of a key's counts: note since when it is idle, or forget it if its login was never proven. A
-    /// move goes on when the old home is empty.
+    /// After the last change of a key's counts: note since when it is idle, or forget it if its login was never proven and
+    /// nobody moves it: whoever does wants to hear of its end. A move goes on when the old home is empty.
     pub(super) fn rest(&mut self, key: &Key, now: u64, rules: &Rules) {
         let Some(binding) = self.bindings.get_mut(key) else { return };
         if binding.sessions > 0 {
             binding.idle = None;
-        } else if binding.unproven {
+        } else if binding.unproven && binding.moving.is_none() {
             self.bindings.remove(key);
-            self.moving.remove(key);
             return;
         } else {
             binding.idle.get_or_insert(now);
