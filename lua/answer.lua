@@ -7,7 +7,7 @@ local LAG = 60000 -- ms: as in ask
 local now = recall(given)
 if not now then return { 'recovering', tonumber(recovery) } end
 local member = redis.call('ZRANGEBYSCORE', errands, number, number)[1]
-local _, till = errand(member or '')
+local _, till = errand(member)
 if till and till > now then
   redis.call('HSET', said .. number, inc, text)
   redis.call('PEXPIRE', said .. number, till - now + LAG)

@@ -7,6 +7,6 @@ local given, recovery, number = unpack(ARGV)
 local now = recall(given)
 if not now then return { 'recovering', tonumber(recovery) } end
 local member = redis.call('ZRANGEBYSCORE', errands, number, number)[1]
-local _, till = errand(member or '')
+local _, till = errand(member)
 if not till or till <= now then return { 'ok', {}, {} } end
 return { 'ok', redis.call('ZRANGE', leases, 0, -1), redis.call('HGETALL', said .. number) }

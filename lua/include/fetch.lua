@@ -19,7 +19,10 @@ local function fetch(key, now, remember)
     elseif name == 'to' or name == 'hook' then move[name] = value
     else move[name] = tonumber(value) end
   end
-  if marks.hold and marks.hold > 0 and marks.hold <= now then marks.hold = nil end
+  if marks.hold and marks.hold > 0 and marks.hold <= now then
+    marks.hold = nil
+    redis.call('HDEL', binding .. key, 'hold') -- with it goes a key that has nothing else, and its time to live
+  end
   if not found.backend then return nil, marks end
   if move.to then found.moving = move end
   if found.n == 0 and not found.moving and found.idle and found.idle + remember <= now then

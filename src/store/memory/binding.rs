@@ -71,8 +71,14 @@ impl Tally {
 }
 
 impl Shard {
-    /// Lets go of the binding if it has been without sessions for too long.
+    /// Lets go of the binding if it has been without sessions for too long, and of a hold that is over.
     pub(super) fn forget_old(&mut self, key: &Key, now: u64, remember: u64) {
+        if let Some(marks) = self.marks.get_mut(key).filter(|marks| !marks.holds(now)) {
+            marks.hold = None;
+            if marks.pin.is_none() {
+                self.marks.remove(key);
+            }
+        }
         if self.bindings.get(key).is_some_and(|binding| binding.is_forgotten(now, remember)) {
             self.bindings.remove(key);
         }
