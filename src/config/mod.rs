@@ -32,7 +32,7 @@ pub use front::{Certificate, ClientAuth, ListenerConfig, ListenerTls, TlsConfig,
 pub use limits::LimitsConfig;
 pub use operations::{AdminConfig, LogConfig, LogFormat};
 pub use passdb::PassdbConfig;
-pub use store::{StoreAddress, StoreConfig};
+pub use store::{RedisConfig, RedisLogin, RedisServers, RedisTls, StoreAddress, StoreConfig};
 use toml::de::DeTable;
 use zeroize::Zeroizing;
 
