@@ -7,8 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-use homing::config::StoreAddress;
-use homing::store::redis::RedisSettings;
+use homing::config::{RedisConfig, RedisLogin, RedisServers, StoreAddress};
 use redis::aio::MultiplexedConnection;
 
 /// A server that ends with this process, however that ends.
@@ -73,15 +72,12 @@ impl Server {
         false
     }
 
-    pub(crate) fn settings(&self, namespace: &str) -> RedisSettings {
-        RedisSettings {
-            address: StoreAddress::Tcp("127.0.0.1".to_owned(), self.port),
-            database: 0,
-            username: None,
-            password: None,
-            namespace: namespace.to_owned(),
-            timeout: Duration::from_secs(10),
-        }
+    pub(crate) fn address(&self) -> StoreAddress {
+        StoreAddress::Tcp("127.0.0.1".to_owned(), self.port)
+    }
+
+    pub(crate) fn settings(&self, namespace: &str) -> RedisConfig {
+        settings_of(RedisServers::One(self.address()), namespace)
     }
 
     pub(crate) async fn connect(&self) -> MultiplexedConnection {
@@ -100,8 +96,21 @@ impl Drop for Server {
     }
 }
 
-pub(crate) fn settings(namespace: &str) -> RedisSettings {
+pub(crate) fn settings(namespace: &str) -> RedisConfig {
     SERVER.settings(namespace)
+}
+
+/// The way to servers without passwords, in the clear.
+pub(crate) fn settings_of(servers: RedisServers, namespace: &str) -> RedisConfig {
+    RedisConfig {
+        servers,
+        database: 0,
+        login: RedisLogin::default(),
+        tls: None,
+        namespace: namespace.to_owned(),
+        shards: 1,
+        timeout: Duration::from_secs(10),
+    }
 }
 
 /// The keys of one test in the common server.
