@@ -59,7 +59,7 @@ async fn a_replica_is_refused_with_the_remedy_even_if_it_can_be_written_to() {
 
 /// What the reference of settings advises.
 const LEAST_RIGHTS: &str = "~{homing:* &{homing:* +@read +@write +@scripting +@pubsub +@transaction +@connection \
-                            -@dangerous +info +wait +config|get +cluster|slots +cluster|keyslot";
+                            -@dangerous +info +time +wait +config|get +cluster|slots +cluster|keyslot";
 
 #[tokio::test]
 async fn the_least_rights_that_the_reference_names_are_enough() {

@@ -116,7 +116,7 @@ section! {
             example("[\"node1.example.org:6379\", \"node2.example.org\", \"node3.example.org\"]");
         /// ACL user, with sentinels or cluster; a url has its own place for it. The rights that it needs at least, if
         /// namespace is "homing": ~{homing:* &{homing:* +@read +@write +@scripting +@pubsub +@transaction +@connection
-        /// -@dangerous +info +wait +config|get +cluster|slots +cluster|keyslot
+        /// -@dangerous +info +time +wait +config|get +cluster|slots +cluster|keyslot
         pub(super) username: Option<String> = None, example("\"homing\"");
         /// Password, with sentinels or cluster; a url has its own place for it.
         pub(super) password: Option<Arc<Secret>> = None, example("\"password\""), secret;

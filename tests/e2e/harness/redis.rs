@@ -24,6 +24,7 @@ pub struct Redis {
     pub address: SocketAddr,
     dir: PathBuf,
     keep: Keep,
+    extra: Vec<String>,
     daemon: Option<Daemon>,
 }
 
@@ -77,11 +78,28 @@ impl Monitor {
 impl Redis {
     /// Starts a server with files in `dir`.
     pub async fn start(dir: &Path, keep: Keep) -> Result<Self> {
-        let dir = dir.join("redis");
-        std::fs::create_dir_all(&dir)?;
-        let mut redis = Self { address: fresh_address()?, dir, keep, daemon: None };
+        Self::start_at(fresh_address()?, &dir.join("redis"), keep, &[]).await
+    }
+
+    /// Starts a server at an address of the test's choice with files in `dir` itself, and with more arguments.
+    pub async fn start_at(address: SocketAddr, dir: &Path, keep: Keep, extra: &[&str]) -> Result<Self> {
+        std::fs::create_dir_all(dir)?;
+        let extra = extra.iter().map(|word| (*word).to_owned()).collect();
+        let mut redis = Self { address, dir: dir.to_owned(), keep, extra, daemon: None };
         redis.launch().await?;
         Ok(redis)
+    }
+
+    /// What somebody else runs at that address, to look into.
+    pub fn beside(address: SocketAddr) -> Self {
+        Self { address, dir: PathBuf::new(), keep: Keep::Nothing, extra: Vec::new(), daemon: None }
+    }
+
+    /// One field of INFO.
+    pub async fn info(&self, field: &str) -> Result<String> {
+        let info: String = redis::cmd("INFO").query_async(&mut self.connect().await?).await?;
+        let value = info.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+        value.map(str::to_owned).with_context(|| format!("no {field} in INFO"))
     }
 
     /// Starts it again at the same address after [`Redis::kill`].
@@ -100,7 +118,8 @@ impl Redis {
             ["--rdbcompression", "no"],
             ["--maxmemory-policy", "noeviction"],
         ];
-        self.daemon = Some(Daemon::start("redis-server", arguments.concat(), &self.dir.join("log"))?);
+        let arguments = arguments.concat().into_iter().map(str::to_owned).chain(self.extra.iter().cloned());
+        self.daemon = Some(Daemon::start("redis-server", arguments, &self.dir.join("log"))?);
         let this = &*self;
         eventually("Redis answers", Duration::from_secs(20), async || {
             let pong: String = redis::cmd("PING").query_async(&mut this.connect().await?).await?;
