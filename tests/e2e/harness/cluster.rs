@@ -51,11 +51,6 @@ impl Cluster {
         format!("cluster = {addresses:?}\n")
     }
 
-    /// Where the nodes of the first set are.
-    pub fn seeds(&self) -> Vec<SocketAddr> {
-        self.nodes[..MASTERS].iter().map(|node| node.address).collect()
-    }
-
     /// The master that has a key, by the word of the nodes that answer.
     pub async fn owner(&self, key: &str) -> Result<SocketAddr> {
         for node in &self.nodes {

@@ -48,11 +48,6 @@ impl SentinelSet {
         format!("sentinels = {addresses:?}\nmaster = {NAME:?}\n")
     }
 
-    /// Where the Sentinels listen.
-    pub fn sentinels(&self) -> Vec<SocketAddr> {
-        self.sentinels.iter().map(|(address, _)| *address).collect()
-    }
-
     /// Waits until the Sentinels know of two other Sentinels and, of a reachable master, two good replicas.
     pub async fn settled(&self) -> Result {
         for (address, _) in &self.sentinels {
@@ -61,6 +56,9 @@ impl SentinelSet {
                 let field = |name: &str| about.chunks(2).find(|pair| pair[0] == name).map(|pair| pair[1].as_str());
                 let known = (field("num-other-sentinels"), field("num-slaves"), field("flags"));
                 ensure!(known == (Some("2"), Some("2"), Some("master")), "{known:?}");
+                let replicas: Vec<Vec<String>> = ask(*address, &["REPLICAS", NAME]).await?;
+                let fit = |replica: &&Vec<String>| replica.chunks(2).any(|pair| pair == ["flags", "slave"]);
+                ensure!(replicas.iter().filter(fit).count() == 2, "{replicas:?}");
                 Ok(())
             })
             .await?;
@@ -105,8 +103,11 @@ impl SentinelSet {
 }
 
 async fn start_server(dir: &Path, number: u32, extra: &[&str]) -> Result<Redis> {
-    let dir = dir.join(format!("server{number}"));
-    Redis::start_at(fresh_address()?, &dir, Keep::Everything, extra).await
+    let (address, dir) = (fresh_address()?, dir.join(format!("server{number}")));
+    // Sentinels learn of replicas from the master, which else names the address that they connect from.
+    let ip = address.ip().to_string();
+    let arguments = [extra, &["--replica-announce-ip", &ip]].concat();
+    Redis::start_at(address, &dir, Keep::Everything, &arguments).await
 }
 
 /// A Sentinel rewrites its configuration file, so it has a directory of its own.
