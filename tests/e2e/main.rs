@@ -16,6 +16,7 @@ mod harness;
 mod homes;
 mod link;
 mod login;
+mod masters;
 mod odd_backends;
 mod outage;
 mod parts;

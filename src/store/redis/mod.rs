@@ -145,6 +145,8 @@ impl Redis {
             Some(Err(error)) if error.code() == Some("NOPERM") => {
                 return Err(unfit(at, rights::refusal(user, "MULTI", "+@transaction")));
             }
+            // A Sentinel does not know it. What the server is shows next.
+            Some(Err(error)) if error.code() == Some("ERR") => return Ok(()),
             Some(Err(error)) => return Err(no_answer(at, &error)),
             None => return Err(no_answer(at, &"an answer is missing")),
         }

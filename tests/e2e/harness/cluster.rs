@@ -68,6 +68,16 @@ impl Cluster {
         self.nodes.iter_mut().find(|node| node.address == address).context("no such node")
     }
 
+    /// A planned failover: the replica of `master` takes over, asked for but not waited for.
+    pub async fn fail_over(&self, master: SocketAddr) -> Result {
+        for node in &self.nodes {
+            if node.info("role").await? == "slave" && node.info("master_port").await? == master.port().to_string() {
+                return call(node, &["FAILOVER"]).await;
+            }
+        }
+        anyhow::bail!("{master} has no replica")
+    }
+
     /// Waits until another node than `before` has the key, and gives it.
     pub async fn switched(&self, key: &str, before: SocketAddr) -> Result<SocketAddr> {
         eventually("another node has the slot", Duration::from_secs(30), async || {
