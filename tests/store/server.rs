@@ -22,7 +22,13 @@ pub(crate) struct Server {
 const KEEPER: &str =
     r#"redis-server "$@" >/dev/null & server=$!; echo $server; cat; kill -9 $server 2>/dev/null; rm -rf "$0""#;
 
-static SERVER: LazyLock<Server> = LazyLock::new(|| Server::start(&[]));
+static SERVER: LazyLock<Server> =
+    LazyLock::new(|| if in_cluster() { Server::start_cluster() } else { Server::start(&[]) });
+
+/// Whether the common server is a Cluster of one node: `HOMING_STORE=cluster`.
+fn in_cluster() -> bool {
+    std::env::var("HOMING_STORE").is_ok_and(|kind| kind == "cluster")
+}
 
 impl Server {
     /// Without persistence, on 127.0.0.1 and on a Unix socket.
@@ -35,6 +41,24 @@ impl Server {
             }
             assert!(Instant::now() < deadline, "redis-server does not start");
         }
+    }
+
+    /// A Cluster of one node that has all slots.
+    fn start_cluster() -> Self {
+        let free = TcpListener::bind("127.0.0.1:0").expect("port");
+        let bus = free.local_addr().expect("address").port().to_string();
+        drop(free);
+        let server = Self::start(&["--cluster-enabled", "yes", "--cluster-port", &bus]);
+        let client = redis::Client::open(("127.0.0.1", server.port)).expect("client");
+        let mut connection = client.get_connection().expect("connection");
+        let mut ask = |words: &[&str]| redis::cmd("CLUSTER").arg(words).query::<String>(&mut connection);
+        ask(&["ADDSLOTSRANGE", "0", "16383"]).expect("slots");
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !ask(&["INFO"]).expect("state").contains("cluster_state:ok") {
+            assert!(Instant::now() < deadline, "the Cluster does not come up");
+            std::thread::sleep(Duration::from_millis(5)); // between two looks at the condition
+        }
+        server
     }
 
     fn spawn(extra: &[&str]) -> Self {
@@ -97,7 +121,10 @@ impl Drop for Server {
 }
 
 pub(crate) fn settings(namespace: &str) -> RedisConfig {
-    SERVER.settings(namespace)
+    match in_cluster() {
+        true => settings_of(RedisServers::Cluster(vec![SERVER.address()]), namespace),
+        false => SERVER.settings(namespace),
+    }
 }
 
 /// The way to servers without passwords, in the clear.
