@@ -23,4 +23,5 @@ mod parts;
 mod pause;
 mod reload;
 mod secrets;
+mod store_tls;
 mod tls;
