@@ -21,7 +21,7 @@ use crate::config::{RedisLogin, RedisTls, StoreAddress};
 use crate::store::StoreError;
 
 /// Idle connections to one server for operators' questions. Links take theirs out and are not counted.
-const POOLED: usize = 2;
+const POOLED: usize = 4;
 /// Pools that are kept. Addresses come and go with a Cluster; those of servers that are gone are dropped with the rest.
 const POOLS: usize = 64;
 
@@ -161,14 +161,30 @@ fn unfit(at: &StoreAddress, why: &impl Display) -> StoreError {
     StoreError::Unfit { at: at.to_string(), why: why.to_string() }
 }
 
+/// Whether the files that TLS needs can be used as they are now.
+pub(super) fn check_files(tls: &RedisTls) -> Result<(), String> {
+    let anywhere = ConnectionAddr::TcpTls { host: "store".to_owned(), port: 1, insecure: false, tls_params: None };
+    let info = anywhere.into_connection_info().map_err(|error| error.to_string())?;
+    Client::build_with_tls(info, certificates(tls)?).map(drop).map_err(|error| error.to_string())
+}
+
 /// The PEM files as they are now.
 fn certificates(tls: &RedisTls) -> Result<TlsCertificates, String> {
-    let read = |path: &Path| std::fs::read(path).map_err(|error| format!("{} cannot be read: {error}", path.display()));
     let identity = |(certificate, key): &(PathBuf, PathBuf)| {
-        Ok::<_, String>(ClientTlsConfig { client_cert: read(certificate)?, client_key: read(key)? })
+        let (client_cert, client_key) = (pem(certificate, "CERTIFICATE-----")?, pem(key, "PRIVATE KEY-----")?);
+        Ok::<_, String>(ClientTlsConfig { client_cert, client_key })
     };
     Ok(TlsCertificates {
-        root_cert: tls.ca.as_deref().map(read).transpose()?,
+        root_cert: tls.ca.as_deref().map(|path| pem(path, "CERTIFICATE-----")).transpose()?,
         client_tls: tls.identity.as_ref().map(identity).transpose()?,
     })
+}
+
+/// A PEM file that holds what it should. Of one that holds nothing, the library would make authorities that know nobody.
+fn pem(path: &Path, what: &str) -> Result<Vec<u8>, String> {
+    let text = std::fs::read(path).map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
+    match memchr::memmem::find(&text, what.as_bytes()) {
+        Some(_) => Ok(text),
+        None => Err(format!("{} holds no {}", path.display(), what.trim_end_matches('-').to_lowercase())),
+    }
 }

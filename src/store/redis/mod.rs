@@ -52,6 +52,11 @@ pub struct Redis {
     advised: AtomicBool,
 }
 
+/// Whether the files that `config` names can be used. Says what is wrong with one.
+pub fn check_files(config: &RedisConfig) -> Result<(), String> {
+    config.tls.as_ref().map_or(Ok(()), doors::check_files)
+}
+
 impl fmt::Debug for Redis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Redis").field("config", &self.config).finish_non_exhaustive()

@@ -10,7 +10,7 @@ use redis::{Msg, Value};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
-use tracing::{debug, info};
+use tracing::debug;
 
 use super::doors::{Doors, no_answer};
 use super::keys::Keys;
@@ -88,7 +88,7 @@ impl Ear {
         let mut deposed = std::pin::pin!(master.deposed());
         loop {
             tokio::select! {
-                () = &mut deposed => return Ok(info!(master = %at, "deposed; listening to the new master")),
+                () = &mut deposed => return Ok(()),
                 message = timeout(SILENCE, ear.next()) => match message {
                     Ok(Some(message)) => self.pass_on(&message),
                     Ok(None) => return Err(no_answer(&at, &"the connection has ended")),

@@ -56,8 +56,11 @@ impl Sentinels {
     /// The master, and what is heard of it from now on.
     pub(super) async fn master(&self) -> Result<(StoreAddress, watch::Receiver<Option<Sighting>>), StoreError> {
         self.watchers.get_or_init(|| self.watch());
-        let said = self.ask_all().await?;
-        let known = self.settle(said).ok_or_else(|| self.unknown())?;
+        let known = match self.ask_all().await {
+            Ok(said) => self.settle(said).ok_or_else(|| self.unknown())?,
+            // Without Sentinels nothing is switched, so whoever was the master still is, or nobody: it is asked itself.
+            Err(error) => self.known().ok_or(error)?,
+        };
         Ok((known.at, self.news.subscribe()))
     }
 
@@ -98,6 +101,10 @@ impl Sentinels {
             }
             better
         });
+        self.known()
+    }
+
+    fn known(&self) -> Option<Sighting> {
         self.news.borrow().clone()
     }
 
@@ -165,13 +172,14 @@ impl Watcher {
 
     fn learn(&self, sighting: Sighting) {
         self.news.send_if_modified(|known| {
-            let newer = known.as_ref().is_none_or(|known| sighting.epoch > known.epoch);
-            if newer {
-                if let Some(before) = known.replace(sighting.clone()).filter(|before| before.at != sighting.at) {
-                    info!(from = %before.at, to = %sighting.at, by = %self.at, "the Sentinels have switched to another master");
-                }
+            if known.as_ref().is_some_and(|known| sighting.epoch <= known.epoch) {
+                return false;
             }
-            newer
+            let before = known.replace(sighting.clone()).filter(|before| before.at != sighting.at);
+            if let Some(Sighting { at, .. }) = before {
+                info!(from = %at, to = %sighting.at, by = %self.at, "the Sentinels have switched to another master");
+            }
+            true
         });
     }
 }
