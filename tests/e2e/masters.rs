@@ -146,6 +146,23 @@ async fn a_sentinel_that_is_down_and_one_that_hangs_do_not_keep_a_link_from_the_
 }
 
 #[tokio::test]
+async fn while_no_sentinel_answers_the_master_that_they_named_last_is_found_again() -> Result {
+    let dir = Workdir::new()?;
+    let mut servers = SentinelSet::start(dir.path(), &[], "").await?;
+    let master = servers.master().await?;
+    let store = store(&servers.store_lines())?;
+    let link = link(&store, 0);
+    welcomed(&link, 0).await?;
+    servers.lose_sentinels();
+    let mut side = Server::beside(master).connect().await?;
+    let killed: u32 = redis::cmd("CLIENT").arg(&["KILL", "TYPE", "normal"]).query_async(&mut side).await?;
+    ensure!(killed > 0);
+    broken_and_welcomed_anew(&link, 1).await?;
+    ensure!(link.call(beat()).await.is_ok());
+    Ok(())
+}
+
+#[tokio::test]
 async fn the_shards_of_a_cluster_lie_on_several_nodes_and_each_link_follows_its_own() -> Result {
     const SHARDS: u16 = 6;
     let dir = Workdir::new()?;

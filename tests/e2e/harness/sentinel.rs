@@ -86,6 +86,11 @@ impl SentinelSet {
         Ok(())
     }
 
+    /// Kills the Sentinels.
+    pub fn lose_sentinels(&mut self) {
+        self.sentinels.clear();
+    }
+
     /// The server at that address.
     pub fn server(&mut self, address: SocketAddr) -> Result<&mut Redis> {
         self.servers.iter_mut().find(|server| server.address == address).context("no such server")
