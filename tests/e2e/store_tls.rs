@@ -11,9 +11,9 @@ use homing::store::{Rules, Store};
 use crate::harness::address::{free_port, fresh_ip};
 use crate::harness::certs::Issued;
 use crate::harness::process::Daemon;
-use crate::harness::redis::Keep;
+use crate::harness::redis::{Keep, program};
 use crate::harness::{Authority, Fleet, Redis as Server, Result, Workdir, eventually};
-use crate::masters::settings;
+use crate::masters::{refusal, settings};
 
 /// What a user needs, as `homing config default` has it.
 const RIGHTS: &str = "~{homing:* &{homing:* +@read +@write +@scripting +@pubsub +@transaction +@connection -@dangerous \
@@ -53,11 +53,6 @@ impl Secured {
     }
 }
 
-async fn connects(lines: &str) -> Result<String> {
-    let store = Redis::new(settings(lines)?, Rules::default());
-    Ok(store.connect(0).await.err().map(|error| error.to_string()).unwrap_or_default())
-}
-
 #[tokio::test]
 async fn a_fleet_speaks_tls_to_redis_and_proves_who_it_is_and_survives_a_restart() -> Result {
     let dir = Workdir::new()?;
@@ -87,14 +82,14 @@ async fn a_server_that_does_not_prove_who_it_is_or_wants_to_know_who_we_are_is_n
     let url = format!("url = \"rediss://homing:word@{}\"\n", redis.tls);
     let anonymous = format!("tls_ca = {:?}\n", redis.authority.file);
     let wrong_name = format!("url = \"rediss://homing:word@127.0.0.1:{}\"\n{}", redis.tls.port(), redis.files());
-    ensure!(connects(&format!("{url}{}", redis.files())).await?.is_empty());
+    ensure!(refusal(&format!("{url}{}", redis.files())).await?.is_empty());
     for (lines, what) in [
         (format!("{url}{anonymous}"), "no certificate of ours"),
         (format!("{url}{}", redis.files().replace("redis-ca.pem", "another.pem")), "another authority"),
         (format!("url = \"redis://homing:word@{}\"\n", redis.tls), "in the clear"),
         (wrong_name, "another name"),
     ] {
-        let said = connects(&lines).await?;
+        let said = refusal(&lines).await?;
         ensure!(!said.is_empty(), "{what}: connected");
         ensure!(!said.contains("word"), "{what}: {said}");
     }
@@ -137,19 +132,19 @@ async fn sentinels_and_what_they_watch_can_both_ask_for_tls_and_a_password() -> 
     );
     std::fs::write(home.join("sentinel.conf"), text)?;
     let file = home.join("sentinel.conf").display().to_string();
-    let _sentinel = Daemon::start("redis-server", [file, "--sentinel".to_owned()], &home.join("log"))?;
+    let _sentinel = Daemon::start(&program(), [file, "--sentinel".to_owned()], &home.join("log"))?;
     let servers = format!("sentinels = [\"{at}\"]\nmaster = \"mymaster\"\ntls = true\nusername = \"homing\"\n");
     let lines = |word: &str| {
         let guard = format!("sentinel_username = \"guard\"\nsentinel_password = \"{word}\"\n");
         format!("{servers}{guard}password = \"word\"\n{}", redis.files())
     };
     eventually("the Sentinel names its master", Duration::from_secs(20), async || {
-        let said = connects(&lines("gw")).await?;
+        let said = refusal(&lines("gw")).await?;
         ensure!(said.is_empty(), "{said}");
         Ok(())
     })
     .await?;
-    let said = connects(&lines("s3cr3t")).await?;
+    let said = refusal(&lines("s3cr3t")).await?;
     ensure!(said.contains("Sentinels") && !said.contains("s3cr3t"), "{said}");
     Ok(())
 }
@@ -168,12 +163,12 @@ async fn nodes_of_a_cluster_can_ask_for_tls_and_a_password() -> Result {
         redis.files()
     );
     eventually("the Cluster takes us in", Duration::from_secs(20), async || {
-        let said = connects(&lines).await?;
+        let said = refusal(&lines).await?;
         ensure!(said.is_empty(), "{said}");
         Ok(())
     })
     .await?;
-    let said = connects(&lines.replace("\"word\"", "\"s3cr3t\"")).await?;
+    let said = refusal(&lines.replace("\"word\"", "\"s3cr3t\"")).await?;
     ensure!(!said.is_empty() && !said.contains("s3cr3t"), "{said}");
     Ok(())
 }

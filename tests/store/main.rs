@@ -2,7 +2,7 @@
 //! histories are played over both and every answer compared.
 //!
 //! `HOMING_SEED=n` replays one history; `HOMING_SEEDS=n` plays that many. `HOMING_STORE=cluster` plays everything over a
-//! Redis Cluster of one node.
+//! Redis Cluster of one node, `HOMING_REDIS=valkey-server` over that program.
 
 #![allow(clippy::panic)] // a test fails by it, also in what tests share
 

@@ -19,8 +19,7 @@ pub(crate) struct Server {
 }
 
 /// `$0` is its directory, the rest what redis-server is given.
-const KEEPER: &str =
-    r#"redis-server "$@" >/dev/null & server=$!; echo $server; cat; kill -9 $server 2>/dev/null; rm -rf "$0""#;
+const KEEPER: &str = r#""${HOMING_REDIS:-redis-server}" "$@" >/dev/null & server=$!; echo $server; cat; kill -9 $server 2>/dev/null; rm -rf "$0""#;
 
 static SERVER: LazyLock<Server> =
     LazyLock::new(|| if in_cluster() { Server::start_cluster() } else { Server::start(&[]) });

@@ -18,6 +18,11 @@ use super::{Result, eventually};
 /// Namespace of every fleet's keys.
 pub const NAMESPACE: &str = "homing";
 
+/// The program: `HOMING_REDIS` names another, such as `valkey-server`.
+pub fn program() -> String {
+    std::env::var("HOMING_REDIS").unwrap_or_else(|_| "redis-server".to_owned())
+}
+
 /// A running Redis server.
 pub struct Redis {
     /// Where it listens.
@@ -119,7 +124,7 @@ impl Redis {
             ["--maxmemory-policy", "noeviction"],
         ];
         let arguments = arguments.concat().into_iter().map(str::to_owned).chain(self.extra.iter().cloned());
-        self.daemon = Some(Daemon::start("redis-server", arguments, &self.dir.join("log"))?);
+        self.daemon = Some(Daemon::start(&program(), arguments, &self.dir.join("log"))?);
         let this = &*self;
         eventually("Redis answers", Duration::from_secs(20), async || {
             let pong: String = redis::cmd("PING").query_async(&mut this.connect().await?).await?;

@@ -8,7 +8,7 @@ use anyhow::{Context, ensure};
 
 use super::address::fresh_address;
 use super::process::Daemon;
-use super::redis::{Keep, Redis};
+use super::redis::{Keep, Redis, program};
 use super::{Result, eventually};
 
 /// What the Sentinels call the master.
@@ -129,7 +129,7 @@ fn start_sentinel(dir: &Path, number: u32, master: SocketAddr, more: &str) -> Re
     );
     std::fs::write(&file, text)?;
     let arguments = [file.display().to_string(), "--sentinel".to_owned()];
-    Ok((address, Daemon::start("redis-server", arguments, &dir.join("log"))?))
+    Ok((address, Daemon::start(&program(), arguments, &dir.join("log"))?))
 }
 
 async fn ask<T: redis::FromRedisValue>(sentinel: SocketAddr, words: &[&str]) -> Result<T> {

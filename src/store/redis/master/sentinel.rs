@@ -64,23 +64,35 @@ impl Sentinels {
         Ok((known.at, self.news.subscribe()))
     }
 
-    /// What the Sentinels say, of those that answer soon enough. An error if none does.
+    /// What the Sentinels say, of those that answer soon enough. An error if none does. While all that was said is older
+    /// than what is known, whoever told that may only be slow.
     async fn ask_all(&self) -> Result<Vec<Option<Sighting>>, StoreError> {
         let mut asked: FuturesUnordered<_> = self.addresses.iter().map(|at| self.ask_one(at)).collect();
         let (mut said, mut failed) = (Vec::new(), None);
-        let patience = |said: &[_]| if said.is_empty() { self.doors.patience() } else { STRAGGLERS };
+        let epoch = |seen: &Sighting| seen.epoch;
+        let known = self.known().as_ref().map(epoch);
+        let patience = |said: &[Option<Sighting>]| {
+            let newest = said.iter().flatten().map(epoch).max();
+            if said.is_empty() || newest < known { self.doors.patience() } else { STRAGGLERS }
+        };
         while let Ok(Some(answer)) = timeout(patience(&said), asked.next()).await {
             match answer {
                 Ok(sighting) => said.push(sighting),
                 Err(error) => failed = Some(error),
             }
         }
-        match failed {
-            Some(error) if said.is_empty() => {
-                Err(StoreError::Unreachable { at: self.to_string(), why: error.to_string() })
-            }
-            _ => Ok(said),
+        if said.is_empty() {
+            let silent = || format!("none has answered within {:?}", self.doors.patience());
+            let why = failed.map_or_else(silent, |error| match error {
+                StoreError::Unreachable { at, why }
+                | StoreError::NoAnswer { at, why }
+                | StoreError::Unfit { at, why } => {
+                    format!("{at}: {why}")
+                }
+            });
+            return Err(StoreError::Unreachable { at: self.to_string(), why });
         }
+        Ok(said)
     }
 
     async fn ask_one(&self, at: &StoreAddress) -> Result<Option<Sighting>, StoreError> {
