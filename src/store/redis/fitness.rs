@@ -62,7 +62,9 @@ impl Facts<'_> {
     }
 
     fn misplaced(&self, set: Set) -> Option<String> {
-        let why = match (self.field("redis_mode").unwrap_or("standalone"), set) {
+        // Valkey calls it the server's mode.
+        let mode = self.field("redis_mode").or_else(|| self.field("server_mode"))?;
+        let why = match (mode, set) {
             ("sentinel", _) => "it is a Sentinel; give its address in sentinels, with the name of the master in master",
             ("cluster", Set::Alone) => "it is a node of a Cluster; write cluster = [\"host:port\"] instead of url",
             ("cluster", Set::BySentinels) => {
@@ -164,6 +166,7 @@ mod tests {
         assert!(unfit(&node, None, Set::BySentinels).contains("instead of sentinels"));
         assert!(unfit(FIT, None, Set::InCluster).contains("instead of cluster"));
         assert!(unfit(&sentinel, None, Set::Alone).contains("is a Sentinel"));
+        assert!(unfit(&node.replace("redis_mode", "server_mode"), None, Set::Alone).contains("instead of url"));
     }
 
     #[test]
