@@ -81,7 +81,7 @@ impl Redis {
         Self { masters, doors, config, rules, server, warned, advised }
     }
 
-    /// The names that a shard's channels have, as scripts publish to them.
+    /// The channel on which a shard's proxies are told to look, as scripts publish to it.
     pub fn nudge_channel(&self, shard: u16) -> String {
         self.keys(shard).nudge()
     }
