@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
+use redis::AsyncCommands;
 
 use crate::harness::crowd::seed;
 use crate::harness::wait::heavy;
@@ -39,11 +40,13 @@ impl Stage {
 
     /// After something happened to the master at `since`: logins resume, nobody was lost, and nobody was in two places.
     async fn survives(mut self, what: &str, since: Instant, master: SocketAddr) -> Result {
+        self.fleet.redis = Redis::beside(master);
+        followed(&self.fleet.redis, self.fleet.proxies.len()).await?;
+        println!("{what}: every proxy is with the new master after {} ms", since.elapsed().as_millis());
         self.pulse.beats(COMING).await?;
         let pause = self.pulse.longest_pause(since);
         println!("{what}: logins paused for {} ms", pause.as_millis());
         drop(self.pulse);
-        self.fleet.redis = Redis::beside(master);
         self.crowd.rest(STAYING as i64).await?;
         self.fleet.counts_agree().await?;
         let story = self.crowd.go_home().await?;
@@ -53,6 +56,25 @@ impl Stage {
         ensure!(pause < BOUND, "{what}: logins paused for {pause:?}");
         story.mail_is_whole(&self.fleet.backends[0], &self.fleet.users).await
     }
+}
+
+/// Waits until all proxies have said hello to this server in its present run.
+async fn followed(redis: &Redis, proxies: usize) -> Result {
+    eventually("the proxies follow", Duration::from_secs(30), async || {
+        let mut connection = redis.connect().await?;
+        let run = redis.info("run_id").await?;
+        let (there, epoch): (String, u64) = connection.hmget("{homing:0}:shard", &["run", "epoch"]).await?;
+        ensure!(there == run, "nobody has said hello to {run}");
+        let leases: Vec<String> = connection.zrange("{homing:0}:leases", 0, -1).await?;
+        let mut welcomed = 0;
+        for incarnation in &leases {
+            let known: Option<u64> = connection.hget(format!("{{homing:0}}:p:{incarnation}"), "epoch").await?;
+            welcomed += usize::from(known == Some(epoch));
+        }
+        ensure!(welcomed == proxies, "{welcomed} have said hello");
+        Ok(())
+    })
+    .await
 }
 
 #[tokio::test]

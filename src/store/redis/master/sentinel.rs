@@ -24,8 +24,9 @@ use crate::store::StoreError;
 
 /// Where failovers are announced.
 const ANNOUNCED: &str = "+switch-master";
-/// How often a Sentinel is asked besides what it announces: an announcement can be missed.
-const POLL: Duration = Duration::from_secs(1);
+/// How often a Sentinel is asked besides what it announces. It names the new master sooner than it announces the switch, and
+/// until then the old one takes writes that will be lost.
+const POLL: Duration = Duration::from_millis(250);
 /// First and longest pause before a Sentinel is called again.
 const PAUSE: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(2)];
 
