@@ -22,10 +22,11 @@ local function place_anew(remembered, fair)
   return 'no_backend'
 end
 
--- Joins the home, if it has room.
+-- Joins the home, if it has room beside what inc says that it has there.
 local function enter_home(line)
-  local full = line.most > 0 and tonumber(redis.call('HGET', load, b.backend) or 0) >= line.most
-  return full and 'full' or 'join'
+  if line.most == 0 then return 'join' end
+  local others = math.max((redis.call('HGET', load, b.backend) or 0) - (b.h[inc] or 0), 0)
+  return others + have >= line.most and 'full' or 'join'
 end
 
 -- The home is down or gone. Whoever lives and holds the key is closing it: wait, or two homes would be open at once.

@@ -78,6 +78,12 @@ impl Shared {
     }
 }
 
+/// Why a call is not carried out. See [`Reply`].
+enum Refused {
+    Lost,
+    Stale,
+}
+
 /// What is known of one incarnation.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Proxy {
@@ -114,7 +120,8 @@ impl Shard {
         }
         let now = match self.enter(call, moment) {
             Ok(now) => now,
-            Err(reply) => return reply,
+            Err(Refused::Lost) => return Reply::Lost,
+            Err(Refused::Stale) => return Reply::Stale,
         };
         match &call.request {
             Request::Heartbeat(beat) => self.heartbeat(inc, beat, now, moment),
@@ -148,17 +155,17 @@ impl Shard {
     }
 
     /// Rule 2: a call counts only if caller and store share a past and the call before it was applied.
-    fn enter(&mut self, call: &Call, moment: &Moment<'_>) -> Result<u64, Reply> {
-        let shared = self.shared.as_ref().filter(|shared| shared.run == call.run).ok_or(Reply::Lost)?;
+    fn enter(&mut self, call: &Call, moment: &Moment<'_>) -> Result<u64, Refused> {
+        let shared = self.shared.as_ref().filter(|shared| shared.run == call.run).ok_or(Refused::Lost)?;
         if !self.leases.contains_key(&call.incarnation) {
-            return Err(Reply::Lost);
+            return Err(Refused::Lost);
         }
-        let proxy = self.proxies.get_mut(&call.incarnation).ok_or(Reply::Lost)?;
+        let proxy = self.proxies.get_mut(&call.incarnation).ok_or(Refused::Lost)?;
         if proxy.epoch != shared.epoch || proxy.seq.saturating_add(1) < call.seq {
-            return Err(Reply::Lost);
+            return Err(Refused::Lost);
         }
         if call.seq <= proxy.seq {
-            return Err(Reply::Stale);
+            return Err(Refused::Stale);
         }
         proxy.seq = call.seq;
         Ok(shared.now(moment))
