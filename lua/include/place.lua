@@ -1,7 +1,7 @@
 -- place(pool, pin, remembered, now, factor, slow_start): the backend for a key without a home, or nil. A pin is taken
 -- unless it is down or gone; then the remembered home while its load is below factor times its fair share of what the
--- pool will have; else the lowest (load + 1) / share. One pass; all in integers but the factor, so that the memory store,
--- which does the same, decides the same.
+-- pool will have; else the lowest load / share, then whose turn it is, then the name.
+-- The memory store decides the same: integers, but for the factor and one division, which are the same in every double.
 
 -- Weight times percent: it grows linearly from 1 % to 100 % while slow_start runs.
 local function share_of(line, now, slow_start)
@@ -19,23 +19,41 @@ local function sorts_before(a, b)
   return #a < #b
 end
 
--- The fields of a hash of sums.
-local function sums_in(hash)
-  local sums, fields = {}, redis.call('HGETALL', hash)
-  for i = 1, #fields, 2 do sums[fields[i]] = tonumber(fields[i + 1]) end
-  return sums
+local function is_better(a, b)
+  local mine, theirs = a.load / a.share, b.load / b.share
+  if mine ~= theirs then return mine < theirs end
+  if a.turn ~= b.turn then return a.turn < b.turn end
+  return sorts_before(a.name, b.name)
 end
 
-local users_at -- read once, and only if two are equally loaded
+local function is_below_fair_share(home, all, factor)
+  return home.load * all.share < factor * ((all.load + 1) * home.share)
+end
 
--- Fewer (sessions + 1) per share, then fewer users, then the name.
-local function is_better(a, b)
-  local mine, theirs = (a.load + 1) * b.share, (b.load + 1) * a.share
-  if mine ~= theirs then return mine < theirs end
-  users_at = users_at or sums_in(users)
-  local x, y = users_at[a.name] or 0, users_at[b.name] or 0
-  if x ~= y then return x < y end
-  return sorts_before(a.name, b.name)
+-- While a share grows with time, no order of the backends stays true: looks at each of them.
+local function place_by_looking_at_all(pool, remembered, now, factor, slow_start)
+  local loads, known = fields(load), fields(ranks)
+  local best, home, all = nil, nil, { load = 0, share = 0 }
+  for field, text in pairs(fields(backends)) do
+    local line = field ~= 'version' and row(text)
+    if line and line.pool == pool and line.state == 'up' and line.weight > 0 then
+      local one = { name = string.sub(field, 3), share = share_of(line, now, slow_start) }
+      one.load, one.turn = tonumber(loads[one.name] or 0), turn(known['placed:' .. one.name] or 0, one.share)
+      all.load, all.share = all.load + one.load, all.share + one.share
+      if one.name == remembered then home = one end
+      if not best or is_better(one, best) then best = one end
+    end
+  end
+  if home and is_below_fair_share(home, all, factor) then return home.name end
+  return best.name
+end
+
+local function place_by_rank(pool, remembered, known, all, factor)
+  local share, sessions, its_pool = string.match(known or '', '^(%d+) (%d+) %d+ (.*)$')
+  local home = its_pool == pool and { load = tonumber(sessions), share = tonumber(share) }
+  if home and is_below_fair_share(home, all, factor) then return remembered end
+  local _, name = string.match(redis.call('ZRANGE', ranked .. pool, 0, 0)[1], '^(%d+) (.*)$')
+  return name
 end
 
 local function place(pool, pin, remembered, now, factor, slow_start)
@@ -44,19 +62,17 @@ local function place(pool, pin, remembered, now, factor, slow_start)
     if line and line.state ~= 'down' then return pin end
     return nil
   end
-  local loads = sums_in(load)
-  local best, home, all_load, all_shares = nil, nil, 0, 0
-  local rows = redis.call('HGETALL', backends)
-  for i = 1, #rows, 2 do
-    local line = rows[i] ~= 'version' and row(rows[i + 1])
-    if line and line.pool == pool and line.state == 'up' and line.weight > 0 then
-      local name = string.sub(rows[i], 3)
-      local one = { name = name, share = share_of(line, now, slow_start), load = loads[name] or 0 }
-      all_load, all_shares = all_load + one.load, all_shares + one.share
-      if name == remembered then home = one end
-      if not best or is_better(one, best) then best = one end
-    end
+  rank(redis.call('HGET', backends, 'version'))
+  local asked = { 'pool:' .. pool, 'load:' .. pool, 'at:' .. (remembered or '') }
+  local sums, sessions, known = unpack(redis.call('HMGET', ranks, unpack(asked)))
+  if not sums then return nil end
+  local shares, newest = string.match(sums, '^(%d+) (%d+)$')
+  local all, chosen = { load = tonumber(sessions), share = tonumber(shares) }, nil
+  if newest ~= '0' and math.max(now - newest, 0) < slow_start then
+    chosen = place_by_looking_at_all(pool, remembered, now, factor, slow_start)
+  else
+    chosen = place_by_rank(pool, remembered, known, all, factor)
   end
-  if home and home.load * all_shares < factor * ((all_load + 1) * home.share) then return home.name end
-  return best and best.name
+  redis.call('HINCRBY', ranks, 'placed:' .. chosen, 1)
+  return chosen
 end

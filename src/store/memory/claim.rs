@@ -91,6 +91,9 @@ impl Shard {
     }
 
     fn settle(&mut self, inc: &Incarnation, claim: &Claim, backend: BackendId, now: u64) -> Home {
+        if claim.pin.is_none() {
+            self.placed.add(&backend, 1);
+        }
         self.count(&claim.key, inc, 0);
         self.oust_others(&claim.key, inc);
         let old = self.bindings.get(&claim.key);

@@ -35,6 +35,8 @@ pub(super) struct Shard {
     pub(super) load: Tally,
     /// Keys with sessions per backend.
     pub(super) users: Tally,
+    /// How often each backend was chosen since the table changed.
+    pub(super) placed: Tally,
     pub(super) table: Table,
     swept: u64,
 }
@@ -271,6 +273,7 @@ impl Shard {
         }
         let version = now.max(based_on.saturating_add(1));
         self.table = Table { version, rows: self.table.succeeded_by(rows.clone(), version) };
+        self.placed = Tally::default();
         Ok(version)
     }
 }

@@ -3,7 +3,7 @@
 use crate::model::{Incarnation, Key};
 
 /// How many keys a script is given.
-pub(super) const COUNT: usize = 11;
+pub(super) const COUNT: usize = 14;
 
 /// The keys of one shard. Its number, with the namespace, is the hash tag: a shard lives in one Cluster slot.
 #[derive(Clone, Debug)]
@@ -16,7 +16,7 @@ impl Keys {
         Self { tag: format!("{{{namespace}:{shard}}}") }
     }
 
-    /// What every script is given as KEYS: `lua/include/keys.lua` names them in this order. The last four are stems.
+    /// What every script is given as KEYS: `lua/include/keys.lua` names them in this order. The last five are stems.
     pub(super) fn for_scripts(&self) -> [String; COUNT] {
         [
             self.shard(),
@@ -26,10 +26,13 @@ impl Keys {
             self.backends(),
             self.load(),
             self.users(),
+            self.named("ranks"),
+            self.named("stale"),
             self.named("p:"),
             self.named("px:"),
             self.named("kick:"),
             self.named("b:"),
+            self.named("rank:"),
         ]
     }
 

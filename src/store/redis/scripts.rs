@@ -49,7 +49,7 @@ static HELLO: Source = source!("hello", "keys", "clock", "window", "add");
 static HEARTBEAT: Source = source!("heartbeat", "keys", "clock", "enter", "window", "kick");
 static CLAIM: Source = source!(
     "claim", "keys", "clock", "enter", "window", "alive", "add", "fetch", "bind", "prove", "count", "rest", "oust",
-    "row", "place"
+    "row", "fields", "turn", "rank", "place"
 );
 static DECLARE: Source = source!(
     "declare", "keys", "clock", "enter", "alive", "add", "fetch", "bind", "prove", "count", "rest", "oust", "kick"

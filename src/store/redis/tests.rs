@@ -88,7 +88,7 @@ fn keys_are_named_in_their_order_and_share_one_slot() {
     let names = named_in_header(include_str!("../../../lua/include/keys.lua"), "KEYS");
     assert_eq!(names.len(), COUNT);
     let keys = Keys::of_shard("ns", 3).for_scripts();
-    let said = ["proxy", "held", "kicks", "binding"].into_iter().zip(["p:", "px:", "kick:", "b:"]);
+    let said = ["proxy", "held", "kicks", "binding", "ranked"].into_iter().zip(["p:", "px:", "kick:", "b:", "rank:"]);
     let said: std::collections::BTreeMap<_, _> = said.collect();
     for (name, key) in names.iter().zip(&keys) {
         let name = said.get(name.as_str()).copied().unwrap_or(name);
