@@ -1,7 +1,7 @@
 -- count(b, inc, sessions): rule 1. inc holds so many sessions of the key bound by b; every sum follows.
 local function count(b, inc, sessions)
   local before, all = b.h[inc] or 0, b.n
-  redis.call(sessions > 0 and 'SADD' or 'SREM', held .. inc, b.key)
+  enlist(inc, b.key, sessions > 0)
   if sessions == before then return end
   b.n = math.max(all - before, 0) + sessions
   if sessions > 0 then
