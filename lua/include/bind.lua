@@ -1,9 +1,10 @@
 -- bind(b, key, backend, generation, unproven): gives a key that nobody holds a (new) home. b is its binding, or nil.
 local function bind(b, key, backend, generation, unproven)
-  b = b or { key = key, n = 0, h = {} }
-  redis.call('HSET', binding .. key, 'be', backend, 'gen', generation)
+  b = b or { key = key, name = binding .. key, n = 0, h = {} }
+  put(b, 'be', backend)
+  put(b, 'gen', generation)
   b.backend, b.generation = backend, generation
-  if unproven and not b.unproven then redis.call('HSET', binding .. key, 'unproven', 1) end
+  if unproven and not b.unproven then put(b, 'unproven', 1) end
   b.unproven = b.unproven or unproven
   return b
 end

@@ -1,15 +1,18 @@
--- rest(b, now, remember): after the last change of a key's counts. Without sessions it is idle from now on, or is
+-- rest(b, now, remember): after the last change of a binding, saves it. Without sessions it is idle from now on, or is
 -- forgotten if its login was never proven.
 local function rest(b, now, remember)
   if b.n > 0 then
-    if b.idle then
-      redis.call('HDEL', binding .. b.key, 'idle')
-      redis.call('PERSIST', binding .. b.key)
-    end
+    local was_idle = b.idle
+    if was_idle then put(b, 'idle', nil) end
+    save(b)
+    if was_idle then redis.call('PERSIST', b.name) end
   elseif b.unproven then
-    redis.call('DEL', binding .. b.key)
+    redis.call('DEL', b.name)
   elseif not b.idle then
-    redis.call('HSET', binding .. b.key, 'idle', now)
-    redis.call('PEXPIRE', binding .. b.key, remember)
+    put(b, 'idle', now)
+    save(b)
+    redis.call('PEXPIRE', b.name, remember)
+  else
+    save(b)
   end
 end

@@ -48,16 +48,17 @@ macro_rules! source {
 static HELLO: Source = source!("hello", "keys", "clock", "window", "batch", "add");
 static HEARTBEAT: Source = source!("heartbeat", "keys", "clock", "enter", "window", "kick");
 static CLAIM: Source = source!(
-    "claim", "keys", "clock", "enter", "window", "alive", "batch", "add", "enlist", "fetch", "bind", "prove", "count",
-    "rest", "oust", "row", "fields", "turn", "rank", "place"
+    "claim", "keys", "clock", "enter", "window", "alive", "batch", "add", "enlist", "save", "fetch", "bind", "prove",
+    "count", "rest", "oust", "row", "fields", "turn", "rank", "place"
 );
 static DECLARE: Source = source!(
-    "declare", "keys", "clock", "enter", "alive", "batch", "add", "enlist", "fetch", "bind", "prove", "count", "rest",
-    "oust", "kick"
+    "declare", "keys", "clock", "enter", "alive", "batch", "add", "enlist", "save", "fetch", "bind", "prove", "count",
+    "rest", "oust", "kick"
 );
 static HELD: Source = source!("held", "keys", "clock", "enter");
-static REAP: Source =
-    source!("reap", "keys", "clock", "enter", "alive", "batch", "add", "enlist", "fetch", "count", "rest", "orphan");
+static REAP: Source = source!(
+    "reap", "keys", "clock", "enter", "alive", "batch", "add", "enlist", "save", "fetch", "count", "rest", "orphan"
+);
 static FORGET: Source = source!("forget", "keys", "clock", "enter", "batch", "add", "orphan");
 static TABLE: Source = source!("table", "keys", "clock", "enter", "row");
 
