@@ -1,7 +1,7 @@
 -- claim: give a key its home, binding it if it is unbound, and count one session more.
 -- ARGV[1] inc  [2] run  [3] seq  [4] clock  [5] key  [6] have  [7] pool  [8] pin  [9] limit  [10] unproven
 -- ARGV[11] recovery  [12] recovery_max  [13] user_expire  [14] remember  [15] balance_factor  [16] slow_start  [17] strict
--- Includes: keys, clock, enter, window, alive, batch, add, enlist, save, fetch, bind, prove, count, rest, oust, row, fields, turn, rank, place
+-- Includes: keys, clock, enter, window, alive, gather, add, enlist, save, fetch, bind, prove, count, rest, oust, row, fields, turn, rank, place
 -- Returns {"bound", backend, generation} | {"wait", ms, reason} | {"limit"} | {"no_backend"} | {"lost"} | {"stale"}
 -- Repeating it counts once: it carries the number of sessions, never a difference. Bound, have + 1 are counted, else have.
 local inc, run, seq, given, key, have, pool, pin, limit, unproven, recovery, recovery_max, user_expire, remember, factor,

@@ -1,6 +1,6 @@
 -- declare: how many sessions of each key an incarnation holds; decides if two say different homes.
 -- ARGV[1] inc  [2] run  [3] seq  [4] clock  [5] remember  then for each line: key  backend  generation  count  unproven
--- Includes: keys, clock, enter, alive, batch, add, enlist, save, fetch, bind, prove, count, rest, oust, kick
+-- Includes: keys, clock, enter, alive, gather, add, enlist, save, fetch, bind, prove, count, rest, oust, kick, spill
 -- Returns {"ok", {{key, backend, generation}, ...}}: sessions here that must be closed | {"lost"} | {"stale"}
 local inc, run, seq, given, remember = unpack(ARGV, 1, 5)
 remember = tonumber(remember)

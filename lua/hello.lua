@@ -2,7 +2,7 @@
 -- it has to re-assert. Opens a recovery window if the shard has no memory or remembers another run of the server.
 -- ARGV[1] inc  [2] run  [3] seq  [4] clock  [5] acked  [6] name  [7] version
 -- ARGV[8] lease  [9] orphan_grace  [10] recovery  [11] recovery_max
--- Includes: keys, clock, window, batch, add
+-- Includes: keys, clock, window, gather, add
 -- Returns {"ok", run, table version, 1 to assert or 0, ms until the window may close, other leases} | {"stale"}
 -- Only tests give a run and a clock. What was answered may be lost, so who was told to assert is told again until a
 -- heartbeat says that it has (owes).

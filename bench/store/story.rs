@@ -19,6 +19,8 @@ use crate::work;
 const CLAIMS: usize = 16;
 /// Pages of declarations in one pipeline.
 const PAGES: usize = 4;
+/// Parts of a measurement, of which the table shows the median and the cheapest.
+const SLICES: usize = 10;
 /// Proxies that keep the server busy while another waits.
 const BUSY: usize = 7;
 
@@ -93,22 +95,28 @@ impl Story {
         Ok(())
     }
 
-    /// Measures a kind of work: each proxy sends pipelines about so many of its users, all side by side.
+    /// Measures a kind of work in slices: each proxy sends pipelines about so many of the users who come to it, which is
+    /// `away` from the one that is theirs; all proxies side by side.
     async fn measure(
         &mut self,
         name: &'static str,
-        users: Vec<Vec<u32>>,
+        users: Range<u32>,
+        away: u32,
         in_pipeline: usize,
         requests: impl Fn(&[u32]) -> Vec<Request>,
     ) -> anyhow::Result<()> {
-        let units = users.iter().map(Vec::len).sum();
+        let users: Vec<u32> = users.collect();
+        let mut cpu = Vec::new();
         self.server.reset().await?;
-        let before = self.server.cpu().await?;
-        let lanes = self.proxies.iter_mut().zip(&users);
-        try_join_all(lanes.map(|(proxy, users)| send(proxy, users, in_pipeline, &requests))).await?;
-        let cpu = self.server.cpu().await? - before;
+        for slice in users.chunks(users.len().div_ceil(SLICES)) {
+            let before = self.server.cpu().await?;
+            let lanes = by_proxy(slice, away);
+            let lanes = self.proxies.iter_mut().zip(&lanes);
+            try_join_all(lanes.map(|(proxy, users)| send(proxy, users, in_pipeline, &requests))).await?;
+            cpu.push((self.server.cpu().await? - before) / slice.len() as f64);
+        }
         let script = self.server.script_time().await?;
-        self.costs.push(Cost { name, units, cpu, script });
+        self.costs.push(Cost { name, units: users.len(), cpu, script });
         Ok(())
     }
 
@@ -116,13 +124,13 @@ impl Story {
     async fn declare(&mut self, name: &'static str, users: Range<u32>, count: u32) -> anyhow::Result<()> {
         let backends = self.backends;
         let requests = |users: &[u32]| work::declares(users, count, backends);
-        self.measure(name, by_proxy(users, 0), PAGES * PAGE, requests).await
+        self.measure(name, users, 0, PAGES * PAGE, requests).await
     }
 
     /// Users log in at the proxy `away` from the one that is theirs, which has `have` sessions of each.
     async fn claim(&mut self, name: &'static str, users: Range<u32>, away: u32, have: u32) -> anyhow::Result<()> {
         let requests = |users: &[u32]| users.iter().map(|user| work::claim(*user, have)).collect();
-        self.measure(name, by_proxy(users, away), CLAIMS, requests).await
+        self.measure(name, users, away, CLAIMS, requests).await
     }
 
     async fn beat(&mut self, times: u32) -> anyhow::Result<()> {
@@ -131,7 +139,7 @@ impl Story {
         for time in 0..times {
             self.proxies[work::proxy_of(time)].beat().await?;
         }
-        let cpu = self.server.cpu().await? - before;
+        let cpu = vec![(self.server.cpu().await? - before) / f64::from(times)];
         let script = self.server.script_time().await?;
         self.costs.push(Cost { name: "heartbeat", units: times as usize, cpu, script });
         Ok(())
@@ -163,7 +171,7 @@ impl Story {
         self.proxies[1].exchange(vec![Request::Forget { dead: orphan.clone() }]).await?;
         self.server.reset().await?;
         let before = self.server.cpu().await?;
-        let mut pages = 0;
+        let mut pages = 0_u32;
         loop {
             pages += 1;
             match self.proxies[1].exchange(vec![Request::Reap { orphan: orphan.clone() }]).await?.pop() {
@@ -172,18 +180,18 @@ impl Story {
                 other => bail!("a reap was answered {other:?}"),
             }
         }
-        let cpu = self.server.cpu().await? - before;
+        let cpu = vec![(self.server.cpu().await? - before) / f64::from(pages)];
         let script = self.server.script_time().await?;
-        self.costs.push(Cost { name: "reap: page of 100 keys", units: pages, cpu, script });
+        self.costs.push(Cost { name: "reap: page of 100 keys", units: pages as usize, cpu, script });
         Ok(())
     }
 }
 
-/// The users whose sessions each proxy holds, or who come to it because it is `away` from that one.
-fn by_proxy(users: Range<u32>, away: u32) -> Vec<Vec<u32>> {
+/// The users who come to each proxy.
+fn by_proxy(users: &[u32], away: u32) -> Vec<Vec<u32>> {
     let mut all = vec![Vec::new(); PROXIES as usize];
     for user in users {
-        all[work::proxy_of(user + away)].push(user);
+        all[work::proxy_of(user + away)].push(*user);
     }
     all
 }

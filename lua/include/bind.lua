@@ -1,6 +1,6 @@
 -- bind(b, key, backend, generation, unproven): gives a key that nobody holds a (new) home. b is its binding, or nil.
 local function bind(b, key, backend, generation, unproven)
-  b = b or { key = key, name = binding .. key, n = 0, h = {} }
+  b = b or new(key, binding .. key, backend, generation, 0, {})
   put(b, 'be', backend)
   put(b, 'gen', generation)
   b.backend, b.generation = backend, generation

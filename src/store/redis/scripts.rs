@@ -45,21 +45,22 @@ macro_rules! source {
     };
 }
 
-static HELLO: Source = source!("hello", "keys", "clock", "window", "batch", "add");
+static HELLO: Source = source!("hello", "keys", "clock", "window", "gather", "add");
 static HEARTBEAT: Source = source!("heartbeat", "keys", "clock", "enter", "window", "kick");
 static CLAIM: Source = source!(
-    "claim", "keys", "clock", "enter", "window", "alive", "batch", "add", "enlist", "save", "fetch", "bind", "prove",
+    "claim", "keys", "clock", "enter", "window", "alive", "gather", "add", "enlist", "save", "fetch", "bind", "prove",
     "count", "rest", "oust", "row", "fields", "turn", "rank", "place"
 );
 static DECLARE: Source = source!(
-    "declare", "keys", "clock", "enter", "alive", "batch", "add", "enlist", "save", "fetch", "bind", "prove", "count",
-    "rest", "oust", "kick"
+    "declare", "keys", "clock", "enter", "alive", "gather", "add", "enlist", "save", "fetch", "bind", "prove", "count",
+    "rest", "oust", "kick", "spill"
 );
 static HELD: Source = source!("held", "keys", "clock", "enter");
 static REAP: Source = source!(
-    "reap", "keys", "clock", "enter", "alive", "batch", "add", "enlist", "save", "fetch", "count", "rest", "orphan"
+    "reap", "keys", "clock", "enter", "alive", "gather", "add", "enlist", "save", "fetch", "count", "rest", "orphan",
+    "spill"
 );
-static FORGET: Source = source!("forget", "keys", "clock", "enter", "batch", "add", "orphan");
+static FORGET: Source = source!("forget", "keys", "clock", "enter", "gather", "add", "orphan");
 static TABLE: Source = source!("table", "keys", "clock", "enter", "row");
 
 /// All scripts, as they are loaded when a connection is opened.
