@@ -32,8 +32,9 @@ end
 redis.call('HSET', shard, 'run', run, 'epoch', epoch, 'clock', now, 'seen', server, 'until', till)
 
 local assert_ = not last or tonumber(its_epoch) ~= epoch or tonumber(last) < acked or owes
+-- seq and epoch first: every call reads them, and Redis looks through a small hash from its front.
+redis.call('HSET', proxy .. inc, 'seq', seq, 'epoch', epoch, 'name', name, 'version', version)
 if not last then redis.call('HSET', proxy .. inc, 'started', now) end
-redis.call('HSET', proxy .. inc, 'name', name, 'version', version, 'seq', seq, 'epoch', epoch)
 if assert_ then redis.call('HSET', proxy .. inc, 'owes', 1) end
 
 if redis.call('ZREM', orphans, inc) == 1 then
