@@ -1,9 +1,8 @@
--- new(key, backend, generation, ...): a binding as scripts know it, with what put has changed. Made with all its fields at
--- once and room for what will be put: a table that grows takes longer than a call to Redis.
+-- new(key, name, backend, ...): a binding as scripts know it. Made with all its fields at once: a table that grows takes
+-- longer than a call to Redis.
 local function new(key, name, backend, generation, n, h, idle, unproven)
   return {
     key = key, name = name, backend = backend, generation = generation, n = n, h = h, idle = idle, unproven = unproven,
-    set = { nil, nil, nil, nil, nil, nil, nil, nil }, puts = 0, gone = nil,
   }
 end
 

@@ -7,7 +7,7 @@ local function rest(b, now, remember)
     save(b)
     if was_idle then redis.call('PERSIST', b.name) end
   elseif b.unproven then
-    redis.call('DEL', b.name)
+    drop(b)
   elseif not b.idle then
     put(b, 'idle', now)
     save(b)
