@@ -2,7 +2,7 @@
 -- ARGV[1] inc  [2] run  [3] seq  [4] clock  [5] key  [6] have  [7] pool  [8] pin  [9] limit  [10] unproven  [11] hint
 -- ARGV[12] recovery  [13] recovery_max  [14] user_expire  [15] remember  [16] balance_factor  [17] slow_start  [18] strict
 -- ARGV[19] kick_delay
--- Includes: keys, clock, enter, window, alive, add, tell, kick_out, expire, unbind, fetch, bind, prove, count, hook, attend, rest, oust, row, usable, place, heading, note_past, halt, cancel, rehome, finish, due
+-- Includes: keys, clock, enter, window, alive, gather, add, enlist, tell, kick_out, save, expire, unbind, fetch, bind, prove, count, hook, attend, rest, oust, row, usable, takes_users, has_room, fields, turn, rank, place, chosen, heading, note_past, halt, cancel, rehome, move_in, finish, due
 -- Returns {"bound", backend, generation} | {"wait", ms, reason} | {"limit"} | {"full"} | {"no_backend"} | {"lost"} | {"stale"}
 -- Repeating it counts once: it carries the number of sessions, never a difference. Bound, have + 1 are counted, else have.
 local inc, run, seq, given, key, have, pool, pin, limit, unproven, hint, recovery, recovery_max, user_expire, remember,
@@ -13,6 +13,7 @@ local AGAIN = 250 -- ms: how long to wait for what may be over at any moment
 
 local now, till = enter(inc, run, seq, given)
 if not now then return { till } end
+lives[inc] = true
 local b, marks = fetch(key, now, remember)
 pin = marks.pin or pin
 
@@ -100,6 +101,7 @@ end
 
 -- A home that the key had not, or that nobody is sure of any more: orphans lose the key.
 local function open(backend)
+  if pin == '' then chosen(backend) end
   if not b then
     b = bind(nil, key, backend, now, unproven, marks)
     return
@@ -127,7 +129,7 @@ if word == 'join' then
 elseif b then
   count(b, inc, have)
 else
-  redis.call('SREM', held .. inc, key)
+  enlist(inc, key, false)
 end
 if b then rest(b, now, remember, kick_delay) end
 if word == 'join' then return { 'bound', b.backend, b.generation } end

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::LazyLock;
@@ -65,7 +66,8 @@ impl Server {
     fn answers(&self, deadline: Instant) -> bool {
         let patience = deadline.min(Instant::now() + Duration::from_secs(5));
         while Instant::now() < patience {
-            if TcpStream::connect(("127.0.0.1", self.port)).is_ok() && self.socket.exists() {
+            // Once it listens on both: the socket's file is there before that.
+            if TcpStream::connect(("127.0.0.1", self.port)).is_ok() && UnixStream::connect(&self.socket).is_ok() {
                 return true;
             }
             std::thread::sleep(Duration::from_millis(5)); // between two looks at the condition

@@ -151,6 +151,9 @@ impl Shard {
     /// Opens a home that the key had not, or that nobody is sure of any more: orphans lose the key.
     fn open(&mut self, inc: &Incarnation, claim: &Claim, backend: BackendId, now: u64) -> Home {
         let why = self.why_it_leaves(claim);
+        if claim.pin.is_none() {
+            self.placed.add(&backend, 1);
+        }
         self.count(&claim.key, inc, 0);
         self.oust_others(&claim.key, inc);
         let flushed = self.table.rows.get(&backend).and_then(Row::active_job);

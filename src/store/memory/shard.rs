@@ -41,6 +41,8 @@ pub(super) struct Shard {
     pub(super) load: Tally,
     /// Keys with sessions per backend.
     pub(super) users: Tally,
+    /// How often each backend was chosen for a key that was given a home, since the table changed.
+    pub(super) placed: Tally,
     pub(super) table: Table,
     /// Keys that are being moved, and when somebody should look after each.
     pub(super) moving: Attention,
@@ -309,6 +311,12 @@ impl Shard {
         due.into_iter().take(SETTLES).map(|(_, key)| key.clone()).collect()
     }
 
+    /// Everybody should hear of it, and who is placed from now on is counted anew.
+    pub(super) fn table_has_changed(&mut self) {
+        self.placed = Tally::default();
+        self.nudge_all();
+    }
+
     pub(super) fn nudge_all(&mut self) {
         self.nudged.extend(self.leases.keys().cloned());
     }
@@ -342,7 +350,7 @@ impl Shard {
         }
         let version = now.max(based_on.saturating_add(1));
         self.table = Table { version, rows: self.table.succeeded_by(rows.clone(), version) };
-        self.nudge_all();
+        self.table_has_changed();
         Ok(version)
     }
 
@@ -354,7 +362,7 @@ impl Shard {
                 table.rows.iter_mut().for_each(|(name, row)| row.continue_from(self.table.rows.get(name), now));
             }
             self.table = table;
-            self.nudge_all();
+            self.table_has_changed();
         }
         Outcome::Done
     }
