@@ -359,7 +359,7 @@ async fn random_histories_agree() {
     for seed in seeds {
         let mut dice = Dice(seed);
         // Begins with a table, else most of the history would have no backend to talk about.
-        let rows = table(&[("a", up()), ("b", up()), ("c", up())]);
+        let rows = table(&[("a", up()), ("b", up()), ("c", up()), ("d", Row { max_sessions: 3, ..up() })]);
         let mut history = vec![Step::Hello(0), Step::Hello(1), Step::Hello(2)];
         history.extend([Step::Table { who: 0, rows, late: false }, Step::Quiet(5)]);
         history.extend((0..STEPS).map(|_| dice.step()));

@@ -108,9 +108,11 @@ async fn a_backend_that_comes_back_begins_slowly(stage: Stage) {
     assert_eq!(vote(&mut z, &[]).await.table_version, since);
     let row = &world.census().await.backends[0].row;
     assert_eq!((row.failing, row.since), (false, since));
+    let mut at_a = 0;
     for n in 0..20 {
-        assert_eq!(z.bind(&format!("{n}"), 0).await, "b", "a has 1 % of its share");
+        at_a += usize::from(z.bind(&format!("{n}"), 0).await == "a");
     }
+    assert_eq!(at_a, 1, "a has 1 % of its share, but not nothing");
 }
 
 async fn a_vote_is_a_new_table_for_everybody(stage: Stage) {
