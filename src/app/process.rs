@@ -77,7 +77,7 @@ async fn admin_socket(path: &Path, configured: bool) -> Result<Option<Socket>> {
 
 /// The store that a configuration names.
 pub fn open_store(config: &Config) -> Arc<dyn Store> {
-    let rules = rules(&config.fleet);
+    let rules = rules(config);
     match &config.store {
         StoreConfig::Memory => Arc::new(Memory::embedded(rules)),
         StoreConfig::Redis { address, database, username, password, namespace, timeout } => {

@@ -14,11 +14,11 @@ use tracing::{info, warn};
 
 use crate::auth::Chain;
 use crate::backend::Servers;
-use crate::config::{Config, FleetConfig, LimitsConfig, StoreConfig};
-use crate::fleet::{Fleet, Joining, StateFile};
+use crate::config::{Config, LimitsConfig, StoreConfig};
+use crate::fleet::{Fleet, Joining, Settler, StateFile};
 use crate::model::{Clock, Ending, Incarnation, Tasks};
 use crate::net::{Listener, ServerTls};
-use crate::placement::{Placement, Times};
+use crate::placement::{Moves, Placement, Times};
 use crate::protocol::imap;
 use crate::relay::{BufferPool, RelaySettings};
 use crate::session::{Connections, Door, Services};
@@ -42,6 +42,7 @@ pub struct Proxy {
     /// None if no listener has TLS.
     pub(super) tls: Option<Arc<ServerTls>>,
     pub(super) pool: Arc<BufferPool>,
+    moves: Arc<Moves>,
     addresses: Vec<SocketAddr>,
 }
 
@@ -53,7 +54,9 @@ impl Proxy {
         let servers = Servers::new(&config.backends)?;
         let passdb = Chain::open(&config.passdb, config.limits.hash_threads).await;
         let tls = server_tls(&config)?;
-        let fleet = Arc::new(join(&config, &servers, store)?);
+        let fleet = Arc::new(join(&config, &servers, store.clone())?);
+        let settler = Arc::new(Settler::new(store, fleet.incarnation().clone(), None));
+        let moves = Moves::new(fleet.clone(), settler.clone(), config.moves.timeout, rules(&config));
         let times = Times { login_wait: config.fleet.login_wait, fresh: config.fleet.recovery / 2 };
         let pool = BufferPool::new(RELAY_BUFFER, RELAY_BUFFERS_KEPT);
         fleet.ready().await;
@@ -70,6 +73,7 @@ impl Proxy {
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),
         });
+        fleet.attend(&settler, &services.closing);
         for (listener, settings) in listeners.into_iter().zip(&config.listeners) {
             let door = Door { listener: settings.clone(), tls: tls.clone(), services: services.clone() };
             services.tasks.spawn(accept(listener, Arc::new(door)));
@@ -81,7 +85,7 @@ impl Proxy {
             "ready"
         );
         let config = Mutex::new(config);
-        Ok(Self { config, services, fleet, tls, pool, addresses })
+        Ok(Self { config, services, fleet, tls, pool, moves: Arc::new(moves), addresses })
     }
 
     /// Where clients connect, in the order of the configuration.
@@ -92,6 +96,11 @@ impl Proxy {
     /// This proxy among its peers.
     pub fn fleet(&self) -> &Arc<Fleet> {
         &self.fleet
+    }
+
+    /// What operators do to users.
+    pub fn moves(&self) -> &Arc<Moves> {
+        &self.moves
     }
 
     /// What its sessions use.
@@ -149,7 +158,8 @@ pub(super) fn relay_settings(limits: &LimitsConfig, pool: &Arc<BufferPool>) -> R
 }
 
 /// The state protocol's times and factors.
-pub fn rules(config: &FleetConfig) -> Rules {
+pub fn rules(config: &Config) -> Rules {
+    let (config, moves) = (&config.fleet, &config.moves);
     let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     Rules {
         lease: ms(config.lease),
@@ -161,6 +171,7 @@ pub fn rules(config: &FleetConfig) -> Rules {
         balance_factor: config.balance_factor,
         slow_start: ms(config.slow_start),
         strict: config.strict,
+        kick_delay: ms(moves.kick_delay),
         ..Rules::default()
     }
 }

@@ -30,6 +30,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Config {
         name: name(reader),
         store: store(reader),
         fleet: reader.section("fleet"),
+        moves: reader.section("moves"),
         listeners: reader.list("listener").iter().map(|path| reader.section(path)).collect(),
         tls: tls(reader),
         limits: reader.section("limits"),

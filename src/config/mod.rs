@@ -10,6 +10,7 @@ mod fleet;
 mod front;
 mod key;
 mod limits;
+mod moves;
 mod operations;
 mod passdb;
 mod reader;
@@ -30,6 +31,7 @@ pub use fault::{Fault, Faults};
 pub use fleet::FleetConfig;
 pub use front::{Certificate, ClientAuth, ListenerConfig, ListenerTls, TlsConfig, TlsVersion};
 pub use limits::LimitsConfig;
+pub use moves::MovesConfig;
 pub use operations::{AdminConfig, LogConfig, LogFormat};
 pub use passdb::PassdbConfig;
 pub use store::{StoreAddress, StoreConfig};
@@ -50,6 +52,8 @@ pub struct Config {
     pub store: StoreConfig,
     /// Times and factors of the state protocol. Needs a restart of the whole fleet.
     pub fleet: FleetConfig,
+    /// How users are moved. Needs a restart of the whole fleet.
+    pub moves: MovesConfig,
     /// Where clients connect. Needs a restart.
     pub listeners: Vec<ListenerConfig>,
     /// Certificates and versions towards clients. Reload applies it to new connections.
@@ -108,6 +112,7 @@ impl Config {
             name: document::host_name(),
             store: StoreConfig::Memory,
             fleet: FleetConfig::default(),
+            moves: MovesConfig::default(),
             listeners: listen.into_iter().map(plain).collect(),
             tls: TlsConfig::default(),
             limits: LimitsConfig::default(),

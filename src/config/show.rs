@@ -42,6 +42,7 @@ pub(super) fn tables(config: &Config) -> Vec<Table> {
         table("", TopKeys { name: config.name.clone() }),
         table("store", StoreKeys::from(&config.store)),
         table("fleet", config.fleet.clone()),
+        table("moves", config.moves.clone()),
     ];
     tables.extend(listeners.map(|(at, listener)| item("listener", at, listener.clone())));
     tables.push(table("tls", TlsKeys::from(&config.tls)));

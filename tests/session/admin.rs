@@ -152,7 +152,7 @@ async fn status_answers_although_the_store_hangs() {
     let server = Server::open().await;
     let config = config(server.address);
     let hangs = Arc::new(AtomicBool::new(false));
-    let store = Hanging { store: Memory::embedded(rules(&config.fleet)), hangs: hangs.clone() };
+    let store = Hanging { store: Memory::embedded(rules(&config)), hangs: hangs.clone() };
     let site = Site::over(Arc::new(store), server, config).await;
     let _open = admin::open(&path, door(&site)).await.unwrap();
     hangs.store(true, Ordering::Relaxed);

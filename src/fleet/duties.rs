@@ -1,0 +1,56 @@
+//! What heartbeats ask of whoever has time for it: each duty is done by a task of its own, so many at once.
+
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use super::{Duty, Settler, Shard};
+use crate::model::Incarnation;
+use crate::store::Order;
+
+/// Duties of one shard that are done at once. A duty may take as long as a hook.
+const AT_ONCE: usize = 64;
+
+/// Does the duties of every shard until this proxy goes down. What has begun is finished; the heartbeats of others bring
+/// the rest to them.
+pub(super) fn attend(shard: &Shard, settler: Arc<Settler>, own: Incarnation, closing: CancellationToken) {
+    let shard = shard.clone();
+    shard.tasks.clone().spawn(async move {
+        let free = Arc::new(Semaphore::new(AT_ONCE));
+        loop {
+            // A closed semaphore would be the end, too; nobody closes this one.
+            let Ok(permit) = free.clone().acquire_owned().await else { return };
+            let duty = tokio::select! {
+                duty = shard.reports.duty() => duty,
+                () = closing.cancelled() => return,
+            };
+            let (shard, settler, own) = (shard.clone(), settler.clone(), own.clone());
+            shard.tasks.clone().spawn(async move {
+                fulfil(&shard, &settler, &own, duty).await;
+                drop(permit);
+            });
+        }
+    });
+}
+
+async fn fulfil(shard: &Shard, settler: &Settler, own: &Incarnation, duty: Duty) {
+    match duty {
+        Duty::Settle(key) => match settler.step(shard.number, &shard.roster, &key).await {
+            Ok(settled) => debug!(%key, ?settled, "looked after a move"),
+            Err(error) => debug!(%key, %error, "could not look after a move; heartbeats will ask again"),
+        },
+        Duty::Errand { number, text } => {
+            warn!(number, text, "an errand that this version does not know");
+            let answer = Order::Answer {
+                errand: number,
+                incarnation: own.clone(),
+                text: format!("homing {} does not know how", env!("CARGO_PKG_VERSION")),
+            };
+            if let Err(error) = settler.order(shard.number, &answer).await {
+                debug!(number, %error, "an answer was not heard");
+            }
+        }
+    }
+}
