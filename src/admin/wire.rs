@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+mod users;
+
 pub use super::client::{Client, ClientError};
+pub use users::*;
 
 /// The answer to a request that failed.
 #[derive(Debug, Serialize, Deserialize)]
@@ -92,41 +95,6 @@ pub struct Backend {
     pub sessions: u64,
     /// Users with sessions there.
     pub users: u64,
-}
-
-/// Where a user is at home.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Whereabouts {
-    /// The affinity key that the name makes.
-    pub key: String,
-    /// The binding, if there is one.
-    pub home: Option<Home>,
-}
-
-/// A binding.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Home {
-    /// The backend.
-    pub backend: String,
-    /// The binding's generation.
-    pub generation: u64,
-    /// Sessions in the whole fleet.
-    pub sessions: u32,
-    /// Who holds them.
-    pub holders: Vec<Holder>,
-    /// Seconds without a session, if there is none.
-    pub idle_s: Option<u64>,
-}
-
-/// A proxy that holds sessions of a user.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Holder {
-    /// Its configured name, if the store knows it.
-    pub proxy: Option<String>,
-    /// Its incarnation.
-    pub incarnation: String,
-    /// How many.
-    pub sessions: u32,
 }
 
 /// What a reload has done.

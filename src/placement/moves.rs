@@ -131,7 +131,7 @@ pub(super) enum Start {
     /// It takes a while.
     Begun(Begun),
     /// Nothing had to end first.
-    Done(BackendId, Generation),
+    Done(BackendId),
 }
 
 /// How long a move is watched.
@@ -225,7 +225,7 @@ impl Moves {
         let key = order.key.clone();
         info!(%key, to = ?order.to, force = order.force, "an operator moves a user");
         match (self.begin(order, from.clone()).await?, until) {
-            (Start::Done(backend, _), _) => Ok(self.done_at_once(&key, from, Some(backend))),
+            (Start::Done(backend), _) => Ok(self.done_at_once(&key, from, Some(backend))),
             (Start::Begun(begun), Some(until)) => Ok(self.watch(&begun, until).await),
             (Start::Begun(begun), None) => {
                 let left = begun.holders.iter().map(|(incarnation, sessions)| still(incarnation, *sessions)).collect();
@@ -241,7 +241,7 @@ impl Moves {
             Outcome::Move(Moved::Begun { generation, sessions, holders }) => {
                 Ok(Start::Begun(Begun { key, to, from, generation, sessions, holders, at }))
             }
-            Outcome::Move(Moved::Done { backend, generation }) => Ok(Start::Done(backend, generation)),
+            Outcome::Move(Moved::Done { backend, .. }) => Ok(Start::Done(backend)),
             Outcome::Move(Moved::Changed) => Err(Refused::Changed(key)),
             Outcome::Move(Moved::Busy) => Err(Refused::Busy(key)),
             Outcome::Move(Moved::Unbound) => Err(Refused::Unbound(key)),
