@@ -72,7 +72,7 @@ pub trait Tools: Send + Sync {
     fn hook(&self, what: &str, limit: Duration) -> Result<Arc<dyn Hook>, String>;
 
     /// Who can say whether a mail server has let go of a user.
-    fn quiet(&self) -> Result<Arc<dyn Quiet>, String>;
+    fn quiet(&self) -> Arc<dyn Quiet>;
 }
 
 /// Reads the configuration again; the error is for the operator.

@@ -41,6 +41,8 @@ pub async fn serve(config: Config, path: Option<PathBuf>, log: LogHandle) -> Res
         services: proxy.services().clone(),
         began: std::time::Instant::now(),
         reload: reloader.clone(),
+        moves: proxy.moves().clone(),
+        tools: proxy.tools(),
     };
     let door = socket.map(|socket| admin::serve(socket, admin)).transpose().context("the admin socket")?;
     loop {

@@ -12,6 +12,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
+use super::tools::{self, MigrationTools};
+use crate::admin;
 use crate::auth::Chain;
 use crate::backend::Servers;
 use crate::config::{Config, LimitsConfig, StoreConfig};
@@ -31,12 +33,14 @@ const RELAY_BUFFER: usize = 16 * 1024;
 const RELAY_BUFFERS_KEPT: usize = 256;
 /// Between two portions of sessions that are told to end when the proxy goes down.
 const PORTION: Duration = Duration::from_millis(100);
+/// Between the longest that a hook can take and the time when whoever runs it is taken for dead.
+const HOOK_MARGIN: Duration = Duration::from_secs(10);
 /// How long an answer from a store without a time-out of its own may take.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A running proxy.
 pub struct Proxy {
-    pub(super) config: Mutex<Config>,
+    pub(super) config: Arc<Mutex<Config>>,
     pub(super) services: Arc<Services>,
     pub(super) fleet: Arc<Fleet>,
     /// None if no listener has TLS.
@@ -55,8 +59,6 @@ impl Proxy {
         let passdb = Chain::open(&config.passdb, config.limits.hash_threads).await;
         let tls = server_tls(&config)?;
         let fleet = Arc::new(join(&config, &servers, store.clone())?);
-        let settler = Arc::new(Settler::new(store, fleet.incarnation().clone(), None));
-        let moves = Moves::new(fleet.clone(), settler.clone(), config.moves.timeout, rules(&config));
         let times = Times { login_wait: config.fleet.login_wait, fresh: config.fleet.recovery / 2 };
         let pool = BufferPool::new(RELAY_BUFFER, RELAY_BUFFERS_KEPT);
         fleet.ready().await;
@@ -73,6 +75,9 @@ impl Proxy {
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),
         });
+        let hook = tools::before_move(&config.moves, &services)?;
+        let settler = Arc::new(Settler::new(store, fleet.incarnation().clone(), hook));
+        let moves = Moves::new(fleet.clone(), settler.clone(), config.moves.timeout, rules(&config));
         fleet.attend(&settler, &services.closing);
         for (listener, settings) in listeners.into_iter().zip(&config.listeners) {
             let door = Door { listener: settings.clone(), tls: tls.clone(), services: services.clone() };
@@ -84,7 +89,7 @@ impl Proxy {
             listeners = addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
             "ready"
         );
-        let config = Mutex::new(config);
+        let config = Arc::new(Mutex::new(config));
         Ok(Self { config, services, fleet, tls, pool, moves: Arc::new(moves), addresses })
     }
 
@@ -103,6 +108,11 @@ impl Proxy {
         &self.moves
     }
 
+    /// What its migrations use.
+    pub fn tools(&self) -> Arc<dyn admin::Tools> {
+        Arc::new(MigrationTools::new(&self.services, &self.config))
+    }
+
     /// What its sessions use.
     pub fn services(&self) -> &Arc<Services> {
         &self.services
@@ -115,8 +125,9 @@ impl Proxy {
         info!(connections = self.services.connections.open(), grace = ?limits.shutdown_grace, "going down");
         self.services.closing.cancel();
         self.services.tasks.close();
+        let patience = limits.kick_deadline + limits.close_timeout * 2;
         let over = tokio::select! {
-            () = self.empty(limits.shutdown_grace) => timeout(limits.close_timeout * 2, self.services.tasks.wait()).await,
+            () = self.empty(limits.shutdown_grace) => timeout(patience, self.services.tasks.wait()).await,
             () = self.services.tasks.wait() => Ok(()),
         };
         if over.is_err() {
@@ -153,6 +164,7 @@ pub(super) fn relay_settings(limits: &LimitsConfig, pool: &Arc<BufferPool>) -> R
         pool: pool.clone(),
         idle_timeout: limits.idle_timeout,
         close_timeout: limits.close_timeout,
+        kick_deadline: limits.kick_deadline,
         last_words: imap::last_words,
     }
 }
@@ -172,6 +184,8 @@ pub fn rules(config: &Config) -> Rules {
         slow_start: ms(config.slow_start),
         strict: config.strict,
         kick_delay: ms(moves.kick_delay),
+        // Time to tell the store how it went, before somebody else is asked.
+        hook_lease: ms(moves.hook_timeout + HOOK_MARGIN),
         ..Rules::default()
     }
 }

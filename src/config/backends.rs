@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::doveadm::{DoveadmConfig, DoveadmCredential, DoveadmUrl};
 use super::key::section;
 use super::words::words;
 use crate::model::{Pool, Secret, Weight};
@@ -41,6 +42,8 @@ pub struct BackendConfig {
     pub login_timeout: Duration,
     /// Time for all tries of one login together. 10 s by default.
     pub retry_budget: Duration,
+    /// How to ask it who is there; not at all by default.
+    pub doveadm: Option<DoveadmConfig>,
 }
 
 /// How a connection to a backend is protected.
@@ -127,13 +130,35 @@ section! {
         pub(super) login_timeout: Duration = Duration::from_secs(30), min("100ms"), max("10min");
         /// Time for all tries of one login together.
         pub(super) retry_budget: Duration = Duration::from_secs(10), max("10min");
+        /// Where its doveadm listens: "tcp://host:port" for Dovecot's doveadm protocol, "http://host:port" for its HTTP API,
+        /// "tls://" or "https://" for the same under TLS, which believes what `tls_ca`, `tls_name` and `tls_verify` say.
+        /// homing then asks it who is there: to know that a user who was moved has left, and to audit the fleet.
+        pub(super) doveadm: Option<DoveadmUrl> = None, example("\"tcp://mail1.example.org:24245\"");
+        /// Dovecot's `doveadm_password`.
+        pub(super) doveadm_password: Option<Arc<Secret>> = None, example("\"password\""), secret;
+        /// File whose first line is that password, so that it need not stand here.
+        pub(super) doveadm_password_file: Option<PathBuf> = None, example("\"doveadm.password\"");
+        /// Dovecot's `doveadm_api_key`, which its HTTP API takes instead of a password.
+        pub(super) doveadm_api_key: Option<Arc<Secret>> = None, example("\"key\""), secret;
+        /// File whose first line is that key.
+        pub(super) doveadm_api_key_file: Option<PathBuf> = None, example("\"doveadm.key\"");
+        /// How long one question to doveadm may take.
+        pub(super) doveadm_timeout: Duration = Duration::from_secs(5), min("100ms"), max("1min");
     }
 }
 
+/// What the files hold that a backend's keys name.
+#[derive(Default)]
+pub(super) struct BackendSecrets {
+    pub(super) master_password: Option<Arc<Secret>>,
+    pub(super) doveadm_password: Option<Arc<Secret>>,
+    pub(super) doveadm_api_key: Option<Arc<Secret>>,
+}
+
 impl BackendKeys {
-    /// `password` is what `master_password_file` holds.
-    pub(super) fn build(self, password: Option<Arc<Secret>>) -> BackendConfig {
-        let password = password.or(self.master_password);
+    pub(super) fn build(self, secrets: BackendSecrets) -> BackendConfig {
+        let doveadm = self.doveadm(&secrets);
+        let password = secrets.master_password.or(self.master_password);
         BackendConfig {
             host: self.host,
             port: self.port.unwrap_or(self.tls.port()),
@@ -150,7 +175,22 @@ impl BackendKeys {
             connect_timeout: self.connect_timeout,
             login_timeout: self.login_timeout,
             retry_budget: self.retry_budget,
+            doveadm,
         }
+    }
+
+    /// None without a URL or a credential.
+    fn doveadm(&self, secrets: &BackendSecrets) -> Option<DoveadmConfig> {
+        let password = secrets.doveadm_password.as_ref().or(self.doveadm_password.as_ref()).cloned();
+        let key = secrets.doveadm_api_key.as_ref().or(self.doveadm_api_key.as_ref()).cloned();
+        Some(DoveadmConfig {
+            url: self.doveadm.clone()?,
+            credential: password.map(DoveadmCredential::Password).or(key.map(DoveadmCredential::ApiKey))?,
+            timeout: self.doveadm_timeout,
+            tls_ca: self.tls_ca.clone(),
+            tls_name: self.tls_name.clone(),
+            tls_verify: self.tls_verify,
+        })
     }
 }
 
@@ -158,6 +198,14 @@ impl From<&BackendConfig> for BackendKeys {
     fn from(config: &BackendConfig) -> Self {
         let config = config.clone();
         let (master_user, master_password) = config.master.map(|master| (master.user, master.password)).unzip();
+        let doveadm_timeout =
+            config.doveadm.as_ref().map_or(Self::default().doveadm_timeout, |doveadm| doveadm.timeout);
+        let (doveadm, credential) = config.doveadm.map(|doveadm| (doveadm.url, doveadm.credential)).unzip();
+        let (doveadm_password, doveadm_api_key) = match credential {
+            Some(DoveadmCredential::Password(word)) => (Some(word), None),
+            Some(DoveadmCredential::ApiKey(key)) => (None, Some(key)),
+            None => (None, None),
+        };
         Self {
             host: config.host,
             port: Some(config.port),
@@ -177,6 +225,12 @@ impl From<&BackendConfig> for BackendKeys {
             connect_timeout: config.connect_timeout,
             login_timeout: config.login_timeout,
             retry_budget: config.retry_budget,
+            doveadm,
+            doveadm_password,
+            doveadm_password_file: None,
+            doveadm_api_key,
+            doveadm_api_key_file: None,
+            doveadm_timeout,
         }
     }
 }
@@ -184,6 +238,6 @@ impl From<&BackendConfig> for BackendKeys {
 impl Default for BackendConfig {
     /// Every default; without a host.
     fn default() -> Self {
-        BackendKeys::default().build(None)
+        BackendKeys::default().build(BackendSecrets::default())
     }
 }

@@ -2,6 +2,7 @@
 //! What was already found at fault is left alone, so that one mistake is reported once.
 
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ pub(super) fn all(config: &Config, reader: &mut Reader<'_>) {
     tls(config, reader);
     passdb(config, reader);
     backends(config, reader);
+    hook(config, reader);
     log_level(config, reader);
 }
 
@@ -40,7 +42,8 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
         }
     }
     for (name, backend) in &config.backends {
-        if backend.tls != super::BackendTls::None && !backend.tls_verify {
+        let doveadm_tls = backend.doveadm.as_ref().is_some_and(|doveadm| doveadm.url.is_tls());
+        if (backend.tls != super::BackendTls::None || doveadm_tls) && !backend.tls_verify {
             warnings.push(format!("backend {name}: tls_verify is off, so anybody on the way can read along"));
         }
     }
@@ -180,6 +183,29 @@ fn backends(config: &Config, reader: &mut Reader<'_>) {
         if let Some(path) = &backend.tls_ca {
             readable(&format!("{}.tls_ca", join("backend", name.as_str())), path, reader);
         }
+    }
+}
+
+fn hook(config: &Config, reader: &mut Reader<'_>) {
+    let [command, url] = ["moves.before_move", "moves.before_move_url"];
+    let Some(program) = config.moves.before_move.first() else { return };
+    if config.moves.before_move_url.is_some() && reader.is_sound(url) {
+        reader.fault(
+            url,
+            "is a second hook besides moves.before_move",
+            "one of them would not run",
+            "remove one of them",
+        );
+    }
+    if Path::new(program).is_relative() && reader.is_sound(command) {
+        let remedy = "write the whole path of the program";
+        reader.fault(command, "does not begin with an absolute path", "another program might run", remedy);
+    }
+    let executable =
+        std::fs::metadata(program).is_ok_and(|about| about.is_file() && about.permissions().mode() & 0o111 != 0);
+    if !executable && reader.is_sound(command) {
+        let meaning = format!("names {program}, which is no program that can be run");
+        reader.fault(command, &meaning, "no user could be moved", "correct the path, or make the file executable");
     }
 }
 

@@ -2,8 +2,9 @@
 //! against each other; `check` holds tables against tables.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
-use super::backends::BackendKeys;
+use super::backends::{BackendKeys, BackendSecrets};
 use super::fault::REFUSED;
 use super::front::TlsKeys;
 use super::key::section;
@@ -11,7 +12,7 @@ use super::passdb::{Kind as PassdbKind, PassdbKeys};
 use super::reader::Reader;
 use super::store::{Kind as StoreKind, StoreKeys};
 use super::value::checked_name;
-use super::{BackendConfig, BackendTls, Config, PassdbConfig, StoreConfig, TlsConfig};
+use super::{BackendConfig, BackendTls, Config, DoveadmUrl, PassdbConfig, StoreConfig, TlsConfig};
 use crate::model::BackendId;
 
 section! {
@@ -30,12 +31,12 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Config {
         name: name(reader),
         store: store(reader),
         fleet: reader.section("fleet"),
-        moves: reader.section("moves"),
         listeners: reader.list("listener").iter().map(|path| reader.section(path)).collect(),
         tls: tls(reader),
         limits: reader.section("limits"),
         passdb: passdb(reader),
         backends: backends(reader),
+        moves: reader.section("moves"),
         log: reader.section("log"),
         admin: reader.section("admin"),
     }
@@ -149,16 +150,54 @@ fn backend(reader: &mut Reader<'_>, path: &str) -> BackendConfig {
     let keys: BackendKeys = reader.section(path);
     host(reader, path, &keys.host);
     master(reader, path, &keys);
+    doveadm(reader, path, &keys);
+    let any_tls = keys.tls != BackendTls::None || keys.doveadm.as_ref().is_some_and(DoveadmUrl::is_tls);
     for (name, given) in [("tls_ca", keys.tls_ca.is_some()), ("tls_name", keys.tls_name.is_some())] {
-        if given && keys.tls == BackendTls::None && reader.is_sound(&format!("{path}.tls")) {
+        if given && !any_tls && reader.is_sound(&format!("{path}.tls")) {
             let consequence = "passwords and mail would go to the backend in the clear";
             let remedy = "set tls = \"starttls\" or \"implicit\", or remove it";
             reader.fault(&format!("{path}.{name}"), "has no use with tls \"none\"", consequence, remedy);
         }
     }
-    let file = keys.master_password_file.clone();
-    let password = reader.secret_file(&format!("{path}.master_password_file"), file.as_deref());
-    keys.build(password)
+    let mut secret =
+        |name: &str, file: &Option<PathBuf>| reader.secret_file(&format!("{path}.{name}"), file.as_deref());
+    let secrets = BackendSecrets {
+        master_password: secret("master_password_file", &keys.master_password_file),
+        doveadm_password: secret("doveadm_password_file", &keys.doveadm_password_file),
+        doveadm_api_key: secret("doveadm_api_key_file", &keys.doveadm_api_key_file),
+    };
+    keys.build(secrets)
+}
+
+/// A URL needs one credential, a credential a URL, and a key one that speaks HTTP.
+fn doveadm(reader: &mut Reader<'_>, path: &str, keys: &BackendKeys) {
+    let url = format!("{path}.doveadm");
+    let names = ["doveadm_password", "doveadm_password_file", "doveadm_api_key", "doveadm_api_key_file"];
+    let given: Vec<String> =
+        names.map(|name| format!("{path}.{name}")).into_iter().filter(|key| reader.is_given(key)).collect();
+    if let [_, second, ..] = &given[..] {
+        reader.fault(second, "is a second credential for doveadm", REFUSED, "remove one of them");
+    }
+    match (reader.is_given(&url), given.first()) {
+        (true, None) => {
+            let consequence = "this backend could not be asked who is there";
+            reader.fault(&url, "has no password", consequence, "add doveadm_password_file, or remove it");
+        }
+        (false, Some(first)) => {
+            let consequence = "this backend would never be asked who is there";
+            reader.fault(
+                first,
+                "has no use without doveadm",
+                consequence,
+                "add doveadm = \"tcp://host:port\", or remove it",
+            );
+        }
+        (true, Some(first)) if first.contains("api_key") && keys.doveadm.as_ref().is_some_and(|url| !url.is_http()) => {
+            let remedy = "use doveadm_password, or the \"http://\" address";
+            reader.fault(first, "has no use with the TCP protocol, which takes a password", REFUSED, remedy);
+        }
+        _ => {}
+    }
 }
 
 fn host(reader: &mut Reader<'_>, path: &str, host: &str) {

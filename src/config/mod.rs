@@ -5,6 +5,8 @@ mod backends;
 mod changes;
 mod check;
 mod document;
+mod doveadm;
+mod endpoint;
 mod fault;
 mod fleet;
 mod front;
@@ -27,11 +29,13 @@ use std::path::Path;
 
 pub use backends::{Announce, BackendConfig, BackendTls, Master};
 pub use changes::Changes;
+pub use doveadm::{DoveadmConfig, DoveadmCredential, DoveadmUrl};
+pub use endpoint::Endpoint;
 pub use fault::{Fault, Faults};
 pub use fleet::FleetConfig;
 pub use front::{Certificate, ClientAuth, ListenerConfig, ListenerTls, TlsConfig, TlsVersion};
 pub use limits::LimitsConfig;
-pub use moves::MovesConfig;
+pub use moves::{HookUrl, MovesConfig};
 pub use operations::{AdminConfig, LogConfig, LogFormat};
 pub use passdb::PassdbConfig;
 pub use store::{StoreAddress, StoreConfig};
@@ -52,8 +56,6 @@ pub struct Config {
     pub store: StoreConfig,
     /// Times and factors of the state protocol. Needs a restart of the whole fleet.
     pub fleet: FleetConfig,
-    /// How users are moved. Needs a restart of the whole fleet.
-    pub moves: MovesConfig,
     /// Where clients connect. Needs a restart.
     pub listeners: Vec<ListenerConfig>,
     /// Certificates and versions towards clients. Reload applies it to new connections.
@@ -64,6 +66,8 @@ pub struct Config {
     pub passdb: Vec<PassdbConfig>,
     /// The mail servers. Reload applies them to new logins.
     pub backends: BTreeMap<BackendId, BackendConfig>,
+    /// Moves of users. Needs a restart.
+    pub moves: MovesConfig,
     /// Needs a restart, but for the level.
     pub log: LogConfig,
     /// The operator's door. Needs a restart.
@@ -112,12 +116,12 @@ impl Config {
             name: document::host_name(),
             store: StoreConfig::Memory,
             fleet: FleetConfig::default(),
-            moves: MovesConfig::default(),
             listeners: listen.into_iter().map(plain).collect(),
             tls: TlsConfig::default(),
             limits: LimitsConfig::default(),
             passdb: vec![PassdbConfig::Backend],
             backends: backends.iter().map(backend).collect(),
+            moves: MovesConfig::default(),
             log: LogConfig::default(),
             admin: AdminConfig::default(),
         }

@@ -42,7 +42,6 @@ pub(super) fn tables(config: &Config) -> Vec<Table> {
         table("", TopKeys { name: config.name.clone() }),
         table("store", StoreKeys::from(&config.store)),
         table("fleet", config.fleet.clone()),
-        table("moves", config.moves.clone()),
     ];
     tables.extend(listeners.map(|(at, listener)| item("listener", at, listener.clone())));
     tables.push(table("tls", TlsKeys::from(&config.tls)));
@@ -53,6 +52,7 @@ pub(super) fn tables(config: &Config) -> Vec<Table> {
         let path = join("backend", name.as_str());
         table(&path, BackendKeys::from(backend))
     }));
+    tables.push(table("moves", config.moves.clone()));
     tables.push(table("log", config.log.clone()));
     tables.push(table("admin", config.admin.clone()));
     tables

@@ -29,7 +29,7 @@ pub use chores::forget;
 pub use lease::Lease;
 pub use reports::{Duty, Reports};
 pub use roster::{Roster, Rows};
-pub use settle::{Hook, NoOrder, Settler, cancelled_text, hook_arguments};
+pub use settle::{Hook, HookTurn, NoOrder, Settler, cancelled_text};
 pub use statefile::{StateFile, StateFileError};
 
 /// One shard of the store, as this proxy sees it.

@@ -12,8 +12,8 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
 use super::Roster;
-use crate::model::{BackendId, Incarnation, Key};
-use crate::store::{Cancelled, Order, Outcome, Settle, Settled, Store, Target};
+use crate::model::{BackendId, Incarnation, Key, Weight};
+use crate::store::{Cancelled, Order, Outcome, Row, Settle, Settled, Store, Target};
 
 /// How long the store may take for one order; it may wait a second for a replica.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -28,7 +28,44 @@ const FAILURES: usize = 100;
 #[async_trait]
 pub trait Hook: Send + Sync + 'static {
     /// Runs it to its end, which it has in bounded time. The error is one line for the operator.
-    async fn run(&self, arguments: &[String]) -> Result<(), String>;
+    async fn run(&self, turn: &HookTurn) -> Result<(), String>;
+}
+
+/// What a hook is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HookTurn {
+    /// Whose home changes.
+    pub key: Key,
+    /// The old home.
+    pub from: BackendId,
+    /// It may have users.
+    pub from_up: bool,
+    /// Its weight.
+    pub from_weight: Weight,
+    /// The new home, unless it will be chosen later.
+    pub to: Option<BackendId>,
+    /// Somebody may have begun before, and died.
+    pub again: bool,
+}
+
+impl HookTurn {
+    /// `roster` says what is known of the old home.
+    pub fn new(roster: &Roster, key: &Key, from: &BackendId, to: &Target, again: bool) -> Self {
+        let table = roster.table();
+        let row = table.rows.get(from);
+        let to = match to {
+            Target::Backend(backend) => Some(backend.clone()),
+            Target::Elsewhere | Target::Anywhere | Target::Stay => None,
+        };
+        Self {
+            key: key.clone(),
+            from: from.clone(),
+            from_up: row.is_some_and(Row::usable),
+            from_weight: row.map_or(Weight::default(), |row| row.weight),
+            to,
+            again,
+        }
+    }
 }
 
 /// Why there is no answer to an order. It may have been carried out.
@@ -89,7 +126,7 @@ impl Settler {
     pub async fn step(&self, shard: u16, roster: &Roster, key: &Key) -> Result<Settled, NoOrder> {
         let mut settled = self.settle(shard, key, None).await?;
         while let Settled::Run { from, to, again } = &settled {
-            let verdict = self.run_hook(key, &hook_arguments(roster, key, Some(from), to, *again)).await;
+            let verdict = self.run_hook(&HookTurn::new(roster, key, from, to, *again)).await;
             settled = self.tell(shard, key, verdict).await?;
         }
         match &settled {
@@ -122,9 +159,10 @@ impl Settler {
         }
     }
 
-    async fn run_hook(&self, key: &Key, arguments: &[String]) -> bool {
+    async fn run_hook(&self, turn: &HookTurn) -> bool {
+        let key = &turn.key;
         let verdict = match &self.hook {
-            Some(hook) => hook.run(arguments).await,
+            Some(hook) => hook.run(turn).await,
             None => Err("this proxy has none; all proxies of a fleet must have the same [moves]".to_owned()),
         };
         match verdict {
@@ -141,28 +179,6 @@ impl Settler {
         }
         true
     }
-}
-
-/// What a hook is told, in the order of the Director's flush script: FLUSH, the key, the old home, the new one, whether the
-/// old one is up, and its weight. "-" stands for what is not known yet; "again" follows if somebody may have begun before.
-pub fn hook_arguments(
-    roster: &Roster,
-    key: &Key,
-    from: Option<&BackendId>,
-    to: &Target,
-    again: bool,
-) -> Vec<String> {
-    let table = roster.table();
-    let row = from.and_then(|from| table.rows.get(from));
-    let to = match to {
-        Target::Backend(backend) => backend.as_str(),
-        Target::Elsewhere | Target::Anywhere | Target::Stay => "-",
-    };
-    let up = if row.is_some_and(crate::store::Row::usable) { "up" } else { "down" };
-    let weight = row.map_or(0, |row| row.weight.get()).to_string();
-    let mut arguments = ["FLUSH", key.as_str(), from.map_or("-", BackendId::as_str), to, up, &weight].map(str::to_owned).to_vec();
-    arguments.extend(again.then(|| "again".to_owned()));
-    arguments
 }
 
 /// A reason as operators read it.

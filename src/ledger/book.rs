@@ -369,16 +369,16 @@ impl Entry {
     }
 }
 
-/// Tells the sessions to end; nobody joins them any more. Returns how many had not been told before.
+/// Tells the sessions to end; nobody joins them any more. Returns how many had not been told before. Those that were may
+/// still be finishing what they are at: a reason that cannot wait is told to them, too.
 fn close(entry: &mut Entry, why: Ending) -> usize {
-    if entry.kicked || entry.sessions.is_empty() {
+    if entry.sessions.is_empty() || (entry.kicked && why.may_wait()) {
         return 0;
     }
-    entry.kicked = true;
     for session in &entry.sessions {
         session.stop.stop(why);
     }
-    entry.sessions.len()
+    if std::mem::replace(&mut entry.kicked, true) { 0 } else { entry.sessions.len() }
 }
 
 fn end_claim(entry: &mut Entry) {

@@ -74,7 +74,14 @@ impl Moves {
         let candidates = candidates(&census, &pool, rules);
         let now = census.now;
         let holders = People::of(census.clone()).holders(&holders);
-        let next = Judge { binding: &binding, census: &census, pool: &pool, candidates: &candidates, holders: &holders, rules };
+        let next = Judge {
+            binding: &binding,
+            census: &census,
+            pool: &pool,
+            candidates: &candidates,
+            holders: &holders,
+            rules,
+        };
         let next = next.judge();
         let age_ms = if binding.backend.is_some() { now.saturating_sub(binding.generation.0) } else { 0 };
         Ok(Explanation { shard, binding, age_ms, holders, now, next, candidates })
@@ -140,9 +147,14 @@ impl Judge<'_> {
         }
         let Some(home) = &binding.backend else { return self.anew(None, self.rules.balance_factor) };
         if let Some(moving) = &binding.moving {
-            return Next::Waits(format!("the user is being moved, for at most {} s more", moving.left_ms.div_ceil(1000)));
+            return Next::Waits(format!(
+                "the user is being moved, for at most {} s more",
+                moving.left_ms.div_ceil(1000)
+            ));
         }
-        let Some(row) = row(self.census, home).filter(|view| view.row.usable()) else { return self.leave_the_dead(home) };
+        let Some(row) = row(self.census, home).filter(|view| view.row.usable()) else {
+            return self.leave_the_dead(home);
+        };
         if binding.sessions > 0 { enter(row, "the user has sessions there") } else { self.come_back(home, row) }
     }
 

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
 use super::moves::{Begun, MoveEnd, MoveReport, Moves, Refused, Start, Until, Who, ms};
-use crate::fleet::{Hook, hook_arguments};
+use crate::fleet::{Hook, HookTurn};
 use crate::model::{BackendId, Key};
 use crate::store::{BindingView, MarkChange, Move, Target};
 
@@ -152,11 +152,15 @@ impl Moves {
         if !row.usable() {
             return Err(format!("{to} is {}", if row.failing { "failing" } else { row.state.word() }));
         }
+        if home.is_none() && migration.copy.is_some() {
+            return Err(format!(
+                "{key} is not bound, so nobody knows where the mailbox is; say so first: homing user move {key} --to BACKEND"
+            ));
+        }
         match home.and_then(|home| table.rows.get(&home)) {
-            Some(home) if home.pool != row.pool => Err(format!(
-                "{to} is of the pool {}, but {key} is at home in the pool {}",
-                row.pool, home.pool
-            )),
+            Some(home) if home.pool != row.pool => {
+                Err(format!("{to} is of the pool {}, but {key} is at home in the pool {}", row.pool, home.pool))
+            }
             _ => Ok(()),
         }
     }
@@ -170,7 +174,8 @@ impl Moves {
         }
         progress.step = MigrationStep::Kick;
         let kicked = self.kick_for_good(key).await?;
-        progress.report.closed = kicked.sessions - kicked.left.iter().map(|who| who.sessions).sum::<u32>().min(kicked.sessions);
+        progress.report.closed =
+            kicked.sessions - kicked.left.iter().map(|who| who.sessions).sum::<u32>().min(kicked.sessions);
         progress.report.left = kicked.left;
         match kicked.end {
             MoveEnd::Done | MoveEnd::Begun => {}
@@ -180,10 +185,9 @@ impl Moves {
             quiet.wait(key, from).await?;
         }
         progress.step = MigrationStep::Copy;
-        if let Some(copy) = &migration.copy {
+        if let (Some(copy), Some(from)) = (&migration.copy, &progress.report.from) {
             let to = Target::Backend(migration.to.clone());
-            let roster = &self.home_shard(key).roster;
-            copy.run(&hook_arguments(roster, key, progress.report.from.as_ref(), &to, false)).await?;
+            copy.run(&HookTurn::new(&self.home_shard(key).roster, key, from, &to, false)).await?;
         }
         progress.step = MigrationStep::Switch;
         self.switch(key, migration, progress).await

@@ -221,7 +221,12 @@ impl Moves {
         self.mark(key, MarkChange::Unpin).await
     }
 
-    async fn carry_out(&self, order: Move, from: Option<BackendId>, until: Option<Until>) -> Result<MoveReport, Refused> {
+    async fn carry_out(
+        &self,
+        order: Move,
+        from: Option<BackendId>,
+        until: Option<Until>,
+    ) -> Result<MoveReport, Refused> {
         let key = order.key.clone();
         info!(%key, to = ?order.to, force = order.force, "an operator moves a user");
         match (self.begin(order, from.clone()).await?, until) {
@@ -258,7 +263,9 @@ impl Moves {
         let table = self.home_shard(key).roster.table();
         match (table.rows.get(to), from.and_then(|from| table.rows.get(from))) {
             (None, _) => format!("there is no backend {to}"),
-            (Some(row), _) if !row.usable() => format!("{to} is {}", if row.failing { "failing" } else { row.state.word() }),
+            (Some(row), _) if !row.usable() => {
+                format!("{to} is {}", if row.failing { "failing" } else { row.state.word() })
+            }
             (Some(row), Some(home)) if row.pool != home.pool => {
                 format!("{to} is of the pool {}, but {key} is at home in the pool {}", row.pool, home.pool)
             }

@@ -5,7 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use homing::config::{
-    BackendTls, ClientAuth, Config, ListenerTls, LogFormat, PassdbConfig, StoreAddress, StoreConfig, TlsVersion,
+    BackendTls, ClientAuth, Config, DoveadmConfig, DoveadmCredential, ListenerTls, LogFormat, PassdbConfig,
+    StoreAddress, StoreConfig, TlsVersion,
 };
 
 use super::{BACKEND, LISTENER, files, parse_in};
@@ -75,6 +76,7 @@ const CASES: &[Case] = &[
     ("limits", "failures", "failures = 4", |c, _| c.limits.failures == 4),
     ("limits", "idle_timeout", "idle_timeout = \"1h\"", |c, _| c.limits.idle_timeout == 3600 * SECOND),
     ("limits", "close_timeout", "close_timeout = \"6s\"", |c, _| c.limits.close_timeout == 6 * SECOND),
+    ("limits", "kick_deadline", "kick_deadline = \"0s\"", |c, _| c.limits.kick_deadline == Duration::ZERO),
     ("limits", "shutdown_grace", "shutdown_grace = \"0s\"", |c, _| c.limits.shutdown_grace == Duration::ZERO),
     ("limits", "hash_threads", "hash_threads = 777", |c, _| c.limits.hash_threads == 777),
     ("passdb", "kind", PASSDB, |c, _| matches!(c.passdb[0], PassdbConfig::File { .. })),
@@ -112,6 +114,30 @@ const CASES: &[Case] = &[
     ("backend", "connect_timeout", "connect_timeout = \"1s\"", |c, _| first(c).connect_timeout == SECOND),
     ("backend", "login_timeout", "login_timeout = \"2s\"", |c, _| first(c).login_timeout == 2 * SECOND),
     ("backend", "retry_budget", "retry_budget = \"3s\"", |c, _| first(c).retry_budget == 3 * SECOND),
+    ("backend", "doveadm", DOVEADM, |c, _| {
+        doveadm(c).is_some_and(|d| d.url.is_tls() && !d.url.is_http() && d.url.endpoint().authority() == "[::1]:24245")
+    }),
+    ("backend", "doveadm_password", DOVEADM, |c, _| doveadm(c).and_then(password) == Some(b"pass word")),
+    ("backend", "doveadm_password_file", "doveadm = \"tcp://h:1\"\ndoveadm_password_file = \"word\"", |c, _| {
+        doveadm(c).and_then(password) == Some(b"from-a-file")
+    }),
+    ("backend", "doveadm_api_key", "doveadm = \"http://h:8080\"\ndoveadm_api_key = \"k\"", |c, _| {
+        doveadm(c).and_then(api_key) == Some(b"k")
+    }),
+    ("backend", "doveadm_api_key_file", "doveadm = \"https://h:8080/\"\ndoveadm_api_key_file = \"word\"", |c, _| {
+        doveadm(c).and_then(api_key) == Some(b"from-a-file")
+    }),
+    ("backend", "doveadm_timeout", DOVEADM, |c, _| doveadm(c).is_some_and(|d| d.timeout == 2 * SECOND)),
+    ("moves", "before_move", "before_move = [\"/bin/true\", \"x y\"]", |c, _| {
+        c.moves.before_move == ["/bin/true", "x y"]
+    }),
+    ("moves", "before_move_url", "before_move_url = \"https://h/p?q=1\"", |c, _| {
+        c.moves.before_move_url.as_ref().is_some_and(|url| {
+            let endpoint = url.endpoint();
+            url.is_tls() && (endpoint.authority().as_str(), endpoint.path.as_str()) == ("h:443", "/p?q=1")
+        })
+    }),
+    ("moves", "hook_timeout", "hook_timeout = \"1s\"", |c, _| c.moves.hook_timeout == SECOND),
     ("log", "format", "format = \"json\"", |c, _| c.log.format == LogFormat::Json),
     ("log", "level", "level = \"warn,homing=debug\"", |c, _| c.log.level == "warn,homing=debug"),
     ("admin", "socket", "socket = \"a.sock\"", |c, dir| c.admin.socket == dir.join("a.sock")),
@@ -125,6 +151,8 @@ const LISTEN: &str = "address = \"[::1]:1430\"\ntls = \"starttls\"\nplaintext_lo
 const CLIENT_AUTH: &str = "client_auth = \"require\"\nclient_ca = \"ca.pem\"";
 const CERTIFICATE: &str = "certificate = \"cert.pem\"\nkey = \"key.pem\"";
 const PASSDB: &str = "kind = \"file\"\npath = \"users.passwd\"\ndefault_scheme = \"PLAIN\"";
+const DOVEADM: &str =
+    "doveadm = \"tls://[::1]:24245\"\ndoveadm_password = \"pass word\"\ndoveadm_timeout = \"2s\"\ntls_ca = \"ca.pem\"";
 const MASTER: &str = "master_user = \"boss\"\nmaster_password = \"open sesame\"";
 
 fn first(config: &Config) -> &homing::config::BackendConfig {
@@ -133,6 +161,24 @@ fn first(config: &Config) -> &homing::config::BackendConfig {
 
 fn master_password(config: &Config) -> Option<&[u8]> {
     first(config).master.as_ref().map(|master| master.password.expose())
+}
+
+fn doveadm(config: &Config) -> Option<&DoveadmConfig> {
+    first(config).doveadm.as_ref()
+}
+
+fn password(doveadm: &DoveadmConfig) -> Option<&[u8]> {
+    match &doveadm.credential {
+        DoveadmCredential::Password(password) => Some(password.expose()),
+        DoveadmCredential::ApiKey(_) => None,
+    }
+}
+
+fn api_key(doveadm: &DoveadmConfig) -> Option<&[u8]> {
+    match &doveadm.credential {
+        DoveadmCredential::ApiKey(key) => Some(key.expose()),
+        DoveadmCredential::Password(_) => None,
+    }
 }
 
 /// A whole file in which `table` has these lines.

@@ -41,11 +41,12 @@ fn backends_limits_passdb_tls_and_the_log_level_are_applied_by_a_reload() {
 }
 
 #[test]
-fn name_store_fleet_listeners_log_form_and_admin_need_a_restart() {
+fn name_store_fleet_listeners_moves_log_form_and_admin_need_a_restart() {
     assert_eq!(with("[fleet]\nlease = \"14s\""), fixed(&["fleet.lease"]));
     assert_eq!(with("[moves]\ntimeout = \"9s\""), fixed(&["moves.timeout"]));
     assert_eq!(with("[store]\nkind = \"redis\"\nurl = \"redis://h\""), fixed(&["store.kind", "store.url"]));
     assert_eq!(with("[log]\nformat = \"json\""), fixed(&["log.format"]));
+    assert_eq!(with("[moves]\nhook_timeout = \"1s\""), fixed(&["moves.hook_timeout"]));
     assert_eq!(with("[admin]\nsocket = \"/a\""), fixed(&["admin.socket"]));
     assert_eq!(with(LISTENER), fixed(&["listener[2]"]));
     let named = |name: &str| parse(&format!("name = \"{name}\"\n{LISTENER}{BACKEND}"));
@@ -75,4 +76,11 @@ fn another_password_is_a_change_although_it_is_not_shown() {
         |word: &str| parse(&format!("{LISTENER}{BACKEND}[store]\nkind = \"redis\"\nurl = \"redis://:{word}@h\"\n"));
     assert_eq!(store("a").changes(&store("b")), fixed(&["store.url"]));
     assert!(store("a").changes(&store("a")).is_empty());
+}
+
+#[test]
+fn another_secret_in_a_hooks_url_is_a_change_although_it_is_not_shown() {
+    let hook = |key: &str| parse(&format!("{LISTENER}{BACKEND}[moves]\nbefore_move_url = \"http://h/p?{key}\"\n"));
+    assert_eq!(hook("a").changes(&hook("b")), fixed(&["moves.before_move_url"]));
+    assert!(hook("seek-ret").show().contains("before_move_url = \"http://h:80/p?[secret]\""));
 }

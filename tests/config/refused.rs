@@ -24,6 +24,10 @@ fn listener(lines: &str) -> String {
     format!("[[listener]]\naddress = \"127.0.0.1:0\"\n{lines}\n")
 }
 
+fn backend(lines: &str) -> String {
+    format!("{BACKEND}{lines}\n")
+}
+
 fn plain(address: &str) -> String {
     LISTENER.replace("127.0.0.1:0", address)
 }
@@ -97,8 +101,36 @@ fault! {
     a_line_limit_too_short: "[limits]\nline = 1023\nliteral = 100" => "limits.line", 2, "is 1023, but must be at least 1024", "1024 or more";
     a_line_limit_too_long: "[limits]\nline = 65537" => "limits.line", 2, "at most 65536", "65536 or less";
     an_idle_timeout_below_the_protocols: "[limits]\nidle_timeout = \"29min\"" => "limits.idle_timeout", 2, "at least \"30min\"", "30min";
+    a_kick_deadline_beyond_patience: "[limits]\nkick_deadline = \"61s\"" => "limits.kick_deadline", 2, "at most \"1min\"", "or less";
     no_connections_at_all: "[limits]\nconnections = 0" => "limits.connections", 2, "at least 1", "1 or more";
     port_zero_of_a_backend: format!("{BACKEND}port = 0") => "backend.mail1.port", 3, "at least 1", "1 or more";
+}
+
+// How a backend's doveadm is asked
+fault! {
+    a_doveadm_url_of_another_scheme: backend("doveadm = \"ftp://h:1\"\ndoveadm_password = \"p\"") => "backend.mail1.doveadm", 3, "does not start with \"tcp://\"", "\"tcp://mail1";
+    a_doveadm_url_without_port: backend("doveadm = \"tcp://h\"\ndoveadm_password = \"p\"") => "backend.mail1.doveadm", 3, "no valid port", ":24245";
+    a_doveadm_url_with_port_zero: backend("doveadm = \"tcp://h:0\"\ndoveadm_password = \"p\"") => "backend.mail1.doveadm", 3, "no valid port", ":24245";
+    a_doveadm_url_with_a_port_too_large: backend("doveadm = \"tcp://h:70000\"\ndoveadm_password = \"p\"") => "backend.mail1.doveadm", 3, "no", ":24245";
+    a_doveadm_url_with_a_broken_host: backend("doveadm = \"tcp://[::1:5\"\ndoveadm_password = \"p\"") => "backend.mail1.doveadm", 3, "no", ":24245";
+    a_doveadm_url_with_a_path: backend("doveadm = \"http://h:1/x\"\ndoveadm_password = \"p\"") => "backend.mail1.doveadm", 3, "has a path", "8080";
+    a_doveadm_url_with_a_user: backend("doveadm = \"http://u:p@h:1\"\ndoveadm_password = \"p\"") => "backend.mail1.doveadm", 3, "has a user or password", "8080";
+    a_doveadm_without_password: backend("doveadm = \"tcp://h:1\"") => "backend.mail1.doveadm", 3, "has no password", "doveadm_password_file";
+    a_doveadm_password_without_url: backend("doveadm_password = \"p\"") => "backend.mail1.doveadm_password", 3, "no use without doveadm", "add doveadm";
+    two_credentials_for_doveadm: backend("doveadm = \"http://h:1\"\ndoveadm_password = \"p\"\ndoveadm_api_key = \"k\"") => "backend.mail1.doveadm_api_key", 5, "second credential", "remove one";
+    an_api_key_for_the_tcp_protocol: backend("doveadm = \"tcp://h:1\"\ndoveadm_api_key = \"k\"") => "backend.mail1.doveadm_api_key", 4, "takes a password", "http://";
+    authorities_for_a_doveadm_without_tls: backend("doveadm = \"tcp://h:1\"\ndoveadm_password = \"p\"\ntls_name = \"n\"") => "backend.mail1.tls_name", 5, "no use", "remove it";
+}
+
+// What is run in a move
+fault! {
+    a_hook_that_is_no_list: "[moves]\nbefore_move = \"/bin/true\"" => "moves.before_move", 2, "a list, not a string", "[\"one\"";
+    a_hook_by_a_relative_path: format!("{LISTENER}{BACKEND}[moves]\nbefore_move = [\"bin/no\", \"x\"]") => "moves.before_move", 8, "absolute path", "whole path";
+    a_hook_that_is_not_there: format!("{LISTENER}{BACKEND}[moves]\nbefore_move = [\"/bin/no-such\"]") => "moves.before_move", 8, "no program", "executable";
+    a_hook_that_cannot_be_run: format!("{LISTENER}{BACKEND}[moves]\nbefore_move = [\"/proc/version\"]") => "moves.before_move", 8, "no program", "executable";
+    two_hooks: format!("{LISTENER}{BACKEND}[moves]\nbefore_move = [\"/bin/true\"]\nbefore_move_url = \"http://h\"") => "moves.before_move_url", 9, "second hook", "remove one";
+    a_hook_url_of_another_scheme: "[moves]\nbefore_move_url = \"ftp://h/\"" => "moves.before_move_url", 2, "does not start with \"http://\" or \"https://\"", "http://127";
+    a_hook_url_without_a_host: "[moves]\nbefore_move_url = \"/path\"" => "moves.before_move_url", 2, "does not start with", "http://127";
 }
 
 // What is missing

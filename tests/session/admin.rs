@@ -32,6 +32,8 @@ fn door(site: &Site) -> Admin {
         services: site.proxy.services().clone(),
         began: Instant::now(),
         reload: Arc::new(NoFile),
+        moves: site.proxy.moves().clone(),
+        tools: site.proxy.tools(),
     }
 }
 

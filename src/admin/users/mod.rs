@@ -93,7 +93,7 @@ pub(super) async fn migrate(
     in_background(async move {
         let limit = Duration::from_secs(ask.hook_timeout_s);
         let copy = ask.hook.map(|hook| admin.tools.hook(&hook, limit)).transpose()?;
-        let quiet = if ask.confirm { Some(admin.tools.quiet()?) } else { None };
+        let quiet = ask.confirm.then(|| admin.tools.quiet());
         let migration = Migration { to: BackendId::new(ask.to), copy, quiet, pin: ask.pin };
         Ok(told::migrated(admin.moves.migrate(&affinity_key(&name), &migration).await))
     })
