@@ -17,7 +17,7 @@ use crate::store::{
 pub use super::people::Who;
 
 /// Between two looks at a move, at first. A kick of a user whose mail client is quick to close takes no longer.
-const LOOK: Duration = Duration::from_millis(20);
+const LOOK: Duration = Duration::from_millis(10);
 /// In the end.
 const LOOK_SELDOM: Duration = Duration::from_millis(250);
 /// How long the store may take to say that a move is over, beyond the longest that one can last.
@@ -301,7 +301,7 @@ impl Moves {
                 Err(error) => silence = Some(error),
             }
             sleep(pause).await;
-            pause = (pause * 3 / 2).min(LOOK_SELDOM);
+            pause = (pause * 5 / 4).min(LOOK_SELDOM);
         }
         let why = silence.map_or_else(|| "it takes longer than it may".to_owned(), |error| error.to_string());
         self.report(begun, MoveEnd::Unknown(why), None, left).await
