@@ -17,6 +17,7 @@ mod homes;
 mod link;
 mod login;
 mod odd_backends;
+mod operators;
 mod outage;
 mod parts;
 mod pause;
