@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::body::{Body, Bytes};
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
-use futures_util::stream::{Stream, unfold};
+use futures_util::stream::{Stream, StreamExt, unfold};
 use serde::Serialize;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -20,9 +20,16 @@ const SIGN: Duration = Duration::from_secs(5);
 pub(super) fn in_background<T: Serialize + Send + 'static>(
     work: impl Future<Output = Result<T, String>> + Send + 'static,
 ) -> Response {
-    let step = |working: Option<JoinHandle<Result<T, String>>>| async move {
+    with_signs(SIGN, work)
+}
+
+fn with_signs<T: Serialize + Send + 'static>(
+    every: Duration,
+    work: impl Future<Output = Result<T, String>> + Send + 'static,
+) -> Response {
+    let step = move |working: Option<JoinHandle<Result<T, String>>>| async move {
         let mut working = working?;
-        Some(match timeout(SIGN, &mut working).await {
+        Some(match timeout(every, &mut working).await {
             Err(_) => (text(&[Line::<T>::Alive]), Some(working)),
             Ok(Ok(Ok(item))) => (text(&[Line::Item(item), Line::End]), None),
             Ok(Ok(Err(why))) => (text(&[Line::<T>::Failed(why)]), None),
@@ -53,7 +60,6 @@ where
 }
 
 fn respond(lines: impl Stream<Item = Bytes> + Send + 'static) -> Response {
-    use futures_util::StreamExt;
     let body = Body::from_stream(lines.map(Ok::<_, Infallible>));
     ([(CONTENT_TYPE, "application/x-ndjson")], body).into_response()
 }
@@ -67,4 +73,59 @@ fn text<T: Serialize>(lines: &[Line<T>]) -> Bytes {
         }
     }
     text.into()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use http_body_util::BodyExt;
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    async fn next(body: &mut Body) -> String {
+        let data = body.frame().await.unwrap().unwrap().into_data().unwrap();
+        String::from_utf8(data.to_vec()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn while_it_works_there_are_signs_of_life_and_then_the_answer() {
+        let (finish, finished) = oneshot::channel::<u32>();
+        let work = async { finished.await.map_err(|error| error.to_string()) };
+        let mut body = with_signs(Duration::from_millis(1), work).into_body();
+        for _ in 0..3 {
+            assert_eq!(next(&mut body).await, "\"alive\"\n");
+        }
+        finish.send(7).unwrap();
+        let mut last = next(&mut body).await;
+        while last.starts_with("\"alive\"") {
+            last = next(&mut body).await;
+        }
+        assert_eq!(last, "{\"item\":7}\n\"end\"\n");
+        assert!(body.frame().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn what_was_begun_is_finished_although_nobody_waits() {
+        let (go, went) = oneshot::channel::<()>();
+        let (done, is_done) = oneshot::channel::<()>();
+        let work = async {
+            let _ = went.await;
+            let _ = done.send(());
+            Ok(())
+        };
+        drop(in_background(work));
+        go.send(()).unwrap();
+        is_done.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn pages_follow_each_other_until_one_is_the_last_or_fails() {
+        let page = |number: u32| async move {
+            if number < 2 { Ok((vec![number], Some(number + 1))) } else { Err("no more".to_owned()) }
+        };
+        let body = pages(0, page).into_body().collect().await.unwrap().to_bytes();
+        let text = String::from_utf8(body.to_vec()).unwrap();
+        assert_eq!(text, "{\"item\":0}\n\"alive\"\n{\"item\":1}\n\"alive\"\n{\"failed\":\"no more\"}\n");
+    }
 }

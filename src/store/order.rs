@@ -82,10 +82,10 @@ pub enum Target {
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Backend(backend) => backend.fmt(f),
-            Self::Elsewhere => f.write_str("another backend"),
-            Self::Anywhere => f.write_str("any backend"),
-            Self::Stay => f.write_str("where it is"),
+            Self::Backend(backend) => write!(f, "to {backend}"),
+            Self::Elsewhere => f.write_str("to another backend"),
+            Self::Anywhere => f.write_str("to any backend"),
+            Self::Stay => f.write_str("out, by a kick"),
         }
     }
 }

@@ -34,7 +34,7 @@ pub struct Marks {
     pub pin: Option<String>,
     /// Logins wait for so many milliseconds more, or 0 without end.
     pub hold_ms: Option<u64>,
-    /// Where the user is being moved, in words.
+    /// Where the user is being moved: "to b2", "to another backend", "out, by a kick".
     pub moving: Option<String>,
     /// Milliseconds until that is given up.
     pub moving_left_ms: Option<u64>,

@@ -53,7 +53,7 @@ fn marks(marks: &Marks) -> Vec<String> {
     if let (Some(to), Some(left)) = (&marks.moving, marks.moving_left_ms) {
         let hook = marks.hook.as_deref().filter(|hook| *hook != "none");
         let hook = hook.map_or_else(String::new, |hook| format!(", its hook is {hook}"));
-        lines.push(format!("being moved to {to}, given up in {} s{hook}", left.div_ceil(1000)));
+        lines.push(format!("being moved {to}, given up in {} s{hook}", left.div_ceil(1000)));
     }
     lines
 }
