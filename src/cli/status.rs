@@ -35,7 +35,7 @@ impl Door {
     ) -> Result<(), Failure> {
         let text =
             if self.json { serde_json::to_string_pretty(answer).map_err(anyhow::Error::from)? } else { text(answer) };
-        println!("{text}");
+        println!("{}", printable(&text));
         Ok(())
     }
 }
@@ -93,6 +93,11 @@ fn fleet_text(fleet: &FleetView) -> Vec<String> {
     }
     let store = format!("Store: epoch {}, backend table {}, {recovery}", fleet.epoch, fleet.table_version);
     vec![store, proxies, backends.to_string()]
+}
+
+/// Fit for a terminal: names come from clients, and may be meant for it.
+pub(super) fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\n' { '?' } else { c }).collect()
 }
 
 /// A table with those columns, of which some are numbers.

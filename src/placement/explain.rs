@@ -148,7 +148,8 @@ impl Judge<'_> {
         let Some(home) = &binding.backend else { return self.anew(None, self.rules.balance_factor) };
         if let Some(moving) = &binding.moving {
             return Next::Waits(format!(
-                "the user is being moved, for at most {} s more",
+                "the user is being moved {}, for at most {} s more",
+                moving.to,
                 moving.left_ms.div_ceil(1000)
             ));
         }

@@ -11,7 +11,8 @@ use async_trait::async_trait;
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
-use super::moves::{Begun, MoveEnd, MoveReport, Moves, Refused, Start, Until, Who, ms};
+use super::moves::{MoveEnd, MoveReport, Moves, Refused, Who, ms};
+use super::watch::{Begun, Start, Until};
 use crate::fleet::{Hook, HookTurn};
 use crate::model::{BackendId, Key};
 use crate::store::{BindingView, MarkChange, Move, Target};

@@ -1,6 +1,6 @@
 //! A key's home: `claim.rs` joins a live session or asks the store; `declare.rs` tells the store what has changed.
 //!
-//! What operators do to it: `moves.rs` (move, kick, hold, release, pin), `migrate.rs`, `forget.rs`; and what they ask:
+//! What operators do to it: `moves.rs` (move, kick, hold, release, pin) with `watch.rs`, `migrate.rs`, `forget.rs`; and what they ask:
 //! `explain.rs`, `list.rs`.
 
 mod claim;
@@ -11,6 +11,7 @@ mod list;
 mod migrate;
 mod moves;
 mod people;
+mod watch;
 
 use std::fmt::Display;
 use std::sync::Arc;

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use clap::ValueEnum;
 
-use super::super::status::{Door, for_people, table};
+use super::super::status::{Door, for_people, printable, table};
 use super::super::{Failure, runtime};
 use super::escaped;
 use crate::admin::wire::UserRow;
@@ -84,7 +84,7 @@ impl Args {
         runtime()?.block_on(self.door.client().list(&self.path(), each)).map_err(anyhow::Error::from)?;
         written.map_err(anyhow::Error::from)?;
         if shape == Shape::Table {
-            println!("{rows}");
+            println!("{}", printable(&rows.to_string()));
             if number == self.limit {
                 println!("There may be more: --limit 0 for all.");
             }

@@ -11,7 +11,7 @@ use anyhow::Context;
 use clap::builder::NonEmptyStringValueParser;
 use tokio::sync::mpsc;
 
-use super::super::status::{Door, table};
+use super::super::status::{Door, printable, table};
 use super::super::{Failure, runtime};
 use super::list::{Form, Shape, csv_line, json_line};
 use super::{escaped, span};
@@ -90,7 +90,7 @@ impl Args {
             }
         }
         if shape == Shape::Table {
-            println!("{rows}");
+            println!("{}", printable(&rows.to_string()));
         }
         Ok(failures)
     }

@@ -45,7 +45,8 @@ enum Action {
         /// The new home
         #[arg(long, value_name = "BACKEND")]
         to: Option<String>,
-        /// At once, without waiting for sessions at the old home to end: two homes are possible for a moment
+        /// At once and without the hook, not waiting for sessions at the old home to end: two homes are possible for a
+        /// moment
         #[arg(long)]
         force: bool,
         /// Do not run the before_move hook
