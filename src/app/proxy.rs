@@ -10,12 +10,12 @@ use tokio::sync::Mutex;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::auth::Chain;
 use crate::backend::Servers;
-use crate::config::{Config, FleetConfig, LimitsConfig, StoreConfig};
-use crate::fleet::{Fleet, Joining, StateFile};
+use crate::config::{Config, FleetConfig, LimitsConfig, MovesConfig, StoreConfig};
+use crate::fleet::{Fleet, JobSettings, Joining, Rows, StateFile};
 use crate::model::{Clock, Ending, Incarnation, Tasks};
 use crate::net::{Listener, ServerTls};
 use crate::placement::{Placement, Times};
@@ -33,6 +33,8 @@ const RELAY_BUFFERS_KEPT: usize = 256;
 const PORTION: Duration = Duration::from_millis(100);
 /// How long an answer from a store without a time-out of its own may take.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// How long the move of one user may take.
+const MOVE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A running proxy.
 pub struct Proxy {
@@ -42,6 +44,8 @@ pub struct Proxy {
     /// None if no listener has TLS.
     pub(super) tls: Option<Arc<ServerTls>>,
     pub(super) pool: Arc<BufferPool>,
+    /// How fast bulk work goes on.
+    pub(super) moves: Arc<ArcSwap<MovesConfig>>,
     addresses: Vec<SocketAddr>,
 }
 
@@ -50,7 +54,7 @@ impl Proxy {
     ///
     /// Fails if a file cannot be used or an address cannot be bound; waits while the store cannot be reached.
     pub async fn start(config: Config, store: Arc<dyn Store>) -> Result<Self> {
-        let servers = Servers::new(&config.backends)?;
+        let servers = Arc::new(ArcSwap::from_pointee(Servers::new(&config.backends)?));
         let passdb = Chain::open(&config.passdb, config.limits.hash_threads).await;
         let tls = server_tls(&config)?;
         let fleet = Arc::new(join(&config, &servers, store)?);
@@ -62,7 +66,7 @@ impl Proxy {
         let services = Arc::new(Services {
             passdb: ArcSwap::from_pointee(passdb),
             placement: Placement::start(fleet.clone(), times),
-            servers: ArcSwap::from_pointee(servers),
+            servers,
             relay: ArcSwap::from_pointee(relay_settings(&config.limits, &pool)),
             limits: ArcSwap::from_pointee(config.limits.clone()),
             own: addresses.clone(),
@@ -80,8 +84,10 @@ impl Proxy {
             listeners = addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
             "ready"
         );
+        let moves = Arc::new(ArcSwap::from_pointee(config.moves.clone()));
+        fleet.work(&job_settings(&moves));
         let config = Mutex::new(config);
-        Ok(Self { config, services, fleet, tls, pool, addresses })
+        Ok(Self { config, services, fleet, tls, pool, moves, addresses })
     }
 
     /// Where clients connect, in the order of the configuration.
@@ -165,7 +171,22 @@ pub fn rules(config: &FleetConfig) -> Rules {
     }
 }
 
-fn join(config: &Config, servers: &Servers, store: Arc<dyn Store>) -> Result<Fleet> {
+/// How this proxy takes part in bulk work.
+fn job_settings(moves: &Arc<ArcSwap<MovesConfig>>) -> JobSettings {
+    JobSettings { moves: moves.clone(), move_timeout: MOVE_TIMEOUT, hook: false, trouble: Arc::new(|_| None) }
+}
+
+/// Makes servers of what operators add to the fleet's table; says which cannot be used.
+fn follow(servers: &ArcSwap<Servers>, rows: &Rows) -> Vec<String> {
+    servers.rcu(|now| now.with_added(rows));
+    let useless: Vec<_> = servers.load().useless().map(|(name, why)| format!("backend {name}: {why}")).collect();
+    for complaint in &useless {
+        error!(complaint, "a backend that was added cannot be used here");
+    }
+    useless
+}
+
+fn join(config: &Config, servers: &Arc<ArcSwap<Servers>>, store: Arc<dyn Store>) -> Result<Fleet> {
     let incarnation = Incarnation::random();
     let state_file =
         config.fleet.state_file.as_ref().map(|path| StateFile::open(path, incarnation.clone())).transpose()?;
@@ -174,9 +195,11 @@ fn join(config: &Config, servers: &Servers, store: Arc<dyn Store>) -> Result<Fle
         StoreConfig::Redis { timeout, .. } => *timeout,
         StoreConfig::Memory => PATIENCE,
     };
+    let followers = servers.clone();
     let joining = Joining {
         patience,
-        rows: servers.rows().clone(),
+        rows: servers.load().rows().clone(),
+        follow: Arc::new(move |rows| follow(&followers, rows)),
         state_file,
         shards: 1,
         clock: Clock::boottime(),

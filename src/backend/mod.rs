@@ -5,4 +5,4 @@ mod connect;
 mod table;
 
 pub use connect::{Arrival, ConnectError, Request, connect};
-pub use table::{Server, Servers, ServersFault, StrangerTls};
+pub use table::{Server, Servers, ServersFault, StrangerTls, added_row};

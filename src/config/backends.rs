@@ -27,6 +27,8 @@ pub struct BackendConfig {
     pub weight: Weight,
     /// Its pool. "default" by default.
     pub pool: Pool,
+    /// The most sessions that it may have, fleet-wide; 0 for any number. 0 by default.
+    pub max_sessions: u32,
     /// `drain = true`: no new users, and users without sessions leave at their next login. false by default.
     pub drain: bool,
     /// How the client is announced.
@@ -105,6 +107,8 @@ section! {
         pub(super) weight: Weight = Weight::default();
         /// Its pool: backends that can serve the same users.
         pub(super) pool: Pool = Pool::default();
+        /// The most sessions that it may have, fleet-wide; 0 for any number. Whoever would be one too many is turned away.
+        pub(super) max_sessions: u32 = 0;
         /// Take no new users; users without sessions leave at their next login.
         pub(super) drain: bool = false;
         /// Tell the backend the client's address by the ID command; the backend must trust this proxy (Dovecot:
@@ -143,6 +147,7 @@ impl BackendKeys {
             tls_verify: self.tls_verify,
             weight: self.weight,
             pool: self.pool,
+            max_sessions: self.max_sessions,
             drain: self.drain,
             announce: Announce { id: self.announce_id, proxy: self.announce_proxy },
             master: self.master_user.zip(password).map(|(user, password)| Master { user, password }),
@@ -167,6 +172,7 @@ impl From<&BackendConfig> for BackendKeys {
             tls_verify: config.tls_verify,
             weight: config.weight,
             pool: config.pool,
+            max_sessions: config.max_sessions,
             drain: config.drain,
             announce_id: config.announce.id,
             announce_proxy: config.announce.proxy,

@@ -1,6 +1,7 @@
 //! What the operator wrote, as checked settings. A file per section; each field says meaning, unit, default, reason, and
 //! whether a reload applies it.
 
+mod added;
 mod backends;
 mod changes;
 mod check;
@@ -10,6 +11,7 @@ mod fleet;
 mod front;
 mod key;
 mod limits;
+mod moves;
 mod operations;
 mod passdb;
 mod reader;
@@ -30,6 +32,7 @@ pub use fault::{Fault, Faults};
 pub use fleet::FleetConfig;
 pub use front::{Certificate, ClientAuth, ListenerConfig, ListenerTls, TlsConfig, TlsVersion};
 pub use limits::LimitsConfig;
+pub use moves::MovesConfig;
 pub use operations::{AdminConfig, LogConfig, LogFormat};
 pub use passdb::PassdbConfig;
 pub use store::{StoreAddress, StoreConfig};
@@ -56,6 +59,8 @@ pub struct Config {
     pub tls: TlsConfig,
     /// Bounds. Reload applies them to new connections.
     pub limits: LimitsConfig,
+    /// How fast many users are moved. Reload applies it.
+    pub moves: MovesConfig,
     /// Password sources, asked in order. Reload applies them.
     pub passdb: Vec<PassdbConfig>,
     /// The mail servers. Reload applies them to new logins.
@@ -111,6 +116,7 @@ impl Config {
             listeners: listen.into_iter().map(plain).collect(),
             tls: TlsConfig::default(),
             limits: LimitsConfig::default(),
+            moves: MovesConfig::default(),
             passdb: vec![PassdbConfig::Backend],
             backends: backends.iter().map(backend).collect(),
             log: LogConfig::default(),

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 use tokio::sync::futures::OwnedNotified;
 
-use super::{Count, Place, Slot, Stop, Ticket};
+use super::{Count, Held, Place, Slot, Stop, Ticket};
 use crate::model::{BackendId, Ending, Generation, Key};
 
 /// What this proxy holds of one shard.
@@ -253,6 +253,26 @@ impl Ledger {
         let book = self.lock();
         let entry = book.entries.get(key)?;
         Some((entry.place.clone()?, entry.sessions.len()))
+    }
+
+    /// The keys with sessions at that backend here, in no order.
+    pub fn held_at(&self, backend: &BackendId) -> Vec<Held> {
+        let book = self.lock();
+        let there = |entry: &&Entry| entry.place.as_ref().is_some_and(|place| place.backend == *backend);
+        let held = |(key, entry): (&Key, &Entry)| {
+            let generation = Some(entry).filter(there)?.place.as_ref()?.generation;
+            Some(Held { key: key.clone(), generation, sessions: count(entry), leaving: entry.kicked })
+        };
+        book.entries.iter().filter_map(held).collect()
+    }
+
+    /// The store has said that the key is still at home there, under that generation, and not being moved.
+    pub fn renew(&self, key: &Key, backend: &BackendId, generation: Generation) {
+        let mut book = self.lock();
+        let Some(entry) = book.entries.get_mut(key).filter(|entry| !entry.kicked) else { return };
+        if let Some(place) = entry.place.as_mut().filter(|place| place.backend == *backend) {
+            place.generation = place.generation.max(generation);
+        }
     }
 
     /// In numbers.

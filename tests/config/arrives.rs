@@ -75,6 +75,10 @@ const CASES: &[Case] = &[
     ("limits", "close_timeout", "close_timeout = \"6s\"", |c, _| c.limits.close_timeout == 6 * SECOND),
     ("limits", "shutdown_grace", "shutdown_grace = \"0s\"", |c, _| c.limits.shutdown_grace == Duration::ZERO),
     ("limits", "hash_threads", "hash_threads = 777", |c, _| c.limits.hash_threads == 777),
+    ("moves", "max_parallel_moves", "max_parallel_moves = 7", |c, _| c.moves.max_parallel_moves == 7),
+    ("moves", "move_rate", "move_rate = 8", |c, _| c.moves.move_rate == 8),
+    ("moves", "rebalance_tolerance", "rebalance_tolerance = 0.25", |c, _| c.moves.rebalance_tolerance == 0.25),
+    ("moves", "max_errors", "max_errors = 0.5", |c, _| c.moves.max_errors == 0.5),
     ("passdb", "kind", PASSDB, |c, _| matches!(c.passdb[0], PassdbConfig::File { .. })),
     (
         "passdb",
@@ -98,6 +102,7 @@ const CASES: &[Case] = &[
     ("backend", "tls_verify", "tls_verify = false", |c, _| !first(c).tls_verify),
     ("backend", "weight", "weight = 50", |c, _| first(c).weight.get() == 50),
     ("backend", "pool", "pool = \"ssd\"", |c, _| first(c).pool.as_str() == "ssd"),
+    ("backend", "max_sessions", "max_sessions = 9000", |c, _| first(c).max_sessions == 9000),
     ("backend", "drain", "drain = true", |c, _| first(c).drain),
     ("backend", "announce_id", "announce_id = false", |c, _| !first(c).announce.id),
     ("backend", "announce_proxy", "announce_proxy = true", |c, _| first(c).announce.proxy),
