@@ -1,6 +1,7 @@
 //! Brings a change of the backend table about, and waits until every live proxy has it. Nobody owns the table: each change
 //! says which version it was made from, and whoever comes second makes it anew.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
@@ -85,22 +86,29 @@ impl Fleet {
         let ask = Ask { text: reports::table_errand(version), ttl: ERRAND.as_millis() as u64 };
         let asked = order(&self.shards[0], Order::Ask(ask)).await;
         let Ok(Ordered { outcome: Outcome::Asked { errand, live }, .. }) = asked else { return report };
-        let mut answers: Vec<_> = live.into_iter().map(|incarnation| (incarnation, None)).collect();
         let deadline = Instant::now() + CONFIRM;
-        while answers.iter().any(|(_, answer)| answer.is_none()) && Instant::now() < deadline {
-            sleep(LOOK).await;
+        let mut answers = Vec::new();
+        loop {
             if let Ok(Ordered { outcome: Outcome::Answers(heard), .. }) =
                 order(&self.shards[0], Order::Answers { errand }).await
             {
                 answers = heard;
+                if answers.iter().all(|(_, answer)| answer.is_some()) {
+                    break;
+                }
             }
+            if Instant::now() >= deadline {
+                break;
+            }
+            sleep(LOOK).await;
         }
-        report.live = answers.len() as u32; // a fleet has fewer proxies than u32 can count
-        report.complaints =
-            answers.iter().filter_map(|(_, said)| said.clone()).filter(|said| !said.is_empty()).collect();
-        report.complaints.dedup();
-        let silent: Vec<_> = answers.into_iter().filter(|(_, said)| said.is_none()).map(|(inc, _)| inc).collect();
+        let said: BTreeMap<_, _> = answers.into_iter().filter_map(|(inc, answer)| Some((inc, answer?))).collect();
+        report.live = live.len() as u32; // a fleet has fewer proxies than u32 can count
+        // Also whose lease has run out meanwhile.
+        let silent: Vec<_> = live.into_iter().filter(|inc| !said.contains_key(inc)).collect();
         report.confirmed = report.live - silent.len() as u32; // part of them
+        report.complaints = said.into_values().filter(|said| !said.is_empty()).collect();
+        report.complaints.dedup();
         report.silent = self.names(silent).await;
         report
     }

@@ -12,5 +12,8 @@ mod amnesia;
 mod chaos;
 mod expiry;
 mod harness;
+mod jobs;
+mod operators;
 mod placing;
+mod shards;
 mod tables;

@@ -3,6 +3,7 @@
 pub mod crowd;
 pub mod dice;
 pub mod proxy;
+pub mod regulars;
 pub mod road;
 pub mod stage;
 pub mod wait;
@@ -11,6 +12,7 @@ pub mod witness;
 pub use crowd::Crowd;
 pub use dice::Dice;
 pub use proxy::{Proxy, Session};
+pub use regulars::Regulars;
 pub use road::{Road, Weather};
 pub use stage::{Stage, rows};
 pub use wait::{eventually, throughout};

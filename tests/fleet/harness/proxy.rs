@@ -4,11 +4,12 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use homing::fleet::{Fleet, Joining, Rows, StateFile};
+use homing::fleet::{Change, Duty, Fleet, InForce, Joining, Rows, Shard, StateFile, Verb};
 use homing::ledger::{Ledger, Place, Slot, Stop};
-use homing::model::{Clock, Ending, Incarnation, Key, Pool, Refusal, Tasks};
+use homing::model::{BackendId, Clock, Ending, Incarnation, Key, Pool, Refusal, Tasks};
 use homing::placement::{Placement, Times, Wanted};
 use homing::store::link::Identity;
+use homing::store::{Order, Settle, Store};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::{AbortHandle, JoinHandle};
@@ -44,16 +45,22 @@ impl Proxy {
         let identity = Identity { incarnation, name: name.to_owned(), version: "test".to_owned() };
         let (config, way) = (stage.config(), Arc::new(road.clone()));
         let times = Times { login_wait: Duration::from_secs(5), fresh: config.recovery / 2 };
+        let (shards, jobs) = (stage.shards, stage.jobs());
         let start = async move {
             let joining = Joining {
                 patience: PATIENCE,
                 rows,
+                follow: Arc::new(|_| Vec::new()),
                 state_file: state,
-                shards: 1,
+                shards,
                 clock: Clock::boottime(),
                 tasks: Tasks::new(|task| drop(tokio::spawn(task))),
             };
             let fleet = Arc::new(Fleet::join(way, identity, &config, joining));
+            fleet.work(&jobs);
+            for shard in fleet.shards() {
+                tokio::spawn(settle(fleet.store().clone(), shard.clone(), fleet.incarnation().clone()));
+            }
             (fleet.clone(), Arc::new(Placement::start(fleet, times)))
         };
         let (fleet, placement) = runtime.spawn(start).await.unwrap();
@@ -69,6 +76,11 @@ impl Proxy {
         }
     }
 
+    /// Of the key's shard.
+    pub fn ledger_of(&self, key: &str) -> &Arc<Ledger> {
+        &self.fleet.shard_of(&Key::new(key)).ledger
+    }
+
     pub fn ledger(&self) -> &Arc<Ledger> {
         &self.fleet.shards()[0].ledger
     }
@@ -82,9 +94,15 @@ impl Proxy {
         (table.version, table.rows.clone())
     }
 
+    /// An operator changes backends here.
+    pub async fn change(&self, names: &str, verb: Verb) -> Result<InForce, String> {
+        let backends = names.split_whitespace().map(BackendId::new).collect();
+        self.fleet.change(&Change { backends, verb }).await.map_err(|fault| fault.to_string())
+    }
+
     /// Its file changes from `old` to `new`.
     pub fn reload(&self, old: Rows, new: Rows) {
-        self.fleet.shards()[0].roster.change(&old, new);
+        self.fleet.change_file(&old, new);
     }
 
     /// kill -9: nothing of it runs on.
@@ -142,6 +160,16 @@ impl Drop for Proxy {
     }
 }
 
+/// Looks after moves, so that they end although their users do not come back.
+async fn settle(store: Arc<dyn Store>, shard: Shard, incarnation: Incarnation) {
+    loop {
+        if let Duty::Settle(key) = shard.reports.duty().await {
+            let settle = Settle { key, incarnation: incarnation.clone(), hook: None };
+            let _ = store.order(shard.number, &Order::Settle(settle)).await; // the next heartbeat says so again
+        }
+    }
+}
+
 /// A client that goes before it is let in: its login is dropped wherever it stands.
 struct AbortOnDrop(Option<AbortHandle>);
 
@@ -195,6 +223,15 @@ impl Session {
         // If its proxy was killed, it is gone, too.
         let _ = (&mut self.task).await;
         self.ended()
+    }
+
+    /// Waits until nothing is left of it, or the client goes because `over` resolves.
+    pub async fn until(mut self, over: impl Future<Output = ()>) {
+        tokio::select! {
+            _ = &mut self.task => return,
+            () = over => {}
+        }
+        self.leave().await;
     }
 
     /// The client goes; waits until nothing is left.
