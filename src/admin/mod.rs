@@ -4,11 +4,17 @@
 //! |------------------------|-----------------------------------------------------|
 //! | `GET /v1/status`       | [`wire::Status`]: this proxy, its peers, backends    |
 //! | `GET /v1/users/{name}` | [`wire::Whereabouts`]: where a user is at home       |
+//! | `GET /v1/backends`     | [`wire::Backends`]: the backend table, loads, work   |
+//! | `GET /v1/backends/{name}` | [`wire::BackendShown`]: one of them, with progress |
+//! | `POST /v1/backends?verb=…&name=…` | [`wire::Changed`]: a change, and who follows; with `dry`, [`wire::Planned`] |
+//! | `GET /v1/dump`         | [`wire::Dump`]: commands that restore what is set    |
 //! | `POST /v1/reload`      | [`wire::Reloaded`]: what a changed file has changed  |
 //!
-//! A failure is [`wire::Failure`], with 503 if the store cannot be asked and 409 if a reload was refused.
+//! A failure is [`wire::Failure`], with 503 if the store cannot be asked and 409 if a reload or change was refused.
 
+mod backends;
 mod client;
+mod dump;
 mod reload;
 mod socket;
 mod status;
@@ -79,6 +85,9 @@ pub fn serve(socket: Socket, admin: Admin) -> io::Result<Open> {
     let router = Router::new()
         .route("/v1/status", get(status::status))
         .route("/v1/users/{name}", get(users::whereabouts))
+        .route("/v1/backends", get(backends::list).post(backends::change))
+        .route("/v1/backends/{name}", get(backends::show))
+        .route("/v1/dump", get(dump::dump))
         .route("/v1/reload", post(reload::reload))
         .fallback(async || failure(StatusCode::NOT_FOUND, "there is no such route"))
         .method_not_allowed_fallback(async || failure(StatusCode::METHOD_NOT_ALLOWED, "not with this method"))

@@ -85,7 +85,7 @@ impl Proxy {
             "ready"
         );
         let moves = Arc::new(ArcSwap::from_pointee(config.moves.clone()));
-        fleet.work(&job_settings(&moves));
+        fleet.work(&job_settings(&moves, &rules(&config.fleet)));
         let config = Mutex::new(config);
         Ok(Self { config, services, fleet, tls, pool, moves, addresses })
     }
@@ -172,8 +172,14 @@ pub fn rules(config: &FleetConfig) -> Rules {
 }
 
 /// How this proxy takes part in bulk work.
-fn job_settings(moves: &Arc<ArcSwap<MovesConfig>>) -> JobSettings {
-    JobSettings { moves: moves.clone(), move_timeout: MOVE_TIMEOUT, hook: false, trouble: Arc::new(|_| None) }
+fn job_settings(moves: &Arc<ArcSwap<MovesConfig>>, rules: &Rules) -> JobSettings {
+    JobSettings {
+        moves: moves.clone(),
+        move_timeout: MOVE_TIMEOUT,
+        hook: false,
+        kick_delay: Duration::from_millis(rules.kick_delay),
+        trouble: Arc::new(|_| None),
+    }
 }
 
 /// Makes servers of what operators add to the fleet's table; says which cannot be used.

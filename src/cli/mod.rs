@@ -1,8 +1,10 @@
 //! The command line: a file per noun. Each command is a clap struct with a `run`; what a command prints for people goes
 //! to standard output, complaints go to standard error.
 
+mod backend;
 mod config;
 mod demo;
+mod dump;
 mod reload;
 mod serve;
 mod socket;
@@ -34,6 +36,8 @@ enum Command {
     Config(config::Args),
     Status(status::Args),
     User(user::Args),
+    Backend(backend::Args),
+    Dump(dump::Args),
     Reload(reload::Args),
 }
 
@@ -74,6 +78,8 @@ impl Command {
             Self::Config(args) => args.run(),
             Self::Status(args) => args.run(),
             Self::User(args) => args.run(),
+            Self::Backend(args) => args.run(),
+            Self::Dump(args) => args.run(),
             Self::Reload(args) => args.run(),
         }
     }

@@ -106,7 +106,7 @@ fn fleet_text(fleet: &FleetView) -> Vec<String> {
     vec![store, proxies.to_string(), backends.to_string()]
 }
 
-fn table(header: &[&str], numbers: &[usize]) -> Table {
+pub(super) fn table(header: &[&str], numbers: &[usize]) -> Table {
     let mut table = Table::new();
     table.load_style(UTF8_FULL_CONDENSED).set_header(header.to_vec());
     for number in numbers {
@@ -117,7 +117,7 @@ fn table(header: &[&str], numbers: &[usize]) -> Table {
     table
 }
 
-fn for_people(seconds: u64) -> String {
+pub(super) fn for_people(seconds: u64) -> String {
     match seconds {
         0..60 => format!("{seconds} s"),
         60..3600 => format!("{} min", seconds / 60),

@@ -33,6 +33,19 @@ impl Config {
         Self::read_added(name, &line).map(|_| line)
     }
 
+    /// The settings that such a line was made of; `None` if it cannot be read.
+    pub fn added_settings(name: &str, line: &str) -> Option<Vec<(String, String)>> {
+        Self::read_added(name, line).ok()?;
+        let text = format!("{} = {line}", reader::join("backend", name));
+        let document: toml::Table = toml::from_str(&text).ok()?;
+        let given = document.get("backend")?.get(name)?.as_table()?;
+        let value = |value: &toml::Value| match value.as_str() {
+            Some(text) if toml_value(text).starts_with('"') && !text.starts_with('"') => text.to_owned(),
+            _ => value.to_string(),
+        };
+        Some(given.iter().map(|(key, given)| (key.clone(), value(given))).collect())
+    }
+
     /// Reads such a line.
     ///
     /// # Errors
@@ -118,6 +131,16 @@ mod tests {
         let config = Config::read_added("mail3.example", &line(&settings).unwrap()).unwrap();
         assert_eq!((config.host.as_str(), config.port, config.drain), ("mail3", 1143, true));
         assert_eq!((config.connect_timeout.as_secs(), config.pool.as_str()), (2, "7"));
+    }
+
+    #[test]
+    fn the_settings_of_a_line_make_the_same_line_again() {
+        let made = line(&[("host", "mail3"), ("port", "1143"), ("pool", "\"7\""), ("drain", "true")]).unwrap();
+        let settings = Config::added_settings("mail3.example", &made).unwrap();
+        let again = Config::added_line("mail3.example", &settings).unwrap();
+        let read = |line| Config::read_added("mail3.example", line).unwrap();
+        assert_eq!(read(&again), read(&made), "{settings:?}");
+        assert!(Config::added_settings("m", "{ host = 5 }").is_none());
     }
 
     #[test]

@@ -44,6 +44,39 @@ pub enum Verb {
     Abort,
 }
 
+impl Verb {
+    /// What an operator means who says `word`, with an argument where there is one: settings, or a weight.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn from_words(word: &str, argument: Option<&str>) -> Result<Self, String> {
+        let weight = || {
+            let number = argument.and_then(|text| text.parse().ok()).and_then(Weight::new);
+            number.ok_or_else(|| "a weight is a number from 0 to 10000".to_owned())
+        };
+        Ok(match word {
+            "add" => Self::Add(argument.map(str::to_owned)),
+            "remove" => Self::Remove,
+            "up" => Self::Up,
+            "drain" => Self::Drain,
+            "down" => Self::Down,
+            "weight" => Self::Weight(weight()?),
+            "reset" => Self::Reset,
+            "pause" => Self::Pause,
+            "resume" => Self::Resume,
+            "abort" => Self::Abort,
+            _ => {
+                Self::Begin(JobKind::from_word(word).ok_or_else(|| format!("{word:?} is nothing to do to a backend"))?)
+            }
+        })
+    }
+
+    /// Whether it may be said of all backends at once.
+    fn fits_all(&self) -> bool {
+        matches!(self, Self::Begin(JobKind::Flush | JobKind::Rebalance) | Self::Pause | Self::Resume | Self::Abort)
+    }
+}
+
 impl Change {
     /// The rows after the change, with what the operator should know beside; `file` has the rows of this proxy's file.
     ///
@@ -51,6 +84,9 @@ impl Change {
     /// Why it cannot be.
     pub(super) fn apply(&self, rows: &Rows, file: &Rows) -> Result<(Rows, Vec<String>), String> {
         let (mut after, mut notes) = (rows.clone(), Vec::new());
+        if self.backends.is_empty() && !self.verb.fits_all() {
+            return Err("say which backend".to_owned());
+        }
         for name in self.meant(rows) {
             let row = edited(&name, &self.verb, rows.get(&name), file.get(&name), &mut notes)?;
             match row {
@@ -62,7 +98,7 @@ impl Change {
     }
 
     /// Those that are named; of bulk work for all, those that it can be done to.
-    fn meant(&self, rows: &Rows) -> Vec<BackendId> {
+    pub(super) fn meant(&self, rows: &Rows) -> Vec<BackendId> {
         let fit = |row: &Row| match self.verb {
             Verb::Begin(JobKind::Rebalance) => row.takes_users(),
             Verb::Begin(_) => row.usable(),

@@ -39,6 +39,8 @@ pub struct JobSettings {
     pub move_timeout: Duration,
     /// A hook is to be run for every move.
     pub hook: bool,
+    /// What a move takes at least, once the sessions have ended.
+    pub kick_delay: Duration,
     /// How logins fare at the backends.
     pub trouble: Trouble,
 }
@@ -46,6 +48,9 @@ pub struct JobSettings {
 impl Fleet {
     /// From now on this proxy takes part in bulk work.
     pub fn work(&self, settings: &JobSettings) {
+        if self.jobs.set(settings.clone()).is_err() {
+            return; // it does already
+        }
         for shard in &self.shards {
             shard.tasks.spawn(keep(shard.clone(), settings.clone()));
         }

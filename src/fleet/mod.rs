@@ -13,6 +13,7 @@ mod copies;
 mod in_force;
 mod jobs;
 mod lease;
+mod plan;
 mod reassert;
 mod reports;
 mod roster;
@@ -20,7 +21,7 @@ mod share;
 mod statefile;
 mod wish;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -34,6 +35,7 @@ pub use changes::{Change, Verb};
 pub use in_force::{ChangeFault, InForce};
 pub use jobs::{JobSettings, Trouble};
 pub use lease::Lease;
+pub use plan::Plan;
 pub use reports::{Duty, Reports};
 pub use roster::{Roster, Rows};
 pub use statefile::{StateFile, StateFileError};
@@ -98,6 +100,8 @@ pub struct Fleet {
     store: Arc<dyn Store>,
     shards: Vec<Shard>,
     incarnation: Incarnation,
+    /// How bulk work is done here, once it is.
+    jobs: OnceLock<JobSettings>,
 }
 
 impl Fleet {
@@ -117,7 +121,7 @@ impl Fleet {
             let links = shards.iter().map(|shard| shard.link.clone()).collect();
             joining.tasks.spawn(chores::bury(links, file));
         }
-        Self { store, shards, incarnation }
+        Self { store, shards, incarnation, jobs: OnceLock::new() }
     }
 
     /// The shard of a key.

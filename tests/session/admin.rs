@@ -26,7 +26,7 @@ impl Reload for NoFile {
     }
 }
 
-fn door(site: &Site) -> Admin {
+pub(crate) fn door(site: &Site) -> Admin {
     Admin {
         fleet: site.proxy.fleet().clone(),
         services: site.proxy.services().clone(),

@@ -8,6 +8,7 @@ mod backends;
 mod endings;
 mod front;
 mod logins;
+mod operators;
 mod parts;
 mod process;
 mod reload;

@@ -63,6 +63,7 @@ impl Stage {
             moves: self.moves.clone(),
             move_timeout: Duration::from_secs(10),
             hook: false,
+            kick_delay: Duration::from_millis(self.rules.kick_delay),
             trouble: Arc::new(move |backend| trouble.lock().unwrap().get(backend.as_str()).copied()),
         }
     }
