@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
+use super::share::allowed;
 use super::{Change, ChangeFault, Fleet, JobSettings, Rows, Verb};
 use crate::model::BackendId;
 use crate::store::{Census, JobKind};
@@ -85,11 +86,11 @@ fn plan(name: BackendId, kind: JobKind, rows: &Rows, loads: &mut Loads, rate: f6
     let pool: Vec<_> = rows.iter().filter(|(_, other)| other.pool == row.pool && other.takes_users()).collect();
     let total: u64 = pool.iter().map(|(at, _)| loads.get(*at).map_or(0, |load| load.0)).sum();
     let weights: u64 = pool.iter().map(|(_, row)| u64::from(row.weight.get())).sum();
-    let fair = total as f64 * f64::from(row.weight.get()) / weights.max(1) as f64;
+    let allowed = allowed(total, row.weight, weights, tolerance);
     let mut gone: BTreeMap<BackendId, u64> = BTreeMap::new();
     while plan.users < users {
         let here = loads.get(&name).map_or(0, |load| load.0);
-        if kind == JobKind::Rebalance && here as f64 <= (fair * (1.0 + tolerance)).ceil() {
+        if kind == JobKind::Rebalance && here <= allowed {
             break;
         }
         let may = |at: &BackendId| *at != name || kind == JobKind::Flush;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::ledger::Held;
-use crate::model::BackendId;
+use crate::model::{BackendId, Weight};
 use crate::store::{Census, Job};
 
 /// What is remembered between two looks at a rebalance.
@@ -56,12 +56,16 @@ impl Share {
         let (since, most) = self.pools.entry(name.clone()).or_insert((job.since, 0));
         *most = if *since == job.since { sessions.max(*most) } else { sessions };
         *since = job.since;
-        // Weights of backends that take users are not 0; sessions and weights are far below 2^53.
-        let fair = *most as f64 * f64::from(own.row.weight.get()) / weights as f64;
-        let allowed = (fair * (1.0 + tolerance)).ceil() as u64;
         let load = u64::from(own.sessions);
-        Some((load.saturating_sub(allowed), load))
+        Some((load.saturating_sub(allowed(*most, own.row.weight, weights, tolerance)), load))
     }
+}
+
+/// The most sessions that a backend of that weight may have, if its pool has so many sessions, and weights of that sum.
+pub(super) fn allowed(sessions: u64, weight: Weight, weights: u64, tolerance: f64) -> u64 {
+    // Sessions and weights are far below 2^53.
+    let fair = sessions as f64 * f64::from(weight.get()) / weights.max(1) as f64;
+    (fair + fair * tolerance).ceil() as u64
 }
 
 /// Of `excess` sessions out of `load`, those of somebody who has `here`. Rounded up: somebody must begin.
@@ -72,7 +76,7 @@ fn part(excess: u64, here: u64, load: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Generation, Key, Weight};
+    use crate::model::{Generation, Key};
     use crate::store::{BackendView, JobKind, Row};
 
     fn census(loads: &[(&str, u32, u32)]) -> Census {
