@@ -15,6 +15,9 @@ contract!(
     the_load_of_orphans_does_not_count,
     a_backend_that_came_up_ramps_up_slowly,
     a_home_above_its_weighted_share_is_left,
+    a_full_backend_takes_nobody,
+    a_removed_backend_and_one_that_fails_are_as_good_as_down,
+    a_key_that_the_store_knows_nothing_of_goes_where_it_was_seen,
 );
 
 /// Where so many new users go.
@@ -112,4 +115,56 @@ async fn a_home_above_its_weighted_share_is_left(stage: Stage) {
     assert_eq!(z.bind("anna", 0).await, "a", "2 is not below 1.25 times a quarter of 5");
     z.release("anna").await;
     assert_eq!(z.bind("bob", 0).await, "a");
+}
+
+async fn a_full_backend_takes_nobody(stage: Stage) {
+    let small = |max_sessions| Row { max_sessions, ..up() };
+    let (world, mut z) = stage.open(Rules::default(), &[("a", small(2)), ("b", small(3))]).await;
+    assert_eq!(spread(&mut z, 5).await, BTreeMap::from([("a".to_owned(), 2), ("b".to_owned(), 3)]));
+    assert_eq!(z.claim(claim("new")).await, Home::NoBackend);
+    assert_eq!(
+        z.claim(Claim { have: 1, ..claim("user0@example.org") }).await,
+        Home::Full,
+        "also for those at home there"
+    );
+    let again = z.claim(claim("user0@example.org")).await;
+    assert!(matches!(&again, Home::Bound { .. }), "the one that it had is not counted against it: {again:?}");
+    let (home, _) = world.home("user0@example.org").await;
+    z.release("user0@example.org").await;
+    z.bind("other", 0).await;
+    assert_eq!(z.claim(claim("user0@example.org")).await, Home::Full, "not even for one that it remembers");
+    let pinned = Claim { pin: Some(homing::model::BackendId::new(&home)), ..claim("pinned") };
+    assert!(matches!(z.claim(pinned).await, Home::Bound { .. }), "whoever pinned it knows why");
+}
+
+async fn a_removed_backend_and_one_that_fails_are_as_good_as_down(stage: Stage) {
+    for row in [in_state(BackendState::Removed), Row { failing: true, ..up() }] {
+        let (world, mut z) = stage.open(Rules::default(), &[("a", up()), ("b", row.clone())]).await;
+        let mut y = world.welcome("y").await;
+        y.declare(&[declared("anna", "b", 1, 1)]).await;
+        assert_eq!(spread(&mut z, 3).await, BTreeMap::from([("a".to_owned(), 3)]));
+        assert_eq!(z.claim(claim("anna")).await, Home::Wait { ms: 250, reason: WaitReason::Closing });
+        let pinned = Claim { pin: Some(homing::model::BackendId::new("b")), ..claim("pinned") };
+        assert_eq!(z.claim(pinned).await, Home::NoBackend);
+        y.release("anna").await;
+        assert_eq!(z.bind("anna", 0).await, "a");
+        assert_eq!(world.binding("anna").await.expect("bound").past[0].why, "dead");
+    }
+}
+
+async fn a_key_that_the_store_knows_nothing_of_goes_where_it_was_seen(stage: Stage) {
+    let (world, mut z) = stage.pair().await;
+    let seen_at = |key: &str, backend: &str| Claim { hint: Some(homing::model::BackendId::new(backend)), ..claim(key) };
+    let at = async |peer: &mut Peer, claim: Claim| match peer.claim(claim).await {
+        Home::Bound { backend, .. } => backend.to_string(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(at(&mut z, seen_at("anna", "b")).await, "b", "although a comes first");
+    assert_eq!(at(&mut z, Claim { have: 1, ..seen_at("anna", "a") }).await, "b", "the store knows better");
+    z.release("anna").await;
+    assert_eq!(at(&mut z, seen_at("anna", "a")).await, "b");
+    let mut y = world.welcome("y").await;
+    y.declare(&[declared("1", "b", 1, 9)]).await;
+    assert_eq!(at(&mut z, seen_at("bob", "b")).await, "a", "not to where the load is beyond what is fair");
+    assert_eq!(at(&mut z, seen_at("carl", "unheard-of")).await, "a");
 }
