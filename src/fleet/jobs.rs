@@ -232,7 +232,10 @@ async fn oversee(shards: Vec<Shard>, settings: JobSettings) {
         if harmful.is_empty() && finished.is_empty() {
             continue;
         }
-        match amend(first, |rows| Ok(without(rows, &table.rows, &harmful, &finished))).await {
+        // Only of what was looked at: somebody may have resumed what is harmful no more.
+        let edit =
+            |rows: &Rows| Ok(if *rows == table.rows { without(rows, &harmful, &finished) } else { rows.clone() });
+        match amend(first, edit).await {
             Ok((version, _)) if version != table.version => {
                 info!(finished = ?finished, paused = ?harmful, "bulk work at backends");
             }
@@ -283,13 +286,10 @@ fn nobody_has_any(census: &Census, name: &BackendId) -> bool {
     old && census.proxies.iter().filter(|proxy| !proxy.orphan).all(|proxy| none(&proxy.left))
 }
 
-/// `rows` with those jobs ended or paused, unless they are others than in `seen` by now.
-fn without(rows: &Rows, seen: &Rows, harmful: &BTreeMap<BackendId, String>, finished: &[BackendId]) -> Rows {
+/// `rows` with those jobs ended or paused.
+fn without(rows: &Rows, harmful: &BTreeMap<BackendId, String>, finished: &[BackendId]) -> Rows {
     let mut rows = rows.clone();
     for (name, row) in &mut rows {
-        if row.job != seen.get(name).and_then(|seen| seen.job.clone()) {
-            continue;
-        }
         if finished.contains(name) {
             row.job = None;
         }
