@@ -16,6 +16,7 @@ mod homes;
 mod link;
 mod login;
 mod odd_backends;
+mod operators;
 mod outage;
 mod parts;
 mod pause;
