@@ -185,7 +185,9 @@ fn understood(said: Vec<(String, String)>) -> Result<(Change, bool), String> {
 fn refused(fault: &ChangeFault) -> Response {
     let status = match fault {
         ChangeFault::Refused(_) | ChangeFault::Busy => StatusCode::CONFLICT,
-        ChangeFault::Recovering | ChangeFault::Unknown(_) => StatusCode::SERVICE_UNAVAILABLE,
+        ChangeFault::Recovering | ChangeFault::Unreachable(_) | ChangeFault::Unknown(_) => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
     };
     failure(status, fault.to_string())
 }

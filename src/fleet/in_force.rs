@@ -55,6 +55,9 @@ pub enum ChangeFault {
     /// The store has lost its memory and is told again what was.
     #[error("the store is recovering; try again in a moment")]
     Recovering,
+    /// The store cannot be asked. Nothing was changed.
+    #[error("{0}")]
+    Unreachable(String),
     /// It cannot be asked. Nobody knows whether it has made the change.
     #[error("{0}; whether the change was made is not known: look with `homing backend list`")]
     Unknown(String),
@@ -129,11 +132,11 @@ impl Fleet {
 }
 
 /// Has the table be what `edit` makes of it. Returns the version that has it, and how many replicas of the store do.
-pub(super) async fn amend(
+async fn amend(
     first: &Shard,
     mut edit: impl FnMut(&Rows) -> Result<Rows, ChangeFault>,
 ) -> Result<(u64, Option<(u32, u32)>), ChangeFault> {
-    let mut base: Table = (*first.roster.table()).clone();
+    let mut base = stored(first).await?;
     for _ in 0..TRIES {
         let rows = edit(&base.rows)?;
         if rows == base.rows {
@@ -159,6 +162,22 @@ pub(super) async fn amend(
         sleep(AGAIN).await;
     }
     Err(ChangeFault::Busy)
+}
+
+/// The store's table: what this proxy last heard may be old, and nothing may be refused, or left undone, by that.
+async fn stored(first: &Shard) -> Result<Table, ChangeFault> {
+    let census = match timeout(first.patience, first.store.census(first.number)).await {
+        Ok(Ok(census)) => census,
+        Ok(Err(error)) => return Err(ChangeFault::Unreachable(error.to_string())),
+        Err(_) => {
+            return Err(ChangeFault::Unreachable(format!("the store gave no answer within {:?}", first.patience)));
+        }
+    };
+    if census.table_version < first.roster.version() {
+        return Err(ChangeFault::Recovering);
+    }
+    let rows = census.backends.into_iter().map(|view| (view.backend, view.row)).collect();
+    Ok(Table { version: census.table_version, rows })
 }
 
 pub(super) async fn order(shard: &Shard, order: Order) -> Result<Ordered, ChangeFault> {

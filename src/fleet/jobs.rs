@@ -11,7 +11,7 @@ use arc_swap::ArcSwap;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tracing::{debug, info, warn};
 
-use super::in_force::{ChangeFault, amend, order};
+use super::in_force::order;
 use super::share::Share;
 use super::{Fleet, Rows, Shard};
 use crate::config::MovesConfig;
@@ -233,13 +233,13 @@ async fn oversee(shards: Vec<Shard>, settings: JobSettings) {
             continue;
         }
         // Only of what was looked at: somebody may have resumed what is harmful no more.
-        let edit =
-            |rows: &Rows| Ok(if *rows == table.rows { without(rows, &harmful, &finished) } else { rows.clone() });
-        match amend(first, edit).await {
-            Ok((version, _)) if version != table.version => {
-                info!(finished = ?finished, paused = ?harmful, "bulk work at backends");
+        let replace = Order::Table { based_on: table.version, rows: without(&table.rows, &harmful, &finished) };
+        match order(first, replace).await.map(|ordered| ordered.outcome) {
+            Ok(Outcome::Table(Ok(_))) => {
+                first.reports.beat_soon();
+                info!(?finished, paused = ?harmful, "bulk work at backends");
             }
-            Ok(_) | Err(ChangeFault::Busy) => {}
+            Ok(_) => {} // somebody was faster
             Err(error) => debug!(%error, "the state of bulk work could not be changed"),
         }
     }

@@ -48,8 +48,8 @@ impl Fleet {
             let census = timeout(shard.patience, self.store.census(shard.number)).await;
             match census {
                 Ok(Ok(census)) => add(&mut loads, &census),
-                Ok(Err(error)) => return Err(ChangeFault::Unknown(error.to_string())),
-                Err(late) => return Err(ChangeFault::Unknown(late.to_string())),
+                Ok(Err(error)) => return Err(ChangeFault::Unreachable(error.to_string())),
+                Err(late) => return Err(ChangeFault::Unreachable(late.to_string())),
             }
         }
         let (rate, tolerance) =
