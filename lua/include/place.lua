@@ -1,7 +1,7 @@
 -- place(pool, pin, remembered, avoid, now, factor, slow_start): the backend for a key without a home, or nil. A pin is
--- taken unless it is down or gone; then, of those with room and but for the one to avoid, the remembered home while its load is below factor times its fair share of what the
--- pool will have; else the lowest (load + 1) / share. One pass; all in integers but the factor, so that the memory store,
--- which does the same, decides the same.
+-- taken unless it is down or gone; then, of those with room and but for the one to avoid, the remembered home while its
+-- load is below factor times its fair share of what the pool will have; else the lowest (load + 1) / share. One pass; all
+-- in integers but the factor, so that the memory store, which does the same, decides the same.
 
 -- Weight times percent: it grows linearly from 1 % to 100 % while slow_start runs.
 local function share_of(line, now, slow_start)

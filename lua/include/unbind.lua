@@ -5,6 +5,7 @@ local function unbind(b, now, remember)
     redis.call('DEL', binding .. b.key)
     return
   end
-  redis.call('HDEL', binding .. b.key, 'be', 'gen', 'n', 'idle', 'unproven', 'to', 'began', 'deadline', 'not_before', 'hook')
+  redis.call('HDEL', binding .. b.key, 'be', 'gen', 'n', 'idle', 'unproven')
+  redis.call('HDEL', binding .. b.key, 'to', 'began', 'deadline', 'not_before', 'hook')
   expire(b.key, b.marks, now, remember)
 end
