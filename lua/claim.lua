@@ -70,13 +70,17 @@ local function is_full()
   return sessions >= limit
 end
 
+local home, home_text = b and b.backend or '', nil -- what the table says of it, read with the version in one call
+
 -- What keeps every claim of the key waiting.
 local function not_yet()
   local ms = window(now, till, tonumber(recovery), tonumber(recovery_max))
   if ms > 0 then return 'wait', math.max(ms, AGAIN), 'recovery' end
   if marks.hold then return 'wait', AGAIN, 'hold' end
   -- Nobody has brought the table yet: take nothing apart for want of it.
-  if redis.call('HEXISTS', backends, 'version') == 0 then return 'no_backend' end
+  local version
+  version, home_text = unpack(redis.call('HMGET', backends, 'version', 'r:' .. home))
+  if not version then return 'no_backend' end
 end
 
 -- Ends a move whose old home is empty but for what inc held: it says now that it holds nothing.
@@ -92,7 +96,9 @@ local home_line -- what the table says of the home, if it may have users
 local function judge()
   if not b then return place_anew(hint ~= '' and hint or nil) end
   if b.moving then return 'wait', AGAIN, 'moving' end
-  home_line = row(redis.call('HGET', backends, 'r:' .. b.backend))
+  -- A move that has just come to its end leads to another.
+  if b.backend ~= home then home_text = redis.call('HGET', backends, 'r:' .. b.backend) end
+  home_line = row(home_text)
   if not usable(home_line) then
     home_line = nil
     return leave_the_dead()
