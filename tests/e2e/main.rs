@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, unreachable_pub)]
 
 mod amnesia;
+mod audit;
 mod backend_side;
 mod backends;
 mod chaos;
