@@ -1,0 +1,120 @@
+//! The proxies that run, and the clients who come to them.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use homing::fleet::Rows;
+use homing::model::{BackendId, Key};
+use homing::store::Row;
+use tokio::time::{sleep, timeout};
+
+use super::executor::{Owner, WORLD};
+use super::proxy::{Proxy, wanted};
+use super::session::log_in;
+use super::world::World;
+
+/// Everything that stands there. Clones are the same.
+#[derive(Clone)]
+pub struct Site {
+    pub world: Arc<World>,
+    pub keys: Arc<Vec<Key>>,
+    pub backends: Arc<Vec<BackendId>>,
+    running: Arc<Mutex<Running>>,
+}
+
+#[derive(Default)]
+struct Running {
+    proxies: BTreeMap<Owner, Arc<Proxy>>,
+    last: Owner,
+    /// Clients come.
+    open: bool,
+}
+
+impl Site {
+    pub fn new(world: Arc<World>) -> Self {
+        let keys = (0..world.plan.keys).map(|n| Key::new(format!("k{n}"))).collect();
+        let backends = (0..world.plan.backends).map(|n| BackendId::new(format!("b{n}"))).collect();
+        let running = Running { open: true, ..Running::default() };
+        Self { world, keys: Arc::new(keys), backends: Arc::new(backends), running: Arc::new(Mutex::new(running)) }
+    }
+
+    /// The rows of every file.
+    pub fn rows(&self) -> Rows {
+        self.backends.iter().map(|backend| (backend.clone(), Row::default())).collect()
+    }
+
+    pub fn start(&self, name: &str) -> Arc<Proxy> {
+        let owner = {
+            let mut running = self.running();
+            running.last += 1;
+            running.last
+        };
+        let proxy = Arc::new(Proxy::start(&self.world, owner, name, self.rows(), None));
+        let (site, started) = (self.clone(), proxy.clone());
+        // Its listeners open when it is ready.
+        self.world.executor.spawn(owner, async move {
+            started.fleet.ready().await;
+            site.world.tell(|| format!("p{owner} is ready"));
+        });
+        self.running().proxies.insert(owner, proxy.clone());
+        proxy
+    }
+
+    pub fn kill(&self, owner: Owner) {
+        self.running().proxies.remove(&owner);
+        self.world.kill(owner);
+    }
+
+    pub fn proxies(&self) -> Vec<Arc<Proxy>> {
+        self.running().proxies.values().cloned().collect()
+    }
+
+    pub fn proxy(&self, owner: Owner) -> Option<Arc<Proxy>> {
+        self.running().proxies.get(&owner).cloned()
+    }
+
+    pub fn any_proxy(&self) -> Option<Arc<Proxy>> {
+        self.world.dice.pick(&self.proxies()).cloned()
+    }
+
+    pub fn any_key(&self) -> Key {
+        self.world.dice.pick(&self.keys).cloned().unwrap_or_else(|| Key::new("k0"))
+    }
+
+    pub fn any_backend(&self) -> BackendId {
+        self.world.dice.pick(&self.backends).cloned().unwrap_or_else(|| BackendId::new("b0"))
+    }
+
+    /// Clients come and go until the doors close.
+    pub fn invite(&self) {
+        for _ in 0..self.world.plan.clients {
+            let site = self.clone();
+            self.world.executor.spawn(WORLD, async move {
+                while site.running().open {
+                    site.visit().await;
+                }
+            });
+        }
+    }
+
+    pub fn close_doors(&self) {
+        self.running().open = false;
+    }
+
+    async fn visit(&self) {
+        let dice = &self.world.dice;
+        sleep(dice.span(0, 400)).await;
+        let Some(proxy) = self.any_proxy() else { return };
+        let mut wanted = wanted(&self.any_key());
+        wanted.unproven = dice.percent(20);
+        let patience = dice.span(200, 5_000);
+        let Ok(Ok(client)) = timeout(patience, log_in(&self.world, &proxy, wanted)).await else { return };
+        let stay = if dice.percent(20) { dice.span(1000, 20_000) } else { dice.span(0, 500) };
+        sleep(stay).await;
+        drop(client);
+    }
+
+    fn running(&self) -> MutexGuard<'_, Running> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

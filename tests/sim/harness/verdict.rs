@@ -1,0 +1,111 @@
+//! What must be true once all is well again.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use homing::model::{BackendId, Key};
+use tokio::time::sleep;
+
+use super::clock;
+use super::proxy::wanted;
+use super::session::log_in;
+use super::site::Site;
+use super::world::Weather;
+
+/// Between two looks.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// Ends every trouble.
+pub fn heal(site: &Site) {
+    let world = &site.world;
+    world.tell(|| "all is well".to_owned());
+    for proxy in site.proxies() {
+        world.set_weather(proxy.owner, Weather::Fair);
+        world.thaw(proxy.owner, 0);
+        site.backends.iter().for_each(|backend| world.mend(proxy.owner, backend));
+    }
+}
+
+/// Waits until the fleet is quiet and exact, then has everybody log in everywhere.
+pub async fn judge(site: &Site) {
+    settle(site, "after the storm").await;
+    let mut clients = Vec::new();
+    for key in site.keys.iter() {
+        for proxy in site.proxies() {
+            match log_in(&site.world, &proxy, wanted(key)).await {
+                Ok(client) => clients.push(client),
+                Err(why) => site.world.fail(format_args!("liveness: {key} at p{}: {why:?}", proxy.owner)),
+            }
+        }
+    }
+    settle(site, "with everybody in").await;
+    drop(clients);
+    settle(site, "with everybody gone").await;
+}
+
+/// I3: in a quiet fleet, and within a bound, the store's numbers are the sessions that exist.
+async fn settle(site: &Site, when: &str) {
+    let rules = &site.world.plan.rules;
+    let bound = clock::now() + rules.lease + rules.orphan_grace + rules.recovery_max + 10_000;
+    loop {
+        let Err(difference) = compare(site) else { return };
+        if site.world.fault().is_some() {
+            return;
+        }
+        if clock::now() > bound {
+            return site.world.fail(format_args!("I3 {when}: {difference}"));
+        }
+        sleep(LOOK).await;
+    }
+}
+
+fn compare(site: &Site) -> Result<(), String> {
+    let (world, census) = (&site.world, site.world.server.census());
+    if let Some(ms) = census.recovering_ms {
+        return Err(format!("still recovering for {ms} ms"));
+    }
+    if census.moving > 0 {
+        return Err(format!("{} keys are being moved", census.moving));
+    }
+    let proxies = site.proxies();
+    let strangers = census
+        .proxies
+        .iter()
+        .find(|view| view.orphan || !proxies.iter().any(|proxy| proxy.incarnation == view.incarnation));
+    if let Some(stranger) = strangers {
+        return Err(format!("{} is still registered", stranger.incarnation));
+    }
+    if census.proxies.len() != proxies.len() {
+        return Err(format!("{} of {} proxies are registered", census.proxies.len(), proxies.len()));
+    }
+    let (mut by_holder, mut by_backend): (BTreeMap<_, u32>, BTreeMap<BackendId, u32>) = Default::default();
+    for visit in world.facts().visits.values() {
+        let Some(place) = visit.place.as_ref().filter(|_| visit.holds && visit.open) else {
+            return Err(format!("a login of {} is under way at p{}", visit.key, visit.owner));
+        };
+        let holder = proxies.iter().find(|proxy| proxy.owner == visit.owner).map(|proxy| proxy.incarnation.clone());
+        *by_holder.entry((visit.key.clone(), holder, place.backend.clone())).or_default() += 1;
+        *by_backend.entry(place.backend.clone()).or_default() += 1;
+    }
+    let mut stored = BTreeMap::new();
+    for (key, binding) in world.server.bindings() {
+        for (holder, sessions) in binding.holders {
+            let backend = binding.backend.clone().unwrap_or_else(|| BackendId::new(""));
+            stored.insert((key.clone(), Some(holder), backend), sessions);
+        }
+    }
+    if stored != by_holder {
+        return Err(format!("the store counts {stored:?}, there are {by_holder:?}"));
+    }
+    for view in &census.backends {
+        let there = by_backend.get(&view.backend).copied().unwrap_or(0);
+        if view.sessions != there {
+            return Err(format!("{} has {there} sessions, the store counts {}", view.backend, view.sessions));
+        }
+    }
+    let dirty = |key: &Key| proxies.iter().find(|proxy| proxy.ledger().look(key).is_some_and(|(_, held)| held == 0));
+    match proxies.iter().find(|proxy| proxy.ledger().holding().dirty > 0) {
+        Some(proxy) => Err(format!("p{} has keys to declare", proxy.owner)),
+        None => site.keys.iter().find_map(dirty).map_or(Ok(()), |proxy| Err(format!("p{} keeps a place", proxy.owner))),
+    }
+}

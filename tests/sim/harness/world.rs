@@ -1,0 +1,387 @@
+//! What is true in a simulated fleet, whoever knows of it: which backend has which sessions open, who can hear whom, and
+//! what must never happen.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use homing::ledger::Place;
+use homing::model::{BackendId, Incarnation, Key};
+use tokio::sync::Notify;
+
+use super::executor::{Executor, Owner};
+use super::server::Server;
+use super::{Dice, Plan, clock};
+
+/// One simulated fleet and its surroundings.
+pub struct World {
+    pub plan: Plan,
+    pub dice: Dice,
+    pub executor: Executor,
+    pub server: Server,
+    facts: Mutex<Facts>,
+    fault: Mutex<Option<String>>,
+    /// What has happened, if anybody wants to read it.
+    story: Option<Mutex<Vec<String>>>,
+    /// Rung when a way to a backend is mended.
+    mended: Notify,
+}
+
+/// What is true now.
+#[derive(Default)]
+pub struct Facts {
+    pub proxies: BTreeMap<Owner, ProxyFacts>,
+    /// Who cannot reach which backend, in either direction.
+    cut: BTreeSet<(Owner, BackendId)>,
+    /// Backends that are switched off.
+    off: BTreeSet<BackendId>,
+    pub visits: BTreeMap<u64, Visit>,
+    last: u64,
+    pub opened: u64,
+    pub refused: u64,
+    /// When the store last lost what it should know, since its last recovery window ended.
+    pub lost_at: Option<u64>,
+    pub epoch: u64,
+    pub recovering: bool,
+}
+
+/// One run of a proxy.
+pub struct ProxyFacts {
+    pub incarnation: Incarnation,
+    pub name: String,
+    pub weather: Weather,
+    pub frozen: bool,
+    /// Its isolation deadline, by its own clock.
+    deadline: Option<Arc<AtomicU64>>,
+    /// When it was last cut off, in rough weather or standing still; `u64::MAX` while it is.
+    trouble: u64,
+    /// The epoch of its last hello that the store has applied, and when that was.
+    hello: (u64, u64),
+}
+
+/// What happens to calls and answers between a proxy and the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Weather {
+    Fair,
+    /// Every call takes a while, but not too long.
+    Slow,
+    /// Anything may be lost, late, repeated, torn.
+    Rough,
+    /// Nothing passes, and whoever tries hears of it.
+    Cut,
+    /// Nothing passes, and nobody hears anything.
+    Silent,
+}
+
+/// A login, from the question for its home to the backend's last word.
+pub struct Visit {
+    pub key: Key,
+    pub owner: Owner,
+    /// Its home, once it has one.
+    pub place: Option<Place>,
+    /// It is in the ledger.
+    pub holds: bool,
+    /// The backend has it open.
+    pub open: bool,
+    /// The exception of ARCHITECTURE.md that it is, if any.
+    pub excuse: Option<&'static str>,
+}
+
+impl ProxyFacts {
+    fn in_trouble(&self) -> bool {
+        self.frozen || !matches!(self.weather, Weather::Fair | Weather::Slow)
+    }
+
+    fn note_trouble(&mut self) {
+        if self.in_trouble() {
+            self.trouble = u64::MAX;
+        } else if self.trouble == u64::MAX {
+            self.trouble = clock::now();
+        }
+    }
+
+    fn troubled_since(&self, time: u64) -> bool {
+        self.trouble >= time
+    }
+
+    /// Its deadline has passed in truth, whatever its own clock shows.
+    fn is_past_deadline(&self, owner: Owner) -> bool {
+        let deadline = self.deadline.as_ref().map_or(0, |deadline| deadline.load(Ordering::Relaxed));
+        deadline > 0 && clock::of(owner) >= deadline
+    }
+}
+
+impl World {
+    pub fn new(plan: Plan, dice: Dice, told: bool) -> Arc<Self> {
+        Arc::new(Self {
+            executor: Executor::new(dice.clone()),
+            server: Server::new(&plan),
+            plan,
+            dice,
+            facts: Mutex::default(),
+            fault: Mutex::default(),
+            story: told.then(Mutex::default),
+            mended: Notify::new(),
+        })
+    }
+
+    pub fn facts(&self) -> MutexGuard<'_, Facts> {
+        lock(&self.facts)
+    }
+
+    /// Writes a line of the story.
+    pub fn tell(&self, line: impl FnOnce() -> String) {
+        if let Some(story) = &self.story {
+            lock(story).push(format!("{:>7} {}", clock::now() - clock::DAWN, line()));
+        }
+    }
+
+    pub fn story(&self) -> Vec<String> {
+        self.story.as_ref().map(|story| lock(story).clone()).unwrap_or_default()
+    }
+
+    /// Something that must not happen has happened. The first counts.
+    pub fn fail(&self, what: impl Display) {
+        self.tell(|| format!("FAULT {what}"));
+        let when = clock::now() - clock::DAWN;
+        lock(&self.fault).get_or_insert_with(|| format!("at {when} ms: {what}"));
+    }
+
+    pub fn fault(&self) -> Option<String> {
+        lock(&self.fault).clone()
+    }
+
+    // Proxies.
+
+    pub fn arrives(&self, owner: Owner, name: &str, incarnation: Incarnation) {
+        let proxy = ProxyFacts {
+            incarnation,
+            name: name.to_owned(),
+            weather: Weather::Fair,
+            frozen: false,
+            deadline: None,
+            trouble: clock::now(), // it has yet to say hello
+            hello: (0, 0),
+        };
+        self.facts().proxies.insert(owner, proxy);
+    }
+
+    pub fn has_deadline(&self, owner: Owner, deadline: Arc<AtomicU64>) {
+        if let Some(proxy) = self.facts().proxies.get_mut(&owner) {
+            proxy.deadline = Some(deadline);
+        }
+    }
+
+    pub fn weather(&self, owner: Owner) -> Weather {
+        self.facts().proxies.get(&owner).map_or(Weather::Cut, |proxy| proxy.weather)
+    }
+
+    pub fn set_weather(&self, owner: Owner, weather: Weather) {
+        self.tell(|| format!("p{owner} weather {weather:?}"));
+        if let Some(proxy) = self.facts().proxies.get_mut(&owner) {
+            proxy.weather = weather;
+            proxy.note_trouble();
+        }
+    }
+
+    pub fn freeze(&self, owner: Owner) {
+        self.tell(|| format!("p{owner} stands still"));
+        if let Some(proxy) = self.facts().proxies.get_mut(&owner) {
+            proxy.frozen = true;
+            proxy.note_trouble();
+        }
+        self.executor.freeze(owner);
+    }
+
+    /// It goes on. `stalled`: its clock has stood still for so many milliseconds (0: it went on).
+    pub fn thaw(&self, owner: Owner, stalled: u64) {
+        self.tell(|| format!("p{owner} goes on, its clock stood still for {stalled} ms"));
+        let mut facts = self.facts();
+        let facts = &mut *facts;
+        if let Some(proxy) = facts.proxies.get_mut(&owner).filter(|proxy| proxy.frozen) {
+            // E4. What is silent, and closes at its first poll; or what believes in a clock that stood still.
+            if proxy.is_past_deadline(owner) {
+                let silent = |visit: &&mut Visit| visit.owner == owner && (visit.holds || stalled > 0);
+                facts.visits.values_mut().filter(silent).for_each(|visit| visit.excuse = visit.excuse.or(Some("E4")));
+            }
+            clock::stood_still(owner, stalled);
+            proxy.frozen = false;
+            proxy.note_trouble();
+        }
+        self.executor.thaw(owner);
+    }
+
+    pub fn said_hello(&self, owner: Owner, epoch: u64) {
+        if let Some(proxy) = self.facts().proxies.get_mut(&owner) {
+            proxy.hello = (epoch, clock::now());
+        }
+    }
+
+    /// kill -9. Its sockets are closed by its kernel.
+    pub fn kill(&self, owner: Owner) {
+        self.tell(|| format!("p{owner} is killed"));
+        self.executor.kill(owner);
+        self.facts().proxies.remove(&owner);
+    }
+
+    // Ways to backends.
+
+    pub fn cut(&self, owner: Owner, backend: &BackendId) {
+        self.tell(|| format!("p{owner} is cut from {backend}"));
+        self.facts().cut.insert((owner, backend.clone()));
+    }
+
+    pub fn mend(&self, owner: Owner, backend: &BackendId) {
+        self.tell(|| format!("p{owner} reaches {backend}"));
+        self.facts().cut.remove(&(owner, backend.clone()));
+        self.mended.notify_waiters();
+    }
+
+    /// A backend is switched off: all its sessions end. Or on.
+    pub fn switch(&self, backend: &BackendId, on: bool) {
+        self.tell(|| format!("{backend} is {}", if on { "on" } else { "off" }));
+        let mut facts = self.facts();
+        if on {
+            facts.off.remove(backend);
+        } else {
+            facts.off.insert(backend.clone());
+            for visit in facts.visits.values_mut().filter(|visit| visit.open) {
+                visit.open &= visit.place.as_ref().is_none_or(|place| place.backend != *backend);
+            }
+        }
+        drop(facts);
+        self.mended.notify_waiters();
+    }
+
+    pub fn is_off(&self, backend: &BackendId) -> bool {
+        self.facts().off.contains(backend)
+    }
+
+    pub fn reaches(&self, owner: Owner, backend: &BackendId) -> bool {
+        !self.facts().cut.contains(&(owner, backend.clone()))
+    }
+
+    /// Waits until the way is free.
+    pub async fn way(&self, owner: Owner, backend: &BackendId) {
+        while !self.reaches(owner, backend) {
+            self.mended.notified().await;
+        }
+    }
+
+    /// Waits until a way is mended or a backend switched.
+    pub async fn changes(&self) {
+        self.mended.notified().await;
+    }
+
+    // Visits.
+
+    pub fn asks(&self, owner: Owner, key: &Key) -> u64 {
+        let mut facts = self.facts();
+        facts.last += 1;
+        let visit = Visit { key: key.clone(), owner, place: None, holds: false, open: false, excuse: None };
+        let number = facts.last;
+        facts.visits.insert(number, visit);
+        number
+    }
+
+    /// It is in the ledger.
+    pub fn placed(&self, number: u64, place: &Place) {
+        let mut facts = self.facts();
+        let Some(visit) = facts.visits.get(&number) else { return };
+        let (owner, key) = (visit.owner, visit.key.clone());
+        self.tell(|| format!("p{owner} {key} visit {number} placed at {place:?}"));
+        // Whoever joins a session that is an exception is one.
+        let beside = |other: &&Visit| other.holds && other.owner == owner && other.key == key;
+        let excuse = facts.visits.values().filter(beside).find_map(|other| other.excuse);
+        if let Some(visit) = facts.visits.get_mut(&number) {
+            (visit.place, visit.holds) = (Some(place.clone()), true);
+            visit.excuse = visit.excuse.or(excuse);
+        }
+    }
+
+    /// The backend lets it in: the one moment at which a key can come to have two homes.
+    pub fn opens(&self, number: u64) {
+        let mut facts = self.facts();
+        facts.opened += 1;
+        let Some(visit) = facts.visits.get_mut(&number) else { return };
+        visit.open = true;
+        let (key, place, owner) = (visit.key.clone(), visit.place.clone(), visit.owner);
+        let excuse = visit.excuse;
+        self.tell(|| format!("p{owner} {key} visit {number} open {excuse:?}"));
+        let silent: BTreeSet<Owner> =
+            facts.proxies.iter().filter(|(o, p)| p.frozen && p.is_past_deadline(**o)).map(|(o, _)| *o).collect();
+        let counts = |visit: &Visit| visit.open && visit.excuse.is_none() && !silent.contains(&visit.owner);
+        let backend = |place: &Option<Place>| place.as_ref().map(|place| place.backend.clone());
+        let astray = |(other, visit): &(&u64, &Visit)| {
+            **other != number && visit.key == key && counts(visit) && backend(&visit.place) != backend(&place)
+        };
+        let other = facts.visits.iter().find(astray).filter(|_| excuse.is_none());
+        if let Some((other, visit)) = other {
+            let there = format!("p{} visit {other} at {:?}", visit.owner, visit.place);
+            self.fail(format_args!("I1 {key}: p{owner} visit {number} at {place:?}, while {there}"));
+        }
+    }
+
+    /// The backend has ended it.
+    pub fn ends(&self, number: u64) {
+        let mut facts = self.facts();
+        if let Some(visit) = facts.visits.get_mut(&number) {
+            visit.open = false;
+            if !visit.holds {
+                facts.visits.remove(&number);
+            }
+            self.tell(|| format!("visit {number} ended"));
+        }
+    }
+
+    /// It leaves the ledger.
+    pub fn leaves(&self, number: u64) {
+        let mut facts = self.facts();
+        if let Some(visit) = facts.visits.get_mut(&number) {
+            visit.holds = false;
+            if !visit.open {
+                facts.visits.remove(&number);
+            }
+        }
+    }
+
+    /// E6: the backend did not hear in time that it is over.
+    pub fn is_unheard(&self, number: u64) {
+        self.excuse("E6", |other, _| other == number);
+    }
+
+    /// Those visits are exceptions, from now on.
+    pub fn excuse(&self, why: &'static str, which: impl Fn(u64, &Visit) -> bool) {
+        for (number, visit) in &mut self.facts().visits {
+            if visit.excuse.is_none() && which(*number, visit) {
+                self.tell(|| format!("visit {number} of {} is {why}", visit.key));
+                visit.excuse = Some(why);
+            }
+        }
+    }
+
+    /// E1: the recovery window has ended. Who could not tell in it what is there, or said hello and could not go on, is
+    /// an exception; who could is not.
+    pub fn window_ended(&self, counted: impl Fn(&Key, &Incarnation, &BackendId) -> bool) {
+        let mut facts = self.facts();
+        facts.recovering = false;
+        let Some(lost_at) = facts.lost_at.take() else { return };
+        let epoch = facts.epoch;
+        self.tell(|| format!("the window of epoch {epoch} is over"));
+        let Facts { proxies, visits, .. } = &mut *facts;
+        for (number, visit) in visits {
+            let (Some(proxy), Some(place)) = (proxies.get(&visit.owner), &visit.place) else { continue };
+            let since = if proxy.hello.0 == epoch { proxy.hello.1 } else { lost_at };
+            let excused = visit.holds && proxy.troubled_since(since);
+            if excused && visit.excuse.is_none() && !counted(&visit.key, &proxy.incarnation, &place.backend) {
+                self.tell(|| format!("visit {number} of {} is E1", visit.key));
+                visit.excuse = Some("E1");
+            }
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
