@@ -160,6 +160,7 @@ impl Server {
         let run = format!("run{}", state.generation);
         world.tell(|| format!("the store is started as {run}"));
         self.simulated.restart(&run);
+        world.store_begins_anew(false);
     }
 
     pub fn set_down(&self, world: &World, down: bool) {
@@ -171,8 +172,7 @@ impl Server {
 
     fn loses(&self, world: &World) {
         self.state().table_version = 0;
-        let mut facts = world.facts();
-        facts.lost_at.get_or_insert(clock::now());
+        world.store_begins_anew(true);
     }
 
     // What is looked at.
@@ -188,15 +188,8 @@ impl Server {
     }
 
     fn hello(&self, world: &World, owner: Owner) {
-        let census = self.census();
-        world.said_hello(owner, census.epoch);
-        {
-            let mut facts = world.facts();
-            if facts.epoch != census.epoch {
-                (facts.epoch, facts.recovering) = (census.epoch, true);
-            }
-        }
-        self.heard_of_table(census.table_version);
+        world.said_hello(owner);
+        self.heard_of_table(self.census().table_version);
     }
 
     fn heard_of_table(&self, version: u64) {

@@ -42,7 +42,9 @@ pub struct Facts {
     pub refused: u64,
     /// When the store last lost what it should know, since its last recovery window ended.
     pub lost_at: Option<u64>,
-    pub epoch: u64,
+    /// Counts losses and restarts: what was said before one is void.
+    pub age: u64,
+    /// A recovery window has begun since the last of them.
     pub recovering: bool,
 }
 
@@ -56,7 +58,7 @@ pub struct ProxyFacts {
     deadline: Option<Arc<AtomicU64>>,
     /// When it was last cut off, in rough weather or standing still; `u64::MAX` while it is.
     trouble: u64,
-    /// The epoch of its last hello that the store has applied, and when that was.
+    /// The age ([`Facts::age`]) of its last hello that the store has applied, and when that was.
     hello: (u64, u64),
 }
 
@@ -212,9 +214,22 @@ impl World {
         self.executor.thaw(owner);
     }
 
-    pub fn said_hello(&self, owner: Owner, epoch: u64) {
-        if let Some(proxy) = self.facts().proxies.get_mut(&owner) {
-            proxy.hello = (epoch, clock::now());
+    pub fn said_hello(&self, owner: Owner) {
+        let mut facts = self.facts();
+        facts.recovering |= facts.lost_at.is_some();
+        let age = facts.age;
+        if let Some(proxy) = facts.proxies.get_mut(&owner) {
+            proxy.hello = (age, clock::now());
+        }
+    }
+
+    /// The store has lost what it should know, or merely its run.
+    pub fn store_begins_anew(&self, lost: bool) {
+        let mut facts = self.facts();
+        facts.age += 1;
+        facts.recovering = false;
+        if lost {
+            facts.lost_at.get_or_insert(clock::now());
         }
     }
 
@@ -367,12 +382,12 @@ impl World {
         let mut facts = self.facts();
         facts.recovering = false;
         let Some(lost_at) = facts.lost_at.take() else { return };
-        let epoch = facts.epoch;
-        self.tell(|| format!("the window of epoch {epoch} is over"));
+        let age = facts.age;
+        self.tell(|| "the recovery window is over".to_owned());
         let Facts { proxies, visits, .. } = &mut *facts;
         for (number, visit) in visits {
             let (Some(proxy), Some(place)) = (proxies.get(&visit.owner), &visit.place) else { continue };
-            let since = if proxy.hello.0 == epoch { proxy.hello.1 } else { lost_at };
+            let since = if proxy.hello.0 == age { proxy.hello.1 } else { lost_at };
             let excused = visit.holds && proxy.troubled_since(since);
             if excused && visit.excuse.is_none() && !counted(&visit.key, &proxy.incarnation, &place.backend) {
                 self.tell(|| format!("visit {number} of {} is E1", visit.key));
