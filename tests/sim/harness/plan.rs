@@ -78,7 +78,7 @@ impl Plan {
     pub fn of(dice: &Dice, mutation: Mutation) -> Self {
         let sticky = dice.percent(40);
         let rules = Rules {
-            lease: 3_000,
+            lease: 6_000,
             orphan_grace: 12_000, // a clock may step once between two heartbeats: 2 s of the 3 s that the deadline lies before it
             recovery: 2_500,
             recovery_max: 20_000,

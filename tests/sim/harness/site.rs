@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use homing::fleet::Rows;
 use homing::model::{BackendId, Key};
 use homing::store::Row;
+use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
 use super::executor::{Owner, WORLD};
@@ -20,6 +21,7 @@ pub struct Site {
     pub keys: Arc<Vec<Key>>,
     pub backends: Arc<Vec<BackendId>>,
     running: Arc<Mutex<Running>>,
+    peace: Arc<Notify>,
 }
 
 #[derive(Default)]
@@ -35,7 +37,8 @@ impl Site {
         let keys = (0..world.plan.keys).map(|n| Key::new(format!("k{n}"))).collect();
         let backends = (0..world.plan.backends).map(|n| BackendId::new(format!("b{n}"))).collect();
         let running = Running { open: true, ..Running::default() };
-        Self { world, keys: Arc::new(keys), backends: Arc::new(backends), running: Arc::new(Mutex::new(running)) }
+        let (keys, backends) = (Arc::new(keys), Arc::new(backends));
+        Self { world, keys, backends, running: Arc::new(Mutex::new(running)), peace: Arc::default() }
     }
 
     /// The rows of every file.
@@ -97,8 +100,14 @@ impl Site {
         }
     }
 
-    pub fn close_doors(&self) {
+    /// No more clients come, and every trouble ends.
+    pub fn make_peace(&self) {
         self.running().open = false;
+        self.peace.notify_waiters();
+    }
+
+    pub async fn peace(&self) {
+        self.peace.notified().await;
     }
 
     async fn visit(&self) {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::clock;
 use super::executor::WORLD;
@@ -32,11 +32,11 @@ fn strike(site: &Site) {
     }
 }
 
-/// Does something later, whatever else happens.
+/// Ends a trouble later, or when all troubles end.
 fn later(site: &Site, after: Duration, what: impl FnOnce(&Site) + Send + 'static) {
     let site = site.clone();
     site.world.executor.clone().spawn(WORLD, async move {
-        sleep(after).await;
+        let _ = timeout(after, site.peace()).await;
         what(&site);
     });
 }
