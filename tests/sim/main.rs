@@ -90,3 +90,16 @@ fn the_same_seed_makes_the_same_run() {
         assert_eq!((one.print, one.polls), (other.print, other.polls), "seed {seed}");
     }
 }
+
+#[test]
+fn every_fault_made_on_purpose_is_found() {
+    let mut missed = Vec::new();
+    for mutation in Mutation::ALL {
+        let began = Instant::now();
+        match search(SEEDS, mutation, |_| ()) {
+            Some((seed, fault)) => println!("{mutation:?}: seed {seed}, {:?}: {fault}", began.elapsed()),
+            None => missed.push(mutation),
+        }
+    }
+    assert!(missed.is_empty(), "not found: {missed:?}");
+}

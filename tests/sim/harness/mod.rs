@@ -4,6 +4,7 @@ pub mod clock;
 pub mod dice;
 pub mod executor;
 pub mod mutant;
+pub mod operator;
 pub mod plan;
 pub mod proxy;
 pub mod road;

@@ -25,6 +25,14 @@ struct State {
     ghosts: u64,
 }
 
+/// How a server's clock is set.
+pub struct Step<'a> {
+    pub server: &'a Simulated,
+    /// What it showed.
+    pub from: u64,
+    pub by: i64,
+}
+
 impl Mutant {
     pub fn new(mutation: Mutation) -> Self {
         Self { mutation, state: Mutex::default() }
@@ -113,8 +121,8 @@ impl Mutant {
 
     /// [`Mutation::ServersClock`]: the shard's clock follows a step of the server's. A ghost's hellos carry it there, for
     /// none of them can carry it further than [`STEP`].
-    pub fn stepped(&self, from: u64, by: i64, server: &Simulated, has_memory: u64, exchange: impl Fn(&Call) -> Reply) {
-        if self.mutation != Mutation::ServersClock || by <= 0 || has_memory == 0 {
+    pub fn stepped(&self, step: &Step<'_>, exchange: impl Fn(&Call) -> Reply) {
+        if self.mutation != Mutation::ServersClock || step.by <= 0 {
             return;
         }
         let mut state = self.state();
@@ -123,9 +131,9 @@ impl Mutant {
         drop(state);
         let hello = Hello { acked: 0, name: "ghost".to_owned(), version: String::new() };
         let mut call = Call { incarnation, run: String::new(), seq: 0, request: Request::Hello(hello) };
-        for step in 1..=by.unsigned_abs() / STEP {
-            server.set_ms(from + step * STEP);
-            call.seq = step;
+        for count in 1..=step.by.unsigned_abs() / STEP {
+            step.server.set_ms(step.from + count * STEP);
+            call.seq = count;
             if let Reply::Hello(welcome) = exchange(&call) {
                 call.run = welcome.run;
             }

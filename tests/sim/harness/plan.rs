@@ -60,6 +60,10 @@ pub struct Plan {
     pub storm: Duration,
     /// The longest pause between two troubles, in milliseconds.
     pub calm: u64,
+    /// Homes change seldom: I2 can be seen.
+    pub sticky: bool,
+    /// Proxies know which of their runs are dead.
+    pub state_files: bool,
     /// Data go back under a live server: E5.
     pub rollbacks: bool,
 }
@@ -94,12 +98,14 @@ impl Plan {
         Self {
             mutation,
             rules,
+            sticky,
+            state_files: dice.percent(15),
             proxies: dice.between(3, 5) as usize,
             backends: dice.between(2, 4) as usize,
             keys: dice.between(2, 6) as usize,
-            clients: dice.between(4, 9) as usize,
+            clients: dice.between(4, 12) as usize,
             storm: dice.span(6_000, 22_000),
-            calm: dice.between(300, 1500),
+            calm: dice.between(200, 1400),
             rollbacks: mutation == Mutation::GapsAccepted || dice.percent(12),
         }
     }

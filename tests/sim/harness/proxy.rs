@@ -9,7 +9,7 @@ use homing::ledger::{Ledger, Place};
 use homing::model::{Incarnation, Key, Pool};
 use homing::placement::{Placement, Times, Wanted};
 use homing::store::link::Identity;
-use homing::store::{Order, Outcome, Settle, Settled, Store};
+use homing::store::{Order, Outcome, Settle, Settled};
 use tokio::time::sleep;
 
 use super::clock;
@@ -37,7 +37,7 @@ impl Proxy {
     pub fn start(world: &Arc<World>, owner: Owner, name: &str, rows: Rows, state_file: Option<StateFile>) -> Self {
         let incarnation = incarnation(owner);
         world.tell(|| format!("p{owner} starts as {name}, {incarnation}"));
-        world.arrives(owner, name, incarnation.clone());
+        world.arrives(owner, incarnation.clone());
         let identity =
             Identity { incarnation: incarnation.clone(), name: name.to_owned(), version: "simulated".to_owned() };
         let joining = Joining {

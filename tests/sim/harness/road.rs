@@ -8,6 +8,7 @@ use homing::model::{Incarnation, Key};
 use homing::store::{
     BindingPage, BindingView, Call, Census, Connection, Nudges, Order, Ordered, Reply, Store, StoreError,
 };
+use tokio::sync::oneshot;
 use tokio::time::sleep;
 
 use super::executor::{Owner, WORLD};
@@ -44,7 +45,18 @@ impl Road {
         }
     }
 
+    /// What is on its way gets there, whether or not the sender still lives or waits, and the answer waits for it.
     async fn apply(&self, line: u64, calls: &[Call]) -> Result<Vec<Reply>, StoreError> {
+        let (answer, answered) = oneshot::channel();
+        let (road, calls) = (self.clone(), calls.to_vec());
+        self.world.executor.spawn(WORLD, async move {
+            let outcome = road.carry(line, &calls).await;
+            let _ = answer.send(outcome);
+        });
+        answered.await.unwrap_or_else(|_| Err(broken()))
+    }
+
+    async fn carry(&self, line: u64, calls: &[Call]) -> Result<Vec<Reply>, StoreError> {
         self.travel().await;
         self.pass(Some(line)).await?;
         let replies = calls.iter().map(|call| self.world.server.apply(&self.world, self.owner, call)).collect();

@@ -11,7 +11,7 @@ use homing::store::memory::{Memory, Saved};
 use homing::store::{BindingView, Call, Census, Move, Nudges, Order, Outcome, Reply, Request, Store};
 
 use super::executor::Owner;
-use super::mutant::Mutant;
+use super::mutant::{Mutant, Step};
 use super::world::World;
 use super::{Plan, clock};
 
@@ -74,8 +74,8 @@ impl Server {
         world.tell(|| format!("p{owner} #{} {:?} -> {reply:?}", call.seq, call.request));
         match &reply {
             Reply::Hello(_) => self.hello(world, owner),
-            Reply::Heartbeat(beat) => self.heard_of_table(beat.table_version),
-            Reply::Table(Ok(version)) => self.heard_of_table(*version),
+            Reply::Heartbeat(beat) => self.heard_of_table(world, beat.table_version),
+            Reply::Table(Ok(version)) => self.heard_of_table(world, *version),
             _ => {}
         }
         if !matches!(reply, Reply::Heartbeat(_) | Reply::Held(..) | Reply::Lost | Reply::Stale | Reply::Table(_)) {
@@ -87,13 +87,20 @@ impl Server {
     pub fn order(&self, world: &World, order: &Order) -> Outcome {
         self.set_clock();
         self.decides(world);
-        if let Order::Move(Move { key, force: true, .. }) = order {
-            world.excuse("E3", |_, visit| visit.key == *key);
+        match order {
+            Order::Move(Move { key, force, timeout, .. }) => {
+                world.unsettle(Some(key), timeout + 5_000);
+                if *force {
+                    world.excuse("E3", |_, visit| visit.key == *key);
+                }
+            }
+            Order::Mark(mark) => world.unsettle(Some(&mark.key), 0),
+            _ => {}
         }
         let ordered = self.memory.order(0, order).now_or_never().unwrap().unwrap();
         world.tell(|| format!("order {order:?} -> {:?}", ordered.outcome));
         if let Outcome::Table(Ok(version)) = &ordered.outcome {
-            self.heard_of_table(*version);
+            self.heard_of_table(world, *version);
         }
         self.check_sums(world);
         ordered.outcome
@@ -123,7 +130,11 @@ impl Server {
         world.tell(|| format!("the server's clock steps by {by}"));
         let before = clock::now().saturating_add_signed(self.state().offset);
         self.state().offset += by;
-        self.mutant.stepped(before, by, &self.simulated, self.census().now, |call| self.exchange(call));
+        // A store without memory has no clock to follow.
+        if self.census().now > 0 {
+            let step = Step { server: &self.simulated, from: before, by };
+            self.mutant.stepped(&step, |call| self.exchange(call));
+        }
     }
 
     /// A replica, or a file, has got all that is here now.
@@ -139,18 +150,20 @@ impl Server {
         self.loses(world);
     }
 
-    /// Its data go back to what was saved.
-    pub fn roll_back(&self, world: &World) {
+    /// Its data go back to what was saved. Without a new run to show it: E5.
+    pub fn roll_back(&self, world: &World, shown: bool) {
         let Some(saved) = self.state().saved.clone() else { return };
-        world.tell(|| "the store's data go back".to_owned());
+        world.tell(|| format!("the store's data go back, shown {shown}"));
         self.memory.restore(&saved);
         self.mutant.roll_back();
-        self.loses(world);
-    }
-
-    /// The data went back, and nothing shows it: E5.
-    pub fn excuse_rollback(&self, world: &World) {
-        world.excuse("E5", |_, _| true);
+        self.state().table_version = 0;
+        if shown {
+            self.loses(world);
+            self.restart(world);
+        } else {
+            world.excuse("E5", |_, _| true);
+            world.unsettle(None, 10_000);
+        }
     }
 
     /// It is started anew, or another took over.
@@ -168,6 +181,11 @@ impl Server {
         let mut state = self.state();
         state.down = down;
         state.generation += 1;
+    }
+
+    pub fn is_calm(&self, world: &World) -> bool {
+        let facts = world.facts();
+        facts.lost_at.is_none() && !facts.recovering
     }
 
     fn loses(&self, world: &World) {
@@ -189,10 +207,10 @@ impl Server {
 
     fn hello(&self, world: &World, owner: Owner) {
         world.said_hello(owner);
-        self.heard_of_table(self.census().table_version);
+        self.heard_of_table(world, self.census().table_version);
     }
 
-    fn heard_of_table(&self, version: u64) {
+    fn heard_of_table(&self, world: &World, version: u64) {
         let mut state = self.state();
         if state.table_version == version {
             return;
@@ -200,6 +218,9 @@ impl Server {
         state.table_version = version;
         drop(state);
         let rows = self.census().backends;
+        let taking: BTreeSet<BackendId> =
+            rows.iter().filter(|view| view.row.takes_users()).map(|view| view.backend.clone()).collect();
+        world.unsettle_homes_at(|backend| !taking.contains(backend));
         let unusable = rows.into_iter().filter(|view| !view.row.usable()).map(|view| view.backend);
         self.state().unusable = unusable.collect();
     }

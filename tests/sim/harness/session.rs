@@ -22,7 +22,6 @@ const IDLE: u64 = 2_000;
 
 /// What a client has of its session. Dropped, the client goes.
 pub struct Client {
-    pub place: Place,
     _stays: oneshot::Sender<()>,
 }
 
@@ -31,15 +30,15 @@ pub async fn log_in(world: &Arc<World>, proxy: &Arc<Proxy>, wanted: Wanted) -> R
     let (arrived, arrival) = oneshot::channel();
     let (stays, left) = oneshot::channel();
     world.executor.spawn(proxy.owner, lead(world.clone(), proxy.clone(), wanted, arrived, left));
-    let place = arrival.await.unwrap_or(Err(Refusal::ShuttingDown))?;
-    Ok(Client { place, _stays: stays })
+    arrival.await.unwrap_or(Err(Refusal::ShuttingDown))?;
+    Ok(Client { _stays: stays })
 }
 
 async fn lead(
     world: Arc<World>,
     proxy: Arc<Proxy>,
     wanted: Wanted,
-    mut arrived: oneshot::Sender<Result<Place, Refusal>>,
+    mut arrived: oneshot::Sender<Result<(), Refusal>>,
     left: oneshot::Receiver<()>,
 ) {
     let mut visit = Visit::new(&world, &proxy, &wanted);
@@ -55,7 +54,8 @@ async fn lead(
         Err(why) => {
             world.facts().refused += 1;
             world.tell(|| format!("p{} {} refused {why:?}", proxy.owner, wanted.key));
-            return drop(arrived.send(Err(why)));
+            let _ = arrived.send(Err(why));
+            return;
         }
     };
     let place = slot.place().clone();
@@ -69,7 +69,7 @@ async fn lead(
         if !wanted.unproven {
             slot.prove();
         }
-        let _ = arrived.send(Ok(place));
+        let _ = arrived.send(Ok(()));
         outcome = Err(relay(&world, &visit, &told, left, isolated).await);
     } else {
         let _ = arrived.send(Err(Refusal::BackendUnavailable));

@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use homing::fleet::Rows;
+use homing::fleet::{Rows, StateFile};
 use homing::model::{BackendId, Key};
 use homing::store::Row;
+use tempfile::TempDir;
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
 use super::executor::{Owner, WORLD};
-use super::proxy::{Proxy, wanted};
+use super::proxy::{Proxy, incarnation, wanted};
 use super::session::log_in;
 use super::world::World;
 
@@ -30,13 +31,18 @@ struct Running {
     last: Owner,
     /// Clients come.
     open: bool,
+    /// What may happen once has happened.
+    once: bool,
+    /// Where the proxies have their state files, if they have any.
+    state: Option<TempDir>,
 }
 
 impl Site {
     pub fn new(world: Arc<World>) -> Self {
         let keys = (0..world.plan.keys).map(|n| Key::new(format!("k{n}"))).collect();
         let backends = (0..world.plan.backends).map(|n| BackendId::new(format!("b{n}"))).collect();
-        let running = Running { open: true, ..Running::default() };
+        let state = world.plan.state_files.then(state_directory);
+        let running = Running { open: true, state, ..Running::default() };
         let (keys, backends) = (Arc::new(keys), Arc::new(backends));
         Self { world, keys, backends, running: Arc::new(Mutex::new(running)), peace: Arc::default() }
     }
@@ -52,7 +58,9 @@ impl Site {
             running.last += 1;
             running.last
         };
-        let proxy = Arc::new(Proxy::start(&self.world, owner, name, self.rows(), None));
+        let path = self.running().state.as_ref().map(|state| state.path().join(name));
+        let state_file = path.map(|path| StateFile::open(&path, incarnation(owner)).unwrap());
+        let proxy = Arc::new(Proxy::start(&self.world, owner, name, self.rows(), state_file));
         let (site, started) = (self.clone(), proxy.clone());
         // Its listeners open when it is ready.
         self.world.executor.spawn(owner, async move {
@@ -93,11 +101,28 @@ impl Site {
         for _ in 0..self.world.plan.clients {
             let site = self.clone();
             self.world.executor.spawn(WORLD, async move {
-                while site.running().open {
+                while site.is_open() {
                     site.visit().await;
                 }
             });
         }
+    }
+
+    /// True the first time.
+    pub fn once(&self) -> bool {
+        !std::mem::replace(&mut self.running().once, true)
+    }
+
+    /// Everybody has looked at the backends, and says which are dead.
+    pub fn vote(&self) {
+        let dead: Vec<_> = self.backends.iter().filter(|backend| self.world.is_off(backend)).cloned().collect();
+        for proxy in self.proxies() {
+            proxy.fleet.shards()[0].reports.failing(dead.clone());
+        }
+    }
+
+    pub fn is_open(&self) -> bool {
+        self.running().open
     }
 
     /// No more clients come, and every trouble ends.
@@ -112,10 +137,11 @@ impl Site {
 
     async fn visit(&self) {
         let dice = &self.world.dice;
-        sleep(dice.span(0, 400)).await;
+        sleep(dice.span(0, 300)).await;
         let Some(proxy) = self.any_proxy() else { return };
         let mut wanted = wanted(&self.any_key());
-        wanted.unproven = dice.percent(20);
+        // Whom no backend has accepted yet may be forgotten at any time: I2 says nothing of that.
+        wanted.unproven = !self.world.plan.sticky && dice.percent(20);
         let patience = dice.span(200, 5_000);
         let Ok(Ok(client)) = timeout(patience, log_in(&self.world, &proxy, wanted)).await else { return };
         let stay = if dice.percent(20) { dice.span(1000, 20_000) } else { dice.span(0, 500) };
@@ -126,4 +152,9 @@ impl Site {
     fn running(&self) -> MutexGuard<'_, Running> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// In memory where there is such a place: they are written through at once.
+fn state_directory() -> TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }

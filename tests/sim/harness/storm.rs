@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
 
-use super::clock;
 use super::executor::WORLD;
 use super::site::Site;
 use super::world::Weather;
+use super::{clock, operator};
 
 /// Everything bad, one after the other and several at once, for as long as the plan says.
 pub async fn rage(site: &Site) {
@@ -21,14 +21,22 @@ pub async fn rage(site: &Site) {
 
 fn strike(site: &Site) {
     let dice = &site.world.dice;
-    match dice.below(20) {
-        0..2 => replace(site),
-        2..6 => stand_still(site),
-        6..11 => foul(site),
-        11..14 => cut_off_from_backend(site),
-        14..16 => forget(site),
-        16..18 => site.world.server.save(),
-        _ => go_back(site),
+    match dice.below(100) {
+        0..10 => replace(site),
+        10..24 => stand_still(site),
+        24..29 => ambush(site),
+        29..46 => foul(site),
+        46..54 => cut_off_from_backend(site),
+        54..59 => forget(site),
+        59..64 => site.world.server.save(),
+        64..69 => go_back(site),
+        69..72 => close_store(site),
+        72..76 => step_clock(site),
+        76..80 => backend_fails(site),
+        80..82 => one_is_wrong(site),
+        82..86 => operator::changes_table(site),
+        86..94 => operator::moves(site),
+        _ => operator::marks(site),
     }
 }
 
@@ -99,11 +107,80 @@ fn forget(site: &Site) {
     }
 }
 
-/// A failover to a replica that lacks the latest writes, or a restart with all of them.
+/// A failover to a replica that lacks the latest writes, a restart with all of them, or, E5, data that go back and
+/// nothing shows it.
 fn go_back(site: &Site) {
-    let world = &site.world;
-    if world.dice.percent(70) {
-        world.server.roll_back(world);
+    let (world, dice) = (&site.world, &site.world.dice);
+    match dice.below(10) {
+        0..4 if world.plan.rollbacks => world.server.roll_back(world, false),
+        0..8 => world.server.roll_back(world, true),
+        _ => world.server.restart(world),
     }
-    world.server.restart(world);
+}
+
+/// Somebody stands still while it waits for an answer, and meanwhile the store forgets all.
+fn ambush(site: &Site) {
+    let (site, world) = (site.clone(), site.world.clone());
+    world.executor.clone().spawn(WORLD, async move {
+        for proxy in site.proxies() {
+            world.set_weather(proxy.owner, Weather::Slow);
+        }
+        while site.is_open() {
+            let asker = world.who_asks().filter(|owner| site.proxy(*owner).is_some());
+            if let Some(owner) = asker {
+                let span = world.dice.span(1_000, 5_500);
+                sleep(world.dice.span(0, 60)).await;
+                world.freeze(owner);
+                later(&site, span, move |site| site.world.thaw(owner, 0));
+                sleep(world.dice.span(100, 300)).await;
+                return if site.is_open() {
+                    world.server.flush(&world)
+                };
+            }
+            sleep(Duration::from_millis(5)).await;
+        }
+    });
+}
+
+/// Nobody answers at the store for a while.
+fn close_store(site: &Site) {
+    site.world.server.set_down(&site.world, true);
+    later(site, span(site), |site| site.world.server.set_down(&site.world, false));
+}
+
+/// Backwards whenever it likes; forwards once, for each time costs the store up to two seconds of its margin.
+fn step_clock(site: &Site) {
+    let (world, dice) = (&site.world, &site.world.dice);
+    let by = dice.between(100, 60_000).cast_signed();
+    if dice.percent(40) {
+        world.server.step_clock(world, -by);
+    } else if world.server.is_calm(world) && site.once() {
+        world.server.step_clock(world, by);
+    }
+}
+
+/// A backend dies, which all who look find out, and comes back.
+fn backend_fails(site: &Site) {
+    let backend = site.any_backend();
+    if site.world.is_off(&backend) {
+        return;
+    }
+    site.world.switch(&backend, false);
+    later(site, site.world.dice.span(50, 600), Site::vote);
+    later(site, span(site), move |site| {
+        site.world.switch(&backend, true);
+        later(site, site.world.dice.span(50, 600), Site::vote);
+    });
+}
+
+/// One proxy finds a backend dead that is not; sometimes all do.
+fn one_is_wrong(site: &Site) {
+    let backend = site.any_backend();
+    let all = site.world.dice.percent(30);
+    let wrong = if all { site.proxies() } else { site.any_proxy().into_iter().collect() };
+    for proxy in wrong {
+        site.world.tell(|| format!("p{} believes that {backend} is dead", proxy.owner));
+        proxy.fleet.shards()[0].reports.failing(vec![backend.clone()]);
+    }
+    later(site, span(site), Site::vote);
 }

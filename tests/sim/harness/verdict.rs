@@ -6,11 +6,11 @@ use std::time::Duration;
 use homing::model::{BackendId, Key};
 use tokio::time::sleep;
 
-use super::clock;
 use super::proxy::wanted;
 use super::session::log_in;
 use super::site::Site;
 use super::world::Weather;
+use super::{clock, operator};
 
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(250);
@@ -24,10 +24,14 @@ pub fn heal(site: &Site) {
         world.thaw(proxy.owner, 0);
         site.backends.iter().for_each(|backend| world.mend(proxy.owner, backend));
     }
+    site.backends.iter().for_each(|backend| world.switch(backend, true));
+    world.server.set_down(world, false);
+    site.vote();
 }
 
 /// Waits until the fleet is quiet and exact, then has everybody log in everywhere.
 pub async fn judge(site: &Site) {
+    operator::restores_all(site).await;
     settle(site, "after the storm").await;
     let mut clients = Vec::new();
     for key in site.keys.iter() {

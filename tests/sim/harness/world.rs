@@ -8,11 +8,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use homing::ledger::Place;
 use homing::model::{BackendId, Incarnation, Key};
+use homing::store::clock::STEP;
 use tokio::sync::Notify;
 
 use super::executor::{Executor, Owner};
 use super::server::Server;
 use super::{Dice, Plan, clock};
+
+/// How long what was an exception may still lead to another home, in milliseconds.
+const EXCUSED: u64 = 10_000;
 
 /// One simulated fleet and its surroundings.
 pub struct World {
@@ -38,6 +42,11 @@ pub struct Facts {
     off: BTreeSet<BackendId>,
     pub visits: BTreeMap<u64, Visit>,
     last: u64,
+    /// Where each key was last let in.
+    homes: BTreeMap<Key, Home>,
+    /// Until when each key's home may change, and everybody's.
+    unsettled: BTreeMap<Key, u64>,
+    all_unsettled: u64,
     pub opened: u64,
     pub refused: u64,
     /// When the store last lost what it should know, since its last recovery window ended.
@@ -48,10 +57,18 @@ pub struct Facts {
     pub recovering: bool,
 }
 
+/// Where a key is at home, for I2.
+struct Home {
+    backend: BackendId,
+    /// When the login that was let in there had come.
+    asked: u64,
+    /// When a session was there last, if none is.
+    left: Option<u64>,
+}
+
 /// One run of a proxy.
 pub struct ProxyFacts {
     pub incarnation: Incarnation,
-    pub name: String,
     pub weather: Weather,
     pub frozen: bool,
     /// Its isolation deadline, by its own clock.
@@ -80,6 +97,7 @@ pub enum Weather {
 pub struct Visit {
     pub key: Key,
     pub owner: Owner,
+    asked: u64,
     /// Its home, once it has one.
     pub place: Option<Place>,
     /// It is in the ledger.
@@ -156,10 +174,9 @@ impl World {
 
     // Proxies.
 
-    pub fn arrives(&self, owner: Owner, name: &str, incarnation: Incarnation) {
+    pub fn arrives(&self, owner: Owner, incarnation: Incarnation) {
         let proxy = ProxyFacts {
             incarnation,
-            name: name.to_owned(),
             weather: Weather::Fair,
             frozen: false,
             deadline: None,
@@ -176,7 +193,8 @@ impl World {
     }
 
     pub fn weather(&self, owner: Owner) -> Weather {
-        self.facts().proxies.get(&owner).map_or(Weather::Cut, |proxy| proxy.weather)
+        // What the dead have sent is on its way.
+        self.facts().proxies.get(&owner).map_or(Weather::Fair, |proxy| proxy.weather)
     }
 
     pub fn set_weather(&self, owner: Owner, weather: Weather) {
@@ -205,7 +223,10 @@ impl World {
             // E4. What is silent, and closes at its first poll; or what believes in a clock that stood still.
             if proxy.is_past_deadline(owner) {
                 let silent = |visit: &&mut Visit| visit.owner == owner && (visit.holds || stalled > 0);
-                facts.visits.values_mut().filter(silent).for_each(|visit| visit.excuse = visit.excuse.or(Some("E4")));
+                for visit in facts.visits.values_mut().filter(silent) {
+                    visit.excuse = visit.excuse.or(Some("E4"));
+                    facts.unsettled.insert(visit.key.clone(), clock::now() + EXCUSED);
+                }
             }
             clock::stood_still(owner, stalled);
             proxy.frozen = false;
@@ -229,6 +250,7 @@ impl World {
         facts.age += 1;
         facts.recovering = false;
         if lost {
+            facts.all_unsettled = clock::now() + EXCUSED;
             facts.lost_at.get_or_insert(clock::now());
         }
     }
@@ -264,6 +286,9 @@ impl World {
             for visit in facts.visits.values_mut().filter(|visit| visit.open) {
                 visit.open &= visit.place.as_ref().is_none_or(|place| place.backend != *backend);
             }
+            facts.visits.retain(|_, visit| visit.open || visit.holds || visit.place.is_none());
+            let keys: Vec<Key> = facts.homes.keys().cloned().collect();
+            keys.iter().for_each(|key| Self::notes_end(&mut facts, key));
         }
         drop(facts);
         self.mended.notify_waiters();
@@ -291,10 +316,16 @@ impl World {
 
     // Visits.
 
+    /// A proxy that waits for an answer of the store, if there is one.
+    pub fn who_asks(&self) -> Option<Owner> {
+        self.facts().visits.values().find(|visit| visit.place.is_none()).map(|visit| visit.owner)
+    }
+
     pub fn asks(&self, owner: Owner, key: &Key) -> u64 {
         let mut facts = self.facts();
         facts.last += 1;
-        let visit = Visit { key: key.clone(), owner, place: None, holds: false, open: false, excuse: None };
+        let (key, asked) = (key.clone(), clock::now());
+        let visit = Visit { key, owner, asked, place: None, holds: false, open: false, excuse: None };
         let number = facts.last;
         facts.visits.insert(number, visit);
         number
@@ -321,7 +352,7 @@ impl World {
         facts.opened += 1;
         let Some(visit) = facts.visits.get_mut(&number) else { return };
         visit.open = true;
-        let (key, place, owner) = (visit.key.clone(), visit.place.clone(), visit.owner);
+        let (key, place, owner, asked) = (visit.key.clone(), visit.place.clone(), visit.owner, visit.asked);
         let excuse = visit.excuse;
         self.tell(|| format!("p{owner} {key} visit {number} open {excuse:?}"));
         let silent: BTreeSet<Owner> =
@@ -336,6 +367,50 @@ impl World {
             let there = format!("p{} visit {other} at {:?}", visit.owner, visit.place);
             self.fail(format_args!("I1 {key}: p{owner} visit {number} at {place:?}, while {there}"));
         }
+        if let Some(backend) = backend(&place) {
+            self.stays_at_home(&mut facts, &key, backend, asked);
+        }
+    }
+
+    /// I2: the key has not left its home, unless something has happened since that may change it.
+    fn stays_at_home(&self, facts: &mut Facts, key: &Key, backend: BackendId, asked: u64) {
+        let unsettled = facts.unsettled.get(key).copied().unwrap_or(0).max(facts.all_unsettled);
+        if let Some(home) = facts.homes.get(key).filter(|home| home.backend != backend && home.asked > unsettled) {
+            // The store's clock may be ahead by one step.
+            let remembered = self.plan.rules.user_expire.saturating_sub(STEP + 500);
+            if home.left.is_none_or(|left| clock::now() < left + remembered) {
+                self.fail(format_args!(
+                    "I2 {key}: at {backend}, but at home at {} until {:?}",
+                    home.backend, home.left
+                ));
+            }
+        }
+        facts.homes.insert(key.clone(), Home { backend, asked, left: None });
+    }
+
+    /// The home of that key, or of all, may change within so many milliseconds.
+    pub fn unsettle(&self, key: Option<&Key>, within: u64) {
+        let until = clock::now() + within;
+        let mut facts = self.facts();
+        match key {
+            Some(key) => drop(facts.unsettled.insert(key.clone(), until)),
+            None => facts.all_unsettled = facts.all_unsettled.max(until),
+        }
+    }
+
+    /// Homes at those backends may change.
+    pub fn unsettle_homes_at(&self, which: impl Fn(&BackendId) -> bool) {
+        let facts = &mut *self.facts();
+        for (key, _) in facts.homes.iter().filter(|(_, home)| which(&home.backend)) {
+            facts.unsettled.insert(key.clone(), clock::now());
+        }
+    }
+
+    fn notes_end(facts: &mut Facts, key: &Key) {
+        let open = facts.visits.values().any(|visit| visit.open && visit.key == *key);
+        if let Some(home) = facts.homes.get_mut(key) {
+            home.left = (!open).then(clock::now);
+        }
     }
 
     /// The backend has ended it.
@@ -343,9 +418,11 @@ impl World {
         let mut facts = self.facts();
         if let Some(visit) = facts.visits.get_mut(&number) {
             visit.open = false;
-            if !visit.holds {
+            let (key, holds) = (visit.key.clone(), visit.holds);
+            if !holds {
                 facts.visits.remove(&number);
             }
+            Self::notes_end(&mut facts, &key);
             self.tell(|| format!("visit {number} ended"));
         }
     }
@@ -368,10 +445,12 @@ impl World {
 
     /// Those visits are exceptions, from now on.
     pub fn excuse(&self, why: &'static str, which: impl Fn(u64, &Visit) -> bool) {
-        for (number, visit) in &mut self.facts().visits {
+        let facts = &mut *self.facts();
+        for (number, visit) in &mut facts.visits {
             if visit.excuse.is_none() && which(*number, visit) {
                 self.tell(|| format!("visit {number} of {} is {why}", visit.key));
                 visit.excuse = Some(why);
+                facts.unsettled.insert(visit.key.clone(), clock::now() + EXCUSED);
             }
         }
     }
@@ -384,7 +463,7 @@ impl World {
         let Some(lost_at) = facts.lost_at.take() else { return };
         let age = facts.age;
         self.tell(|| "the recovery window is over".to_owned());
-        let Facts { proxies, visits, .. } = &mut *facts;
+        let Facts { proxies, visits, unsettled, .. } = &mut *facts;
         for (number, visit) in visits {
             let (Some(proxy), Some(place)) = (proxies.get(&visit.owner), &visit.place) else { continue };
             let since = if proxy.hello.0 == age { proxy.hello.1 } else { lost_at };
@@ -392,6 +471,7 @@ impl World {
             if excused && visit.excuse.is_none() && !counted(&visit.key, &proxy.incarnation, &place.backend) {
                 self.tell(|| format!("visit {number} of {} is E1", visit.key));
                 visit.excuse = Some("E1");
+                unsettled.insert(visit.key.clone(), clock::now() + EXCUSED);
             }
         }
     }
