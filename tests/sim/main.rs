@@ -94,7 +94,9 @@ fn the_same_seed_makes_the_same_run() {
 #[test]
 fn every_fault_made_on_purpose_is_found() {
     let mut missed = Vec::new();
-    for mutation in Mutation::ALL {
+    let only = std::env::var("HOMING_SIM_MUTATION").ok();
+    let wanted = |mutation: &Mutation| only.as_ref().is_none_or(|name| format!("{mutation:?}") == *name);
+    for mutation in Mutation::ALL.into_iter().filter(wanted) {
         let began = Instant::now();
         match search(SEEDS, mutation, |_| ()) {
             Some((seed, fault)) => println!("{mutation:?}: seed {seed}, {:?}: {fault}", began.elapsed()),

@@ -82,7 +82,7 @@ impl Plan {
     pub fn of(dice: &Dice, mutation: Mutation) -> Self {
         let sticky = dice.percent(40);
         let rules = Rules {
-            lease: 6_000,
+            lease: 4_000,
             orphan_grace: 12_000, // a clock may step once between two heartbeats: 2 s of the 3 s that the deadline lies before it
             recovery: 2_500,
             recovery_max: 20_000,
@@ -104,7 +104,7 @@ impl Plan {
             backends: dice.between(2, 4) as usize,
             keys: dice.between(2, 6) as usize,
             clients: dice.between(4, 12) as usize,
-            storm: dice.span(6_000, 22_000),
+            storm: dice.span(6_000, 20_000),
             calm: dice.between(200, 1400),
             rollbacks: mutation == Mutation::GapsAccepted || dice.percent(12),
         }

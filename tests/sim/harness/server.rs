@@ -218,9 +218,8 @@ impl Server {
         state.table_version = version;
         drop(state);
         let rows = self.census().backends;
-        let taking: BTreeSet<BackendId> =
-            rows.iter().filter(|view| view.row.takes_users()).map(|view| view.backend.clone()).collect();
-        world.unsettle_homes_at(|backend| !taking.contains(backend));
+        world
+            .taking_users(rows.iter().filter(|view| view.row.takes_users()).map(|view| view.backend.clone()).collect());
         let unusable = rows.into_iter().filter(|view| !view.row.usable()).map(|view| view.backend);
         self.state().unusable = unusable.collect();
     }

@@ -23,6 +23,7 @@ pub struct Site {
     pub backends: Arc<Vec<BackendId>>,
     running: Arc<Mutex<Running>>,
     peace: Arc<Notify>,
+    night: Arc<Notify>,
 }
 
 #[derive(Default)]
@@ -44,7 +45,14 @@ impl Site {
         let state = world.plan.state_files.then(state_directory);
         let running = Running { open: true, state, ..Running::default() };
         let (keys, backends) = (Arc::new(keys), Arc::new(backends));
-        Self { world, keys, backends, running: Arc::new(Mutex::new(running)), peace: Arc::default() }
+        Self {
+            world,
+            keys,
+            backends,
+            running: Arc::new(Mutex::new(running)),
+            peace: Arc::default(),
+            night: Arc::default(),
+        }
     }
 
     /// The rows of every file.
@@ -131,6 +139,11 @@ impl Site {
         self.peace.notify_waiters();
     }
 
+    /// Clients who stay as long as they may go now.
+    pub fn bid_good_night(&self) {
+        self.night.notify_waiters();
+    }
+
     pub async fn peace(&self) {
         self.peace.notified().await;
     }
@@ -144,8 +157,11 @@ impl Site {
         wanted.unproven = !self.world.plan.sticky && dice.percent(20);
         let patience = dice.span(200, 5_000);
         let Ok(Ok(client)) = timeout(patience, log_in(&self.world, &proxy, wanted)).await else { return };
-        let stay = if dice.percent(20) { dice.span(1000, 20_000) } else { dice.span(0, 500) };
-        sleep(stay).await;
+        match dice.below(20) {
+            0 => self.night.notified().await,
+            1..6 => sleep(dice.span(1_000, 15_000)).await,
+            _ => sleep(dice.span(0, 500)).await,
+        }
         drop(client);
     }
 

@@ -24,8 +24,9 @@ fn strike(site: &Site) {
     match dice.below(100) {
         0..10 => replace(site),
         10..24 => stand_still(site),
-        24..29 => ambush(site),
-        29..46 => foul(site),
+        24..28 => ambush(site),
+        28..32 => tells_late(site),
+        32..46 => foul(site),
         46..54 => cut_off_from_backend(site),
         54..59 => forget(site),
         59..64 => site.world.server.save(),
@@ -55,7 +56,8 @@ fn span(site: &Site) -> Duration {
     match dice.below(10) {
         0..4 => dice.span(10, 800),
         4..7 => dice.span(800, 4_000),
-        _ => dice.span(3_000, 19_000),
+        7 => dice.span(3_000, 10_000),
+        _ => dice.span(6_000, 20_000),
     }
 }
 
@@ -139,6 +141,19 @@ fn ambush(site: &Site) {
             }
             sleep(Duration::from_millis(5)).await;
         }
+    });
+}
+
+/// Somebody comes back when the window that a loss has opened is nearly over, and is slow to tell what is there.
+fn tells_late(site: &Site) {
+    let Some(victim) = site.any_proxy() else { return };
+    let (owner, dice) = (victim.owner, &site.world.dice);
+    site.world.freeze(owner);
+    site.world.server.flush(&site.world);
+    let window = site.world.plan.rules.recovery;
+    later(site, dice.span(window - 800, window + 300), move |site| {
+        site.world.set_weather(owner, Weather::Slow);
+        site.world.thaw(owner, 0);
     });
 }
 

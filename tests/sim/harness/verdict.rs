@@ -33,6 +33,7 @@ pub fn heal(site: &Site) {
 pub async fn judge(site: &Site) {
     operator::restores_all(site).await;
     settle(site, "after the storm").await;
+    site.bid_good_night();
     let mut clients = Vec::new();
     for key in site.keys.iter() {
         for proxy in site.proxies() {

@@ -47,6 +47,9 @@ pub struct Facts {
     /// Until when each key's home may change, and everybody's.
     unsettled: BTreeMap<Key, u64>,
     all_unsettled: u64,
+    /// Backends that take users, and when each began or ended to.
+    taking: BTreeSet<BackendId>,
+    changed: BTreeMap<BackendId, u64>,
     pub opened: u64,
     pub refused: u64,
     /// When the store last lost what it should know, since its last recovery window ended.
@@ -375,7 +378,11 @@ impl World {
     /// I2: the key has not left its home, unless something has happened since that may change it.
     fn stays_at_home(&self, facts: &mut Facts, key: &Key, backend: BackendId, asked: u64) {
         let unsettled = facts.unsettled.get(key).copied().unwrap_or(0).max(facts.all_unsettled);
-        if let Some(home) = facts.homes.get(key).filter(|home| home.backend != backend && home.asked > unsettled) {
+        let stands = |home: &&Home| {
+            let changed = facts.changed.get(&home.backend).copied().unwrap_or(0);
+            facts.taking.contains(&home.backend) && home.asked > unsettled.max(changed)
+        };
+        if let Some(home) = facts.homes.get(key).filter(|home| home.backend != backend).filter(stands) {
             // The store's clock may be ahead by one step.
             let remembered = self.plan.rules.user_expire.saturating_sub(STEP + 500);
             if home.left.is_none_or(|left| clock::now() < left + remembered) {
@@ -398,12 +405,13 @@ impl World {
         }
     }
 
-    /// Homes at those backends may change.
-    pub fn unsettle_homes_at(&self, which: impl Fn(&BackendId) -> bool) {
+    /// From now on these backends take users. Homes at others may change, and at those that have just begun or ended to.
+    pub fn taking_users(&self, backends: BTreeSet<BackendId>) {
         let facts = &mut *self.facts();
-        for (key, _) in facts.homes.iter().filter(|(_, home)| which(&home.backend)) {
-            facts.unsettled.insert(key.clone(), clock::now());
+        for changed in facts.taking.symmetric_difference(&backends) {
+            facts.changed.insert(changed.clone(), clock::now());
         }
+        facts.taking = backends;
     }
 
     fn notes_end(facts: &mut Facts, key: &Key) {
