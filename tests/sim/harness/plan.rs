@@ -44,11 +44,35 @@ impl Mutation {
         Self::JoinsTheDead,
         Self::ServersClock,
     ];
+
+    /// The trouble in which it shows.
+    fn shows_in(self) -> Option<Trouble> {
+        match self {
+            Self::OldAnswers => Some(Trouble::Ambush),
+            Self::ImpatientWindow => Some(Trouble::TellsLate),
+            Self::OneStageReap => Some(Trouble::Cut),
+            Self::GapsAccepted => Some(Trouble::GoesBack),
+            Self::ServersClock => Some(Trouble::ClockSteps),
+            _ => None,
+        }
+    }
+}
+
+/// A kind of trouble.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    Ambush,
+    TellsLate,
+    Cut,
+    GoesBack,
+    ClockSteps,
 }
 
 /// What a run is like.
 #[derive(Clone, Debug)]
 pub struct Plan {
+    /// Half of its troubles are of one kind: what seldom happens is found where it happens often.
+    pub focus: Option<Trouble>,
     pub mutation: Mutation,
     /// As the proxies believe.
     pub rules: Rules,
@@ -80,7 +104,10 @@ pub const CLOSE: Duration = Duration::from_millis(500);
 impl Plan {
     /// Of that seed.
     pub fn of(dice: &Dice, mutation: Mutation) -> Self {
-        let sticky = dice.percent(40);
+        let kinds = [Trouble::Ambush, Trouble::TellsLate, Trouble::Cut, Trouble::GoesBack, Trouble::ClockSteps];
+        let any = dice.pick(&kinds).copied().filter(|_| dice.percent(50));
+        let focus = mutation.shows_in().or(any);
+        let sticky = dice.percent(40) && mutation == Mutation::Sound;
         let rules = Rules {
             lease: 4_000,
             orphan_grace: 12_000, // a clock may step once between two heartbeats: 2 s of the 3 s that the deadline lies before it
@@ -96,6 +123,7 @@ impl Plan {
             ..Rules::default()
         };
         Self {
+            focus,
             mutation,
             rules,
             sticky,

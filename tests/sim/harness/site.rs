@@ -155,7 +155,7 @@ impl Site {
         let mut wanted = wanted(&self.any_key());
         // Whom no backend has accepted yet may be forgotten at any time: I2 says nothing of that.
         wanted.unproven = !self.world.plan.sticky && dice.percent(20);
-        let patience = dice.span(200, 5_000);
+        let patience = if dice.percent(40) { dice.span(200, 2_000) } else { dice.span(2_000, 9_000) };
         let Ok(Ok(client)) = timeout(patience, log_in(&self.world, &proxy, wanted)).await else { return };
         match dice.below(20) {
             0 => self.night.notified().await,

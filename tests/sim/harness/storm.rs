@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::{sleep, timeout};
 
 use super::executor::WORLD;
+use super::plan::Trouble;
 use super::site::Site;
 use super::world::Weather;
 use super::{clock, operator};
@@ -21,6 +22,18 @@ pub async fn rage(site: &Site) {
 
 fn strike(site: &Site) {
     let dice = &site.world.dice;
+    if let Some(focus) = site.world.plan.focus.filter(|_| dice.percent(50)) {
+        return match focus {
+            Trouble::Ambush => ambush(site),
+            Trouble::TellsLate => tells_late(site),
+            Trouble::Cut => cut_off(site),
+            Trouble::GoesBack => go_back(site),
+            Trouble::ClockSteps => {
+                cut_off(site);
+                later(site, dice.span(100, 1_500), step_clock);
+            }
+        };
+    }
     match dice.below(100) {
         0..10 => replace(site),
         10..24 => stand_still(site),
@@ -28,9 +41,9 @@ fn strike(site: &Site) {
         28..32 => tells_late(site),
         32..46 => foul(site),
         46..54 => cut_off_from_backend(site),
-        54..59 => forget(site),
-        59..64 => site.world.server.save(),
-        64..69 => go_back(site),
+        54..60 => forget(site),
+        60..66 => go_back(site),
+        66..69 => cut_off(site),
         69..72 => close_store(site),
         72..76 => step_clock(site),
         76..80 => backend_fails(site),
@@ -113,11 +126,22 @@ fn forget(site: &Site) {
 /// nothing shows it.
 fn go_back(site: &Site) {
     let (world, dice) = (&site.world, &site.world.dice);
-    match dice.below(10) {
-        0..4 if world.plan.rollbacks => world.server.roll_back(world, false),
-        0..8 => world.server.roll_back(world, true),
-        _ => world.server.restart(world),
-    }
+    world.server.save();
+    let kind = dice.below(10);
+    later(site, dice.span(50, 2_500), move |site| match kind {
+        0..5 if site.world.plan.rollbacks => site.world.server.roll_back(&site.world, false),
+        0..8 => site.world.server.roll_back(&site.world, true),
+        _ => site.world.server.restart(&site.world),
+    });
+}
+
+/// Somebody is cut off from the store for longer than its lease, and does not know whether for ever.
+fn cut_off(site: &Site) {
+    let Some(victim) = site.any_proxy() else { return };
+    let (owner, dice) = (victim.owner, &site.world.dice);
+    site.world.set_weather(owner, if dice.percent(50) { Weather::Cut } else { Weather::Silent });
+    let lease = site.world.plan.rules.lease;
+    later(site, dice.span(lease, lease * 5), move |site| site.world.set_weather(owner, Weather::Fair));
 }
 
 /// Somebody stands still while it waits for an answer, and meanwhile the store forgets all.
@@ -130,7 +154,7 @@ fn ambush(site: &Site) {
         while site.is_open() {
             let asker = world.who_asks().filter(|owner| site.proxy(*owner).is_some());
             if let Some(owner) = asker {
-                let span = world.dice.span(1_000, 5_500);
+                let span = world.dice.span(2_500, 5_000);
                 sleep(world.dice.span(0, 60)).await;
                 world.freeze(owner);
                 later(&site, span, move |site| site.world.thaw(owner, 0));
