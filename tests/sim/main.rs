@@ -49,7 +49,9 @@ fn search(seeds: u64, mutation: Mutation, each: impl Fn(&Run) + Sync) -> Option<
 }
 
 fn tell(seed: u64, tail: usize) -> Option<String> {
-    let run = simulate(seed, Mutation::Sound, true);
+    let only = std::env::var("HOMING_SIM_MUTATION").ok();
+    let mutation = Mutation::ALL.into_iter().find(|mutation| Some(format!("{mutation:?}")) == only);
+    let run = simulate(seed, mutation.unwrap_or(Mutation::Sound), true);
     let from = run.story.len().saturating_sub(tail);
     run.story[from..].iter().for_each(|line| println!("{line}"));
     run.fault

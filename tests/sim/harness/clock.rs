@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::executor::{Owner, WORLD};
 
 /// What the clocks show at first: long after 1970, as Redis' would, and never 0.
-pub const DAWN: u64 = 1_000_000;
+pub const DAWN: u64 = 1_000_000_000;
 
 thread_local! {
     static BASE: Cell<Option<Instant>> = const { Cell::new(None) };

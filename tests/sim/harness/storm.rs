@@ -16,24 +16,32 @@ pub async fn rage(site: &Site) {
     let until = clock::now() + world.plan.storm.as_millis() as u64;
     while clock::now() < until && world.fault().is_none() {
         sleep(world.dice.span(0, world.plan.calm)).await;
-        strike(site);
+        match world.plan.focus.filter(|_| world.dice.percent(50)) {
+            Some(focus) => {
+                strike_with(site, focus);
+                // Such troubles take their time, and show only if little else comes between.
+                sleep(world.dice.span(2_000, 7_000)).await;
+            }
+            None => strike(site),
+        }
+    }
+}
+
+fn strike_with(site: &Site, focus: Trouble) {
+    match focus {
+        Trouble::Ambush => ambush(site),
+        Trouble::TellsLate => tells_late(site),
+        Trouble::Cut => cut_off(site),
+        Trouble::GoesBack => go_back(site),
+        Trouble::ClockSteps => {
+            cut_off(site);
+            later(site, site.world.dice.span(100, 1_500), step_clock);
+        }
     }
 }
 
 fn strike(site: &Site) {
     let dice = &site.world.dice;
-    if let Some(focus) = site.world.plan.focus.filter(|_| dice.percent(50)) {
-        return match focus {
-            Trouble::Ambush => ambush(site),
-            Trouble::TellsLate => tells_late(site),
-            Trouble::Cut => cut_off(site),
-            Trouble::GoesBack => go_back(site),
-            Trouble::ClockSteps => {
-                cut_off(site);
-                later(site, dice.span(100, 1_500), step_clock);
-            }
-        };
-    }
     match dice.below(100) {
         0..10 => replace(site),
         10..24 => stand_still(site),
