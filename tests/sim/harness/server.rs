@@ -12,7 +12,7 @@ use homing::store::{BindingView, Call, Census, Move, Nudges, Order, Outcome, Rep
 
 use super::executor::Owner;
 use super::mutant::{Mutant, Step};
-use super::world::World;
+use super::world::{Visit, World};
 use super::{Plan, clock};
 
 pub struct Server {
@@ -33,7 +33,8 @@ struct State {
     generation: u64,
     saved: Option<Saved>,
     table_version: u64,
-    unusable: BTreeSet<BackendId>,
+    /// Backends of the table that may have users.
+    usable: BTreeSet<BackendId>,
 }
 
 impl Server {
@@ -220,8 +221,8 @@ impl Server {
         let rows = self.census().backends;
         world
             .taking_users(rows.iter().filter(|view| view.row.takes_users()).map(|view| view.backend.clone()).collect());
-        let unusable = rows.into_iter().filter(|view| !view.row.usable()).map(|view| view.backend);
-        self.state().unusable = unusable.collect();
+        let usable = rows.into_iter().filter(|view| view.row.usable()).map(|view| view.backend);
+        self.state().usable = usable.collect();
     }
 
     /// A home may be given now: ends the recovery window if its time has come, and finds who is an exception.
@@ -232,18 +233,27 @@ impl Server {
                 view.is_some_and(|view| view.holders.iter().any(|(holder, _)| holder == incarnation))
             });
         }
-        let unusable = self.state().unusable.clone();
-        if !self.strict && !unusable.is_empty() {
-            let living = self.living();
-            let facts = world.facts();
-            let incarnations: BTreeMap<Owner, Incarnation> =
-                facts.proxies.iter().map(|(owner, proxy)| (*owner, proxy.incarnation.clone())).collect();
-            drop(facts);
-            world.excuse("E2", |_, visit| {
-                let lives = incarnations.get(&visit.owner).is_some_and(|incarnation| living.contains(incarnation));
-                visit.place.as_ref().is_some_and(|place| unusable.contains(&place.backend)) && visit.holds && !lives
-            });
+        if !self.strict && self.state().table_version > 0 {
+            self.excuse_those_at_the_dead(world);
         }
+    }
+
+    /// E2: whoever is cut off may still have sessions where nobody may be any more.
+    fn excuse_those_at_the_dead(&self, world: &World) {
+        let usable = self.state().usable.clone();
+        let dead = |visit: &Visit| visit.place.as_ref().is_some_and(|place| !usable.contains(&place.backend));
+        let facts = world.facts();
+        if !facts.visits.values().any(dead) {
+            return;
+        }
+        let incarnations: BTreeMap<Owner, Incarnation> =
+            facts.proxies.iter().map(|(owner, proxy)| (*owner, proxy.incarnation.clone())).collect();
+        drop(facts);
+        let living = self.living();
+        world.excuse("E2", |_, visit| {
+            let lives = incarnations.get(&visit.owner).is_some_and(|incarnation| living.contains(incarnation));
+            dead(visit) && visit.holds && !lives
+        });
     }
 
     fn living(&self) -> BTreeSet<Incarnation> {
