@@ -77,6 +77,7 @@ impl Server {
             Reply::Hello(_) => self.hello(world, owner),
             Reply::Heartbeat(beat) => self.heard_of_table(world, beat.table_version),
             Reply::Table(Ok(version)) => self.heard_of_table(world, *version),
+            Reply::Declare(_) => self.finds_two_homes(world, call),
             _ => {}
         }
         if !matches!(reply, Reply::Heartbeat(_) | Reply::Held(..) | Reply::Lost | Reply::Stale | Reply::Table(_)) {
@@ -254,6 +255,16 @@ impl Server {
             let lives = incarnations.get(&visit.owner).is_some_and(|incarnation| living.contains(incarnation));
             dead(visit) && visit.holds && !lives
         });
+    }
+
+    /// A declaration may have been the better one of two.
+    fn finds_two_homes(&self, world: &World, call: &Call) {
+        let Request::Declare(lines) = &call.request else { return };
+        for line in lines.iter().filter(|line| line.count > 0) {
+            if let Some(backend) = self.binding(&line.key).and_then(|binding| binding.backend) {
+                world.is_at_home(&line.key, &backend);
+            }
+        }
     }
 
     fn living(&self) -> BTreeSet<Incarnation> {

@@ -463,6 +463,16 @@ impl World {
         }
     }
 
+    /// That key is at home there now. Where an exception has led to two homes, whoever is at the other is told to end, and
+    /// is part of the exception until then.
+    pub fn is_at_home(&self, key: &Key, backend: &BackendId) {
+        let spread = |visit: &Visit| visit.key == *key && visit.excuse.is_some_and(|why| why != "E6");
+        if self.facts().visits.values().any(spread) {
+            let elsewhere = |visit: &Visit| visit.place.as_ref().is_none_or(|place| place.backend != *backend);
+            self.excuse("E*", |_, visit| visit.key == *key && elsewhere(visit));
+        }
+    }
+
     /// E1: the recovery window has ended. Who could not tell in it what is there, or said hello and could not go on, is
     /// an exception; who could is not.
     pub fn window_ended(&self, counted: impl Fn(&Key, &Incarnation, &BackendId) -> bool) {
