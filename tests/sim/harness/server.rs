@@ -57,7 +57,8 @@ impl Server {
     /// Carries out one call of that proxy.
     pub fn apply(&self, world: &World, owner: Owner, call: &Call) -> Reply {
         self.set_clock();
-        if matches!(call.request, Request::Claim(_)) {
+        // Also before a hello: who says it after the window was not heard in it.
+        if matches!(call.request, Request::Claim(_) | Request::Hello(_)) {
             self.decides(world);
         }
         let call = &self.mutant.received(call, |key| self.binding(key));
