@@ -1,11 +1,13 @@
 //! `GET /v1/status`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
 
 use super::{Admin, in_time, wire};
+use crate::health::Opinion;
 use crate::store::{BackendView, Census, ProxyView};
 
 /// Answers also while the store is away: then with what this proxy knows.
@@ -14,7 +16,8 @@ pub(super) async fn status(State(admin): State<Arc<Admin>>) -> Json<wire::Status
         Ok(fleet) => (Some(fleet), None),
         Err(why) => (None, Some(why)),
     };
-    Json(wire::Status { this: this(&admin), fleet, store_error })
+    let health = admin.health.opinions().iter().map(health_row).collect();
+    Json(wire::Status { this: this(&admin), fleet, store_error, health })
 }
 
 /// The sum of all shards; half of it would mislead.
@@ -84,9 +87,32 @@ fn backend_row(backend: &BackendView) -> wire::Backend {
     wire::Backend {
         name: backend.backend.to_string(),
         pool: backend.row.pool.to_string(),
-        state: backend.row.state.word().to_owned(),
+        state: if backend.row.failing { "failing" } else { backend.row.state.word() }.to_owned(),
         weight: backend.row.weight.get(),
         sessions: u64::from(backend.sessions),
         users: u64::from(backend.users),
+    }
+}
+
+fn health_row(opinion: &Opinion) -> wire::Health {
+    let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    wire::Health {
+        backend: opinion.backend.to_string(),
+        service: opinion.service.word().to_owned(),
+        probed: opinion.probed,
+        health: opinion.verdict.word().to_owned(),
+        for_ms: ms(opinion.lasting),
+        good_probes: opinion.good,
+        bad_probes: opinion.bad,
+        logins_failing: opinion.logins_failing,
+        last_error: opinion.last_failure.as_ref().map(|failure| failure.words.clone()),
+        last_error_ago_ms: opinion.last_failure.as_ref().map(|failure| ms(failure.ago)),
+        probe_ms: opinion.last_probe.map(ms),
+        logins: opinion.traffic.logins,
+        refused: opinion.traffic.refused,
+        postponed: opinion.traffic.postponed,
+        failures: opinion.traffic.failures,
+        error_rate: opinion.error_rate.map(|rate| rate.rate),
+        recent_attempts: opinion.error_rate.map_or(0, |rate| rate.attempts),
     }
 }

@@ -1,8 +1,14 @@
 //! What goes over the admin socket, as JSON, and the client that asks for it.
 
+mod backends;
+
 use serde::{Deserialize, Serialize};
 
+mod users;
+
 pub use super::client::{Client, ClientError};
+pub use backends::{BackendLine, BackendShown, Backends, Changed, Destination, Dump, JobLine, Planned, PlannedAt};
+pub use users::*;
 
 /// The answer to a request that failed.
 #[derive(Debug, Serialize, Deserialize)]
@@ -20,6 +26,9 @@ pub struct Status {
     pub fleet: Option<FleetView>,
     /// Why `fleet` is absent.
     pub store_error: Option<String>,
+    /// What this proxy thinks of each backend; its peers may think otherwise.
+    #[serde(default)]
+    pub health: Vec<Health>,
 }
 
 /// The proxy that answers.
@@ -84,7 +93,7 @@ pub struct Backend {
     pub name: String,
     /// Its pool.
     pub pool: String,
-    /// "up", "down" or "drain".
+    /// "up", "down", "drain" or "removed"; "failing" if the fleet finds it dead.
     pub state: String,
     /// Its share of new users.
     pub weight: u32,
@@ -94,39 +103,43 @@ pub struct Backend {
     pub users: u64,
 }
 
-/// Where a user is at home.
+/// What the proxy that answers thinks of a service of a backend, and why.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Whereabouts {
-    /// The affinity key that the name makes.
-    pub key: String,
-    /// The binding, if there is one.
-    pub home: Option<Home>,
-}
-
-/// A binding.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Home {
-    /// The backend.
+pub struct Health {
+    /// The backend's name.
     pub backend: String,
-    /// The binding's generation.
-    pub generation: u64,
-    /// Sessions in the whole fleet.
-    pub sessions: u32,
-    /// Who holds them.
-    pub holders: Vec<Holder>,
-    /// Seconds without a session, if there is none.
-    pub idle_s: Option<u64>,
-}
-
-/// A proxy that holds sessions of a user.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Holder {
-    /// Its configured name, if the store knows it.
-    pub proxy: Option<String>,
-    /// Its incarnation.
-    pub incarnation: String,
-    /// How many.
-    pub sessions: u32,
+    /// "imap".
+    pub service: String,
+    /// It is probed; if not, it is never called failing.
+    pub probed: bool,
+    /// "ok" or "failing".
+    pub health: String,
+    /// Milliseconds for which it has been so.
+    pub for_ms: u64,
+    /// Good probes since the last bad one.
+    pub good_probes: u32,
+    /// Bad probes since the last good one.
+    pub bad_probes: u32,
+    /// Logins of several users failed in a row, though probes may be good.
+    pub logins_failing: bool,
+    /// What failed last, in a probe or for a user.
+    pub last_error: Option<String>,
+    /// Milliseconds since then.
+    pub last_error_ago_ms: Option<u64>,
+    /// Milliseconds that the last good probe took.
+    pub probe_ms: Option<u64>,
+    /// Attempts of users that got in, since the proxy started.
+    pub logins: u64,
+    /// Attempts that the backend refused, as with a wrong password.
+    pub refused: u64,
+    /// Attempts that it refused for now.
+    pub postponed: u64,
+    /// Attempts in which it could not be used.
+    pub failures: u64,
+    /// The share of failures and temporary refusals among the attempts of the last 10 s, 0 to 1.
+    pub error_rate: Option<f64>,
+    /// Those attempts.
+    pub recent_attempts: u32,
 }
 
 /// What a reload has done.

@@ -11,10 +11,10 @@ use tracing::{error, warn};
 use super::Proxy;
 use super::proxy::rules;
 use crate::admin::{self, Admin, Reload, Socket};
-use crate::config::{Changes, Config, StoreConfig};
+use crate::config::{Changes, Config, RedisConfig, StoreConfig};
 use crate::store::Store;
 use crate::store::memory::Memory;
-use crate::store::redis::{Redis, RedisSettings};
+use crate::store::redis::Redis;
 
 use crate::telemetry::LogHandle;
 
@@ -39,8 +39,11 @@ pub async fn serve(config: Config, path: Option<PathBuf>, log: LogHandle) -> Res
     let admin = Admin {
         fleet: proxy.fleet().clone(),
         services: proxy.services().clone(),
+        health: proxy.health().clone(),
         began: std::time::Instant::now(),
         reload: reloader.clone(),
+        moves: proxy.moves().clone(),
+        tools: proxy.tools(),
     };
     let door = socket.map(|socket| admin::serve(socket, admin)).transpose().context("the admin socket")?;
     loop {
@@ -77,20 +80,10 @@ async fn admin_socket(path: &Path, configured: bool) -> Result<Option<Socket>> {
 
 /// The store that a configuration names.
 pub fn open_store(config: &Config) -> Arc<dyn Store> {
-    let rules = rules(&config.fleet);
+    let rules = rules(config);
     match &config.store {
         StoreConfig::Memory => Arc::new(Memory::embedded(rules)),
-        StoreConfig::Redis { address, database, username, password, namespace, timeout } => {
-            let settings = RedisSettings {
-                address: address.clone(),
-                database: *database,
-                username: username.clone(),
-                password: password.clone(),
-                namespace: namespace.clone(),
-                timeout: *timeout,
-            };
-            Arc::new(Redis::new(settings, rules))
-        }
+        StoreConfig::Redis(redis) => Arc::new(Redis::new(RedisConfig::clone(redis), rules)),
     }
 }
 

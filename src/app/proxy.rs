@@ -6,19 +6,22 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use arc_swap::ArcSwap;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
+use super::tools::{self, MigrationTools};
+use crate::admin;
 use crate::auth::Chain;
 use crate::backend::Servers;
-use crate::config::{Config, FleetConfig, LimitsConfig, StoreConfig};
-use crate::fleet::{Fleet, Joining, StateFile};
-use crate::model::{Clock, Ending, Incarnation, Tasks};
+use crate::config::{Config, LimitsConfig, MovesConfig, StoreConfig};
+use crate::fleet::{Fleet, JobSettings, Joining, Reports, Rows, Settler, StateFile};
+use crate::health::{Health, Visitor};
+use crate::model::{BackendId, Clock, Ending, Incarnation, Tasks};
 use crate::net::{Listener, ServerTls};
-use crate::placement::{Placement, Times};
+use crate::placement::{Moves, Placement, Times, errand};
 use crate::protocol::imap;
 use crate::relay::{BufferPool, RelaySettings};
 use crate::session::{Connections, Door, Services};
@@ -31,17 +34,23 @@ const RELAY_BUFFER: usize = 16 * 1024;
 const RELAY_BUFFERS_KEPT: usize = 256;
 /// Between two portions of sessions that are told to end when the proxy goes down.
 const PORTION: Duration = Duration::from_millis(100);
+/// Between the longest that a hook can take and the time when whoever runs it is taken for dead.
+const HOOK_MARGIN: Duration = Duration::from_secs(10);
 /// How long an answer from a store without a time-out of its own may take.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A running proxy.
 pub struct Proxy {
-    pub(super) config: Mutex<Config>,
+    pub(super) config: Arc<Mutex<Config>>,
     pub(super) services: Arc<Services>,
     pub(super) fleet: Arc<Fleet>,
+    pub(super) health: Arc<Health>,
     /// None if no listener has TLS.
     pub(super) tls: Option<Arc<ServerTls>>,
     pub(super) pool: Arc<BufferPool>,
+    moves: Arc<Moves>,
+    /// How fast bulk work goes on.
+    pub(super) pace: Arc<ArcSwap<MovesConfig>>,
     addresses: Vec<SocketAddr>,
 }
 
@@ -50,26 +59,41 @@ impl Proxy {
     ///
     /// Fails if a file cannot be used or an address cannot be bound; waits while the store cannot be reached.
     pub async fn start(config: Config, store: Arc<dyn Store>) -> Result<Self> {
-        let servers = Servers::new(&config.backends)?;
+        let servers = Arc::new(ArcSwap::from_pointee(Servers::new(&config.backends)?));
         let passdb = Chain::open(&config.passdb, config.limits.hash_threads).await;
         let tls = server_tls(&config)?;
-        let fleet = Arc::new(join(&config, &servers, store)?);
-        let times = Times { login_wait: config.fleet.login_wait, fresh: config.fleet.recovery / 2 };
+        // Before any user comes, so that there is an opinion by then.
+        let prober = Arc::new(Visitor::default());
+        let health = Arc::new(Health::start(&config.health, &servers.load(), prober.clone()));
+        let fleet = Arc::new(join(&config, &servers, &health, store.clone())?);
+        // The first shard counts the votes for all.
+        tokio::spawn(vote(health.watch(), fleet.shards()[0].reports.clone()));
+        let times = Times {
+            login_wait: config.fleet.login_wait,
+            fresh: config.fleet.recovery / 2,
+            user_expire: config.fleet.user_expire,
+        };
         let pool = BufferPool::new(RELAY_BUFFER, RELAY_BUFFERS_KEPT);
         fleet.ready().await;
         let listeners = bind(&config)?;
         let addresses = listeners.iter().map(Listener::local_addr).collect::<std::io::Result<Vec<_>>>()?;
+        prober.beware_of(addresses.clone());
         let services = Arc::new(Services {
             passdb: ArcSwap::from_pointee(passdb),
             placement: Placement::start(fleet.clone(), times),
-            servers: ArcSwap::from_pointee(servers),
+            servers,
             relay: ArcSwap::from_pointee(relay_settings(&config.limits, &pool)),
             limits: ArcSwap::from_pointee(config.limits.clone()),
             own: addresses.clone(),
+            witness: health.witness(),
             connections: Arc::new(Connections::default()),
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),
         });
+        let hook = tools::before_move(&config.moves, &services)?;
+        let settler = Arc::new(Settler::new(store, fleet.incarnation().clone(), hook));
+        let moves = Moves::new(fleet.clone(), settler.clone(), config.moves.timeout, rules(&config));
+        fleet.attend(&settler, &errand::runner(&fleet), &services.closing);
         for (listener, settings) in listeners.into_iter().zip(&config.listeners) {
             let door = Door { listener: settings.clone(), tls: tls.clone(), services: services.clone() };
             services.tasks.spawn(accept(listener, Arc::new(door)));
@@ -80,8 +104,10 @@ impl Proxy {
             listeners = addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
             "ready"
         );
-        let config = Mutex::new(config);
-        Ok(Self { config, services, fleet, tls, pool, addresses })
+        let pace = Arc::new(ArcSwap::from_pointee(config.moves.clone()));
+        fleet.work(&job_settings(&pace, &config, &health));
+        let config = Arc::new(Mutex::new(config));
+        Ok(Self { config, services, fleet, health, tls, pool, moves: Arc::new(moves), pace, addresses })
     }
 
     /// Where clients connect, in the order of the configuration.
@@ -92,6 +118,21 @@ impl Proxy {
     /// This proxy among its peers.
     pub fn fleet(&self) -> &Arc<Fleet> {
         &self.fleet
+    }
+
+    /// Which backends it finds fit.
+    pub fn health(&self) -> &Arc<Health> {
+        &self.health
+    }
+
+    /// What operators do to users.
+    pub fn moves(&self) -> &Arc<Moves> {
+        &self.moves
+    }
+
+    /// What its migrations use.
+    pub fn tools(&self) -> Arc<dyn admin::Tools> {
+        Arc::new(MigrationTools::new(&self.services, &self.config))
     }
 
     /// What its sessions use.
@@ -106,8 +147,9 @@ impl Proxy {
         info!(connections = self.services.connections.open(), grace = ?limits.shutdown_grace, "going down");
         self.services.closing.cancel();
         self.services.tasks.close();
+        let patience = limits.kick_deadline + limits.close_timeout * 2;
         let over = tokio::select! {
-            () = self.empty(limits.shutdown_grace) => timeout(limits.close_timeout * 2, self.services.tasks.wait()).await,
+            () = self.empty(limits.shutdown_grace) => timeout(patience, self.services.tasks.wait()).await,
             () = self.services.tasks.wait() => Ok(()),
         };
         if over.is_err() {
@@ -116,6 +158,8 @@ impl Proxy {
                 "connections are left that do not close; leaving them"
             );
         }
+        // Not before: while sessions end, this proxy still has a vote.
+        self.health.stop();
         self.fleet.leave().await;
     }
 
@@ -144,12 +188,14 @@ pub(super) fn relay_settings(limits: &LimitsConfig, pool: &Arc<BufferPool>) -> R
         pool: pool.clone(),
         idle_timeout: limits.idle_timeout,
         close_timeout: limits.close_timeout,
+        kick_deadline: limits.kick_deadline,
         last_words: imap::last_words,
     }
 }
 
 /// The state protocol's times and factors.
-pub fn rules(config: &FleetConfig) -> Rules {
+pub fn rules(config: &Config) -> Rules {
+    let (config, moves) = (&config.fleet, &config.moves);
     let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     Rules {
         lease: ms(config.lease),
@@ -161,28 +207,78 @@ pub fn rules(config: &FleetConfig) -> Rules {
         balance_factor: config.balance_factor,
         slow_start: ms(config.slow_start),
         strict: config.strict,
+        max_down: config.max_down,
+        kick_delay: ms(moves.kick_delay),
+        // Time to tell the store how it went, before somebody else is asked.
+        hook_lease: ms(moves.hook_timeout + HOOK_MARGIN),
         ..Rules::default()
     }
 }
 
-fn join(config: &Config, servers: &Servers, store: Arc<dyn Store>) -> Result<Fleet> {
+/// How this proxy takes part in bulk work.
+fn job_settings(pace: &Arc<ArcSwap<MovesConfig>>, config: &Config, health: &Arc<Health>) -> JobSettings {
+    let health = health.clone();
+    JobSettings {
+        moves: pace.clone(),
+        move_timeout: config.moves.timeout,
+        hook: !config.moves.before_move.is_empty() || config.moves.before_move_url.is_some(),
+        kick_delay: config.moves.kick_delay,
+        trouble: Arc::new(move |backend| {
+            let recent = health.error_rate(backend)?;
+            let attempts = u64::from(recent.attempts);
+            Some((attempts, (recent.rate * attempts as f64).round() as u64)) // a part of them, so no more
+        }),
+    }
+}
+
+/// Makes servers of what operators add to the fleet's table; says which cannot be used.
+fn follow(servers: &ArcSwap<Servers>, health: &Health, rows: &Rows) -> Vec<String> {
+    servers.rcu(|now| now.with_added(rows));
+    health.follow(&servers.load());
+    let useless: Vec<_> = servers.load().useless().map(|(name, why)| format!("backend {name}: {why}")).collect();
+    for complaint in &useless {
+        error!(complaint, "a backend that was added cannot be used here");
+    }
+    useless
+}
+
+fn join(
+    config: &Config,
+    servers: &Arc<ArcSwap<Servers>>,
+    health: &Arc<Health>,
+    store: Arc<dyn Store>,
+) -> Result<Fleet> {
     let incarnation = Incarnation::random();
     let state_file =
         config.fleet.state_file.as_ref().map(|path| StateFile::open(path, incarnation.clone())).transpose()?;
     let identity = Identity { incarnation, name: config.name.clone(), version: env!("CARGO_PKG_VERSION").to_owned() };
     let patience = match &config.store {
-        StoreConfig::Redis { timeout, .. } => *timeout,
+        StoreConfig::Redis(redis) => redis.timeout,
         StoreConfig::Memory => PATIENCE,
     };
+    let (followers, probed) = (servers.clone(), health.clone());
     let joining = Joining {
         patience,
-        rows: servers.rows().clone(),
+        rows: servers.load().rows().clone(),
+        follow: Arc::new(move |rows| follow(&followers, &probed, rows)),
         state_file,
-        shards: 1,
+        shards: config.store.shards(),
+        affinity: config.fleet.key_template(),
         clock: Clock::boottime(),
         tasks: Tasks::new(|task| drop(tokio::spawn(task))),
     };
     Ok(Fleet::join(store, identity, &config.fleet, joining))
+}
+
+/// Has the heartbeats say which backends this proxy finds dead, until its health room is gone.
+async fn vote(mut opinion: watch::Receiver<Vec<BackendId>>, reports: Arc<Reports>) {
+    loop {
+        let failing = opinion.borrow_and_update().clone();
+        reports.failing(failing);
+        if opinion.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 /// TLS towards clients, if there is a certificate; the configuration sees to it that listeners with TLS have one.

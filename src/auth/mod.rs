@@ -18,7 +18,7 @@ use async_trait::async_trait;
 
 pub use chain::Chain;
 
-use crate::model::{Credentials, Key, Pool, Secret, SessionId, User};
+use crate::model::{Credentials, Pool, Secret, SessionId, User};
 
 /// A question to a passdb.
 #[derive(Debug)]
@@ -81,16 +81,10 @@ pub struct Grant {
 }
 
 impl Grant {
-    /// What is bound to a backend: the name at the backend, lower-cased. Lower-cased beyond ASCII, too, for a mailbox
-    /// that a backend finds under either spelling must not have two homes.
-    pub fn key(&self) -> Key {
-        affinity_key(self.fields.destuser.as_deref().unwrap_or(self.user.as_str()))
+    /// The name at the backend: what the affinity key is made of.
+    pub fn home_name(&self) -> &str {
+        self.fields.destuser.as_deref().unwrap_or(self.user.as_str())
     }
-}
-
-/// What a name binds to a backend: all of it, lower-cased.
-pub fn affinity_key(name: &str) -> Key {
-    Key::new(name.to_lowercase())
 }
 
 /// A passdb's extra fields that bear on proxying.

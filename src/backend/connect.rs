@@ -5,21 +5,20 @@
 
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::time::Duration;
 
-use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 use tracing::debug;
 
-use super::table::Server;
-use crate::model::{BackendId, Ending, Secret};
-use crate::net::{
-    DriveError, OutgoingProxyHeader, ProxyTls, Stream, TlsFault, canonical, drive, emit_proxy_header, flush, tune,
-};
+use super::dial::dial;
+use super::fault::{ConnectError, Outcome, Seen, Witness};
+use super::table::{Server, Service, Tls};
+use crate::model::{Ending, Secret};
+use crate::net::{DriveError, OutgoingProxyHeader, ProxyTls, Stream, drive, emit_proxy_header, flush};
 use crate::protocol::{
-    Announcement, Backend, BackendLogin, BackendRefusal, BackendWish, Handover, Input, Output, Violation, imap,
+    Announcement, Backend, BackendLogin, BackendWish, Handover, Input, Output, Stage, Violation, imap,
 };
 
 /// Bytes of a backend's line before login; Dovecot's longest is its capabilities, below 1 KiB.
@@ -49,6 +48,20 @@ pub struct Request<'a> {
     pub limit: Option<Duration>,
     /// Addresses that must not be dialled: our own listeners.
     pub own: &'a [SocketAddr],
+    /// Who is told how it went.
+    pub witness: &'a dyn Witness,
+}
+
+/// What one connection needs to know besides what is said on it.
+pub(super) struct Trip<'a> {
+    /// From connect to the end of the dialogue.
+    pub(super) limit: Duration,
+    /// How long the backend may take to close a connection that is given up.
+    pub(super) close_timeout: Duration,
+    /// Addresses that must not be dialled.
+    pub(super) own: &'a [SocketAddr],
+    /// What goes before all else.
+    pub(super) header: Option<Vec<u8>>,
 }
 
 /// A connection that is logged in.
@@ -63,90 +76,6 @@ pub struct Arrival {
     pub address: SocketAddr,
 }
 
-/// Why a backend could not be used. `Lost` and `Dial` are tried again on the same backend; the rest needs the
-/// operator or the user.
-#[derive(Debug, thiserror::Error)]
-pub enum ConnectError {
-    /// No TCP connection.
-    #[error("backend {backend} cannot be reached at {host}:{port}")]
-    Dial {
-        /// Which.
-        backend: BackendId,
-        /// Configured host.
-        host: String,
-        /// Configured port.
-        port: u16,
-        /// Cause.
-        #[source]
-        source: io::Error,
-    },
-    /// The connection broke before the login was answered.
-    #[error("backend {backend} closed before it had answered the login")]
-    Lost {
-        /// Which.
-        backend: BackendId,
-        /// Cause, unless it closed in good order.
-        #[source]
-        source: Option<io::Error>,
-    },
-    /// It did not answer in time.
-    #[error("backend {backend} gave no answer within {limit:?}")]
-    Slow {
-        /// Which.
-        backend: BackendId,
-        /// The limit.
-        limit: Duration,
-    },
-    /// TLS could not be had.
-    #[error("backend {backend}: TLS failed; check tls, tls_ca and tls_name in [backend.{backend}]")]
-    Tls {
-        /// Which.
-        backend: BackendId,
-        /// Cause.
-        #[source]
-        source: TlsFault,
-    },
-    /// It does not speak as it should, or does not offer what the configuration demands.
-    #[error("backend {backend}: {violation}")]
-    Protocol {
-        /// Which.
-        backend: BackendId,
-        /// What it did.
-        violation: Violation,
-    },
-    /// It refused the user, in its own words.
-    #[error("backend {backend} refused the login")]
-    Refused {
-        /// Which.
-        backend: BackendId,
-        /// What it said.
-        words: BackendRefusal,
-    },
-    /// The caller needs it no more.
-    #[error("interrupted: {}", why.word())]
-    Interrupted {
-        /// Which.
-        backend: BackendId,
-        /// Why.
-        why: Ending,
-    },
-    /// It is this proxy itself.
-    #[error("backend {backend} is this proxy's own listener {address}; correct host and port in [backend.{backend}]")]
-    Loop {
-        /// Which.
-        backend: BackendId,
-        /// Where.
-        address: SocketAddr,
-    },
-}
-
-impl ConnectError {
-    /// Trying again may help.
-    pub fn may_pass(&self) -> bool {
-        matches!(self, Self::Dial { .. } | Self::Lost { .. })
-    }
-}
-
 /// Connects and logs in. Tries again, within the server's `retry_budget`, what may pass by itself. Gives up when
 /// `interrupt` resolves.
 ///
@@ -158,11 +87,20 @@ pub async fn connect(
     request: &Request<'_>,
     interrupt: impl Future<Output = Ending>,
 ) -> Result<Arrival, ConnectError> {
+    let trip = Trip {
+        limit: request.limit.unwrap_or(server.login_timeout),
+        close_timeout: request.close_timeout,
+        own: request.own,
+        header: (server.announce.proxy && request.trusted).then(|| proxy_header(request)),
+    };
     let mut interrupt = pin!(interrupt);
     let budget = Instant::now() + server.retry_budget;
     let mut pause = PAUSE;
     loop {
-        match attempt(server, request, interrupt.as_mut()).await {
+        let mut machine = imap::Backend::new(login(server, request));
+        let outcome = attempt(server, &trip, &mut machine, interrupt.as_mut()).await;
+        testify(server, request, outcome.as_ref().err(), machine.stage());
+        match outcome {
             Err(error) if error.may_pass() && Instant::now() + pause < budget => {
                 debug!(backend = %server.id, %error, "trying again");
                 tokio::select! {
@@ -176,53 +114,83 @@ pub async fn connect(
     }
 }
 
-async fn attempt(
+/// Tells the witness. What was given up for a reason of ours or the client's says nothing about the backend.
+fn testify(server: &Server, request: &Request<'_>, error: Option<&ConnectError>, stage: Stage) {
+    let outcome = match error {
+        None => Outcome::LoggedIn,
+        Some(ConnectError::Refused { words, .. }) if words.temporary => Outcome::Postponed,
+        Some(ConnectError::Refused { .. }) => Outcome::Refused,
+        Some(error) if error.is_ours() => return,
+        Some(error) => Outcome::Failed { error, login_sent: stage == Stage::Login },
+    };
+    request.witness.saw(Seen { backend: &server.id, service: Service::Imap, user: request.user, outcome });
+}
+
+/// One connection, within its limit, up to what the machine is made for.
+pub(super) async fn attempt(
     server: &Server,
-    request: &Request<'_>,
+    trip: &Trip<'_>,
+    machine: &mut dyn Backend,
     interrupt: Pin<&mut impl Future<Output = Ending>>,
 ) -> Result<Arrival, ConnectError> {
-    let limit = request.limit.unwrap_or(server.login_timeout);
+    let limit = trip.limit;
     let mut held = None;
-    let error = tokio::select! {
+    let in_time = tokio::select! {
         biased; // who is told to stop must not come in by chance
-        why = interrupt => ConnectError::Interrupted { backend: server.id.clone(), why },
-        outcome = talk(server, request, &mut held) => match outcome {
-            Ok(arrival) => return Ok(arrival),
-            Err(error) => error,
-        },
-        () = sleep(limit) => ConnectError::Slow { backend: server.id.clone(), limit },
+        why = interrupt => Some(Err(ConnectError::Interrupted { backend: server.id.clone(), why })),
+        outcome = talk(server, trip, machine, &mut held) => Some(outcome),
+        () = sleep(limit) => None,
+    };
+    let error = match in_time {
+        Some(Ok(arrival)) => return Ok(arrival),
+        Some(Err(error)) => error,
+        None => ConnectError::Slow { backend: server.id.clone(), awaited: awaited(machine.stage(), &held), limit },
     };
     if let Some(mut stream) = held {
         // Past the isolation deadline there is no time left to be polite.
         let isolated = matches!(error, ConnectError::Interrupted { why: Ending::Isolated, .. });
         let refused = matches!(error, ConnectError::Refused { .. });
-        if isolated || (!refused && !stream.part(request.close_timeout).await) {
+        if isolated || (!refused && !stream.part(trip.close_timeout).await) {
             stream.reset_on_drop();
         }
     }
     Err(error)
 }
 
-/// One connection, up to the answer to the login. It is in `held` while the backend may be logging the user in.
-async fn talk(server: &Server, request: &Request<'_>, held: &mut Option<Stream>) -> Result<Arrival, ConnectError> {
-    let (tcp, address) = dial(server, request.own).await?;
+/// What a backend that is too slow owes us, in words.
+fn awaited(stage: Stage, held: &Option<Stream>) -> &'static str {
+    match stage {
+        Stage::Greeting if held.is_none() => "connection",
+        Stage::Greeting => "greeting",
+        Stage::Dialogue => "answer before the login",
+        Stage::Login => "answer to the login",
+    }
+}
+
+/// One connection. It is in `held` while the backend may be logging the user in.
+async fn talk(
+    server: &Server,
+    trip: &Trip<'_>,
+    machine: &mut dyn Backend,
+    held: &mut Option<Stream>,
+) -> Result<Arrival, ConnectError> {
+    let (tcp, address) = dial(server, trip.own, trip.limit).await?;
     let mut stream = Stream::Plain(tcp);
-    if server.announce.proxy && request.trusted {
+    if let Some(header) = &trip.header {
         let mut out = Output::new();
-        out.put(proxy_header(request));
+        out.put(header);
         flush(&mut stream, &mut out).await.map_err(|error| lost(server, Some(error)))?;
     }
     if let Some(tls) = server.tls.as_ref().filter(|tls| !tls.starttls) {
         stream = encrypt(server, tls, stream).await?;
     }
-    let mut machine = imap::Backend::new(login(server, request));
     *held = Some(stream);
-    let (handover, early) = converse(server, &mut machine, held).await?;
+    let (handover, early) = converse(server, machine, held).await?;
     let stream = held.take().ok_or_else(|| lost(server, None))?;
     Ok(Arrival { stream, handover, early, address })
 }
 
-/// Runs the dialogue up to the answer to the login. The stream is out of its place only during a TLS handshake, and then
+/// Runs the dialogue. The stream is out of its place only during a TLS handshake, and then
 /// no password has been sent.
 async fn converse(
     server: &Server,
@@ -233,7 +201,8 @@ async fn converse(
     loop {
         let stream = held.as_mut().ok_or_else(|| lost(server, None))?;
         let wish = drive(machine, stream, &mut input, &mut out).await.map_err(|error| match error {
-            DriveError::Closed | DriveError::Violation(Violation::TurnedAway) => lost(server, None),
+            DriveError::Closed => lost(server, None),
+            DriveError::Violation(away @ Violation::TurnedAway) => lost(server, Some(io::Error::other(away))),
             DriveError::Broken(error) => lost(server, Some(error)),
             DriveError::Violation(violation) => ConnectError::Protocol { backend: server.id.clone(), violation },
         })?;
@@ -245,6 +214,8 @@ async fn converse(
                 machine.secured(&mut out);
             }
             BackendWish::LoggedIn(handover) => return Ok((handover, input.filled().to_vec())),
+            // Nobody stays to hear what it says to the goodbye.
+            BackendWish::Seen => return Ok((Handover::default(), Vec::new())),
             BackendWish::Refused(words) => return Err(ConnectError::Refused { backend: server.id.clone(), words }),
         }
     }
@@ -261,57 +232,6 @@ fn login(server: &Server, request: &Request<'_>) -> BackendLogin {
     }
 }
 
-/// Connects to the first address that answers; each gets `connect_timeout`, so that a dead one does not use up the time
-/// of those behind it.
-async fn dial(server: &Server, own: &[SocketAddr]) -> Result<(TcpStream, SocketAddr), ConnectError> {
-    let failed = |source| ConnectError::Dial {
-        backend: server.id.clone(),
-        host: server.host.clone(),
-        port: server.port,
-        source,
-    };
-    let addresses = in_time(server, resolve(&server.host, server.port)).await.map_err(failed)?;
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for address in addresses {
-        match in_time(server, TcpStream::connect(address)).await {
-            Ok(tcp) if loops_back(&tcp, address, own) => {
-                return Err(ConnectError::Loop { backend: server.id.clone(), address });
-            }
-            Ok(tcp) => {
-                tune(&tcp);
-                return Ok((tcp, address));
-            }
-            Err(error) => last = error,
-        }
-    }
-    Err(failed(last))
-}
-
-async fn in_time<T>(server: &Server, step: impl Future<Output = io::Result<T>>) -> io::Result<T> {
-    timeout(server.connect_timeout, step).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
-}
-
-/// An address is taken as it is; a name costs a look-up.
-async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-    match host.parse::<IpAddr>() {
-        Ok(address) => Ok(vec![SocketAddr::new(address, port)]),
-        Err(_) => Ok(tokio::net::lookup_host((host, port)).await?.collect()),
-    }
-}
-
-/// One of our own listeners. One on the wildcard address is behind every address of this machine: loopback, and those
-/// that the kernel connects to from themselves.
-fn loops_back(tcp: &TcpStream, address: SocketAddr, own: &[SocketAddr]) -> bool {
-    let address = canonical(address);
-    let from_itself = tcp.local_addr().is_ok_and(|local| canonical(local).ip() == address.ip());
-    let here = from_itself || address.ip().is_loopback();
-    own.iter().any(|listener| {
-        // A listener on [::] takes IPv6 only.
-        let behind_all = listener.ip().is_unspecified() && listener.is_ipv4() == address.is_ipv4();
-        listener.port() == address.port() && (listener.ip() == address.ip() || (behind_all && here))
-    })
-}
-
 /// The client's addresses, and what else a PROXY v2 header can say of it.
 fn proxy_header(request: &Request<'_>) -> Vec<u8> {
     let announcement = request.announcement;
@@ -324,7 +244,7 @@ fn proxy_header(request: &Request<'_>) -> Vec<u8> {
     })
 }
 
-async fn encrypt(server: &Server, tls: &super::table::Tls, stream: Stream) -> Result<Stream, ConnectError> {
+async fn encrypt(server: &Server, tls: &Tls, stream: Stream) -> Result<Stream, ConnectError> {
     let Stream::Plain(tcp) = stream else { return Ok(stream) };
     tls.client.connect(tcp, &tls.name).await.map_err(|source| ConnectError::Tls { backend: server.id.clone(), source })
 }

@@ -1,8 +1,11 @@
 //! The command line: a file per noun. Each command is a clap struct with a `run`; what a command prints for people goes
 //! to standard output, complaints go to standard error.
 
+mod backend;
 mod config;
 mod demo;
+mod dump;
+mod proxy;
 mod reload;
 mod serve;
 mod socket;
@@ -34,6 +37,9 @@ enum Command {
     Config(config::Args),
     Status(status::Args),
     User(user::Args),
+    Proxy(proxy::Args),
+    Backend(backend::Args),
+    Dump(dump::Args),
     Reload(reload::Args),
 }
 
@@ -42,6 +48,8 @@ enum Command {
 enum Failure {
     /// Exit code 1: something went wrong while it ran.
     Runtime(anyhow::Error),
+    /// Exit code 1: what it printed says what went wrong.
+    Told,
     /// Exit code 2: what was asked for cannot be done.
     Usage(anyhow::Error),
     /// Exit code 2: the configuration is faulty.
@@ -74,6 +82,9 @@ impl Command {
             Self::Config(args) => args.run(),
             Self::Status(args) => args.run(),
             Self::User(args) => args.run(),
+            Self::Proxy(args) => args.run(),
+            Self::Backend(args) => args.run(),
+            Self::Dump(args) => args.run(),
             Self::Reload(args) => args.run(),
         }
     }
@@ -87,6 +98,7 @@ impl Failure {
                 eprintln!("homing: {}", chain(error.as_ref()));
                 ExitCode::from(1)
             }
+            Self::Told => ExitCode::from(1),
             Self::Usage(error) => {
                 eprintln!("homing: {}", chain(error.as_ref()));
                 ExitCode::from(2)

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::doveadm::{DoveadmConfig, DoveadmCredential, DoveadmUrl};
 use super::key::section;
 use super::words::words;
 use crate::model::{Pool, Secret, Weight};
@@ -27,6 +28,8 @@ pub struct BackendConfig {
     pub weight: Weight,
     /// Its pool. "default" by default.
     pub pool: Pool,
+    /// The most sessions there, fleet-wide; 0, the default, for any number.
+    pub max_sessions: u32,
     /// `drain = true`: no new users, and users without sessions leave at their next login. false by default.
     pub drain: bool,
     /// How the client is announced.
@@ -41,6 +44,10 @@ pub struct BackendConfig {
     pub login_timeout: Duration,
     /// Time for all tries of one login together. 10 s by default.
     pub retry_budget: Duration,
+    /// It is probed (see [`super::HealthConfig`]). true by default.
+    pub probe: bool,
+    /// How to ask it who is there; not at all by default.
+    pub doveadm: Option<DoveadmConfig>,
 }
 
 /// How a connection to a backend is protected.
@@ -105,6 +112,9 @@ section! {
         pub(super) weight: Weight = Weight::default();
         /// Its pool: backends that can serve the same users.
         pub(super) pool: Pool = Pool::default();
+        /// The most sessions there, fleet-wide, so that it is not loaded beyond what it can bear; 0 for any number. Users
+        /// whose home is full get a temporary failure.
+        pub(super) max_sessions: u32 = 0;
         /// Take no new users; users without sessions leave at their next login.
         pub(super) drain: bool = false;
         /// Tell the backend the client's address by the ID command; the backend must trust this proxy (Dovecot:
@@ -127,13 +137,37 @@ section! {
         pub(super) login_timeout: Duration = Duration::from_secs(30), min("100ms"), max("10min");
         /// Time for all tries of one login together.
         pub(super) retry_budget: Duration = Duration::from_secs(10), max("10min");
+        /// Probe it. Without, this proxy never calls it failing, whatever becomes of logins there.
+        pub(super) probe: bool = true;
+        /// Where its doveadm listens: "tcp://host:port" for Dovecot's doveadm protocol, "http://host:port" for its HTTP API,
+        /// "tls://" or "https://" for the same under TLS, which believes what `tls_ca`, `tls_name` and `tls_verify` say.
+        /// homing then asks it who is there: to know that a user who was moved has left, and to audit the fleet.
+        pub(super) doveadm: Option<DoveadmUrl> = None, example("\"tcp://mail1.example.org:24245\"");
+        /// Dovecot's `doveadm_password`.
+        pub(super) doveadm_password: Option<Arc<Secret>> = None, example("\"password\""), secret;
+        /// File whose first line is that password, so that it need not stand here.
+        pub(super) doveadm_password_file: Option<PathBuf> = None, example("\"doveadm.password\"");
+        /// Dovecot's `doveadm_api_key`, which its HTTP API takes instead of a password.
+        pub(super) doveadm_api_key: Option<Arc<Secret>> = None, example("\"key\""), secret;
+        /// File whose first line is that key.
+        pub(super) doveadm_api_key_file: Option<PathBuf> = None, example("\"doveadm.key\"");
+        /// How long one question to doveadm may take.
+        pub(super) doveadm_timeout: Duration = Duration::from_secs(5), min("100ms"), max("1min");
     }
 }
 
+/// What the files hold that a backend's keys name.
+#[derive(Default)]
+pub(super) struct BackendSecrets {
+    pub(super) master_password: Option<Arc<Secret>>,
+    pub(super) doveadm_password: Option<Arc<Secret>>,
+    pub(super) doveadm_api_key: Option<Arc<Secret>>,
+}
+
 impl BackendKeys {
-    /// `password` is what `master_password_file` holds.
-    pub(super) fn build(self, password: Option<Arc<Secret>>) -> BackendConfig {
-        let password = password.or(self.master_password);
+    pub(super) fn build(self, secrets: BackendSecrets) -> BackendConfig {
+        let doveadm = self.doveadm(&secrets);
+        let password = secrets.master_password.or(self.master_password);
         BackendConfig {
             host: self.host,
             port: self.port.unwrap_or(self.tls.port()),
@@ -143,6 +177,7 @@ impl BackendKeys {
             tls_verify: self.tls_verify,
             weight: self.weight,
             pool: self.pool,
+            max_sessions: self.max_sessions,
             drain: self.drain,
             announce: Announce { id: self.announce_id, proxy: self.announce_proxy },
             master: self.master_user.zip(password).map(|(user, password)| Master { user, password }),
@@ -150,7 +185,23 @@ impl BackendKeys {
             connect_timeout: self.connect_timeout,
             login_timeout: self.login_timeout,
             retry_budget: self.retry_budget,
+            probe: self.probe,
+            doveadm,
         }
+    }
+
+    /// None without a URL or a credential.
+    fn doveadm(&self, secrets: &BackendSecrets) -> Option<DoveadmConfig> {
+        let password = secrets.doveadm_password.as_ref().or(self.doveadm_password.as_ref()).cloned();
+        let key = secrets.doveadm_api_key.as_ref().or(self.doveadm_api_key.as_ref()).cloned();
+        Some(DoveadmConfig {
+            url: self.doveadm.clone()?,
+            credential: password.map(DoveadmCredential::Password).or(key.map(DoveadmCredential::ApiKey))?,
+            timeout: self.doveadm_timeout,
+            tls_ca: self.tls_ca.clone(),
+            tls_name: self.tls_name.clone(),
+            tls_verify: self.tls_verify,
+        })
     }
 }
 
@@ -158,6 +209,14 @@ impl From<&BackendConfig> for BackendKeys {
     fn from(config: &BackendConfig) -> Self {
         let config = config.clone();
         let (master_user, master_password) = config.master.map(|master| (master.user, master.password)).unzip();
+        let doveadm_timeout =
+            config.doveadm.as_ref().map_or(Self::default().doveadm_timeout, |doveadm| doveadm.timeout);
+        let (doveadm, credential) = config.doveadm.map(|doveadm| (doveadm.url, doveadm.credential)).unzip();
+        let (doveadm_password, doveadm_api_key) = match credential {
+            Some(DoveadmCredential::Password(word)) => (Some(word), None),
+            Some(DoveadmCredential::ApiKey(key)) => (None, Some(key)),
+            None => (None, None),
+        };
         Self {
             host: config.host,
             port: Some(config.port),
@@ -167,6 +226,7 @@ impl From<&BackendConfig> for BackendKeys {
             tls_verify: config.tls_verify,
             weight: config.weight,
             pool: config.pool,
+            max_sessions: config.max_sessions,
             drain: config.drain,
             announce_id: config.announce.id,
             announce_proxy: config.announce.proxy,
@@ -177,6 +237,13 @@ impl From<&BackendConfig> for BackendKeys {
             connect_timeout: config.connect_timeout,
             login_timeout: config.login_timeout,
             retry_budget: config.retry_budget,
+            probe: config.probe,
+            doveadm,
+            doveadm_password,
+            doveadm_password_file: None,
+            doveadm_api_key,
+            doveadm_api_key_file: None,
+            doveadm_timeout,
         }
     }
 }
@@ -184,6 +251,6 @@ impl From<&BackendConfig> for BackendKeys {
 impl Default for BackendConfig {
     /// Every default; without a host.
     fn default() -> Self {
-        BackendKeys::default().build(None)
+        BackendKeys::default().build(BackendSecrets::default())
     }
 }

@@ -2,34 +2,44 @@
 //! What was already found at fault is left alone, so that one mistake is reported once.
 
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
 use super::fault::REFUSED;
 use super::reader::{Reader, join};
 use super::value::duration_text;
-use super::{ClientAuth, Config, FleetConfig, ListenerConfig, ListenerTls, PassdbConfig, StoreConfig};
+use super::{ClientAuth, Config, FleetConfig, ListenerConfig, ListenerTls, PassdbConfig, RedisServers, StoreConfig};
 
 /// Notes every inconsistency with the reader that the configuration came from.
 pub(super) fn all(config: &Config, reader: &mut Reader<'_>) {
     fleet(&config.fleet, reader);
     limits(config, reader);
     listeners(config, reader);
+    store(config, reader);
     tls(config, reader);
     passdb(config, reader);
+    health(config, reader);
     backends(config, reader);
+    hook(config, reader);
     log_level(config, reader);
 }
 
 /// What is allowed, but seldom meant. One sentence each.
 pub(super) fn warnings(config: &Config) -> Vec<String> {
     let mut warnings = Vec::new();
-    if matches!(config.store, StoreConfig::Redis { .. }) && config.fleet.state_file.is_none() {
+    if matches!(config.store, StoreConfig::Redis(_)) && config.fleet.state_file.is_none() {
         warnings.push(
             "fleet.state_file is not set: after a crash, the keys that this proxy held stay bound for \
              fleet.orphan_grace instead of being freed by its restart"
                 .to_owned(),
         );
+    }
+    if let StoreConfig::Redis(redis) = &config.store
+        && matches!(redis.servers, RedisServers::Cluster(_))
+        && redis.shards == 1
+    {
+        warnings.push("store.shards is 1: all state lies on one node of the Cluster, the others are idle".to_owned());
     }
     for listener in &config.listeners {
         if listener.plaintext_login && !listener.address.ip().is_loopback() {
@@ -40,7 +50,8 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
         }
     }
     for (name, backend) in &config.backends {
-        if backend.tls != super::BackendTls::None && !backend.tls_verify {
+        let doveadm_tls = backend.doveadm.as_ref().is_some_and(|doveadm| doveadm.url.is_tls());
+        if (backend.tls != super::BackendTls::None || doveadm_tls) && !backend.tls_verify {
             warnings.push(format!("backend {name}: tls_verify is off, so anybody on the way can read along"));
         }
     }
@@ -48,6 +59,18 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
         warnings.push("every backend is drained or has weight 0: no new user can log in".to_owned());
     }
     warnings
+}
+
+/// Files that the store's TLS needs.
+fn store(config: &Config, reader: &mut Reader<'_>) {
+    let StoreConfig::Redis(redis) = &config.store else { return };
+    let Some(tls) = &redis.tls else { return };
+    let (certificate, key) = tls.identity.as_ref().map(|(certificate, key)| (certificate, key)).unzip();
+    for (name, path) in [("tls_ca", tls.ca.as_ref()), ("tls_certificate", certificate), ("tls_key", key)] {
+        if let Some(path) = path {
+            readable(&format!("store.{name}"), path, reader);
+        }
+    }
 }
 
 fn fleet(fleet: &FleetConfig, reader: &mut Reader<'_>) {
@@ -171,6 +194,27 @@ fn passdb(config: &Config, reader: &mut Reader<'_>) {
     }
 }
 
+fn health(config: &Config, reader: &mut Reader<'_>) {
+    let health = &config.health;
+    let [interval, fast, user] = ["health.interval", "health.fast_interval", "health.probe_user"];
+    if health.fast_interval > health.interval && reader.is_sound(interval) && reader.is_sound(fast) {
+        let [given, most] = [health.fast_interval, health.interval].map(duration_text);
+        let consequence = "a backend in doubt would be looked at less often than any other";
+        reader.fault(fast, &format!("is {given}, but health.interval is {most}"), consequence, "shorten it");
+    }
+    let by_master = health.login.as_ref().is_some_and(|login| login.password.is_none());
+    let without_master = || config.backends.iter().find(|(_, backend)| backend.probe && backend.master.is_none());
+    if by_master
+        && reader.is_sound(user)
+        && !reader.is_given("health.probe_password")
+        && !reader.is_given("health.probe_password_file")
+        && let Some((name, _)) = without_master()
+    {
+        let meaning = format!("has no password, and backend {name} has no master_user to log it in");
+        reader.fault(user, &meaning, "that backend could not be probed", "add probe_password_file");
+    }
+}
+
 fn backends(config: &Config, reader: &mut Reader<'_>) {
     if config.backends.is_empty() && reader.is_sound("backend") {
         let remedy = "add [backend.mail1] with host = \"mail1.example.org\"";
@@ -180,6 +224,29 @@ fn backends(config: &Config, reader: &mut Reader<'_>) {
         if let Some(path) = &backend.tls_ca {
             readable(&format!("{}.tls_ca", join("backend", name.as_str())), path, reader);
         }
+    }
+}
+
+fn hook(config: &Config, reader: &mut Reader<'_>) {
+    let [command, url] = ["moves.before_move", "moves.before_move_url"];
+    let Some(program) = config.moves.before_move.first() else { return };
+    if config.moves.before_move_url.is_some() && reader.is_sound(url) {
+        reader.fault(
+            url,
+            "is a second hook besides moves.before_move",
+            "one of them would not run",
+            "remove one of them",
+        );
+    }
+    if Path::new(program).is_relative() && reader.is_sound(command) {
+        let remedy = "write the whole path of the program";
+        reader.fault(command, "does not begin with an absolute path", "another program might run", remedy);
+    }
+    let executable =
+        std::fs::metadata(program).is_ok_and(|about| about.is_file() && about.permissions().mode() & 0o111 != 0);
+    if !executable && reader.is_sound(command) {
+        let meaning = format!("names {program}, which is no program that can be run");
+        reader.fault(command, &meaning, "no user could be moved", "correct the path, or make the file executable");
     }
 }
 

@@ -2,16 +2,17 @@
 //! against each other; `check` holds tables against tables.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
-use super::backends::BackendKeys;
+use super::backends::{BackendKeys, BackendSecrets};
 use super::fault::REFUSED;
 use super::front::TlsKeys;
+use super::health::HealthKeys;
 use super::key::section;
 use super::passdb::{Kind as PassdbKind, PassdbKeys};
 use super::reader::Reader;
-use super::store::{Kind as StoreKind, StoreKeys};
 use super::value::checked_name;
-use super::{BackendConfig, BackendTls, Config, PassdbConfig, StoreConfig, TlsConfig};
+use super::{BackendConfig, BackendTls, Config, DoveadmUrl, HealthConfig, PassdbConfig, TlsConfig, store};
 use crate::model::BackendId;
 
 section! {
@@ -28,12 +29,14 @@ section! {
 pub(super) fn read(reader: &mut Reader<'_>) -> Config {
     Config {
         name: name(reader),
-        store: store(reader),
+        store: store::read(reader),
         fleet: reader.section("fleet"),
         listeners: reader.list("listener").iter().map(|path| reader.section(path)).collect(),
         tls: tls(reader),
         limits: reader.section("limits"),
+        moves: reader.section("moves"),
         passdb: passdb(reader),
+        health: health(reader),
         backends: backends(reader),
         log: reader.section("log"),
         admin: reader.section("admin"),
@@ -53,47 +56,11 @@ fn name(reader: &mut Reader<'_>) -> String {
 }
 
 /// Notes a fault if the value of `key` is not fit to be a name.
-fn must_be_name(reader: &mut Reader<'_>, key: &str, name: &str) {
+pub(super) fn must_be_name(reader: &mut Reader<'_>, key: &str, name: &str) {
     if let Err(wrong) = checked_name(name)
         && reader.is_sound(key)
     {
         reader.fault(key, &wrong.meaning, REFUSED, &wrong.remedy);
-    }
-}
-
-fn store(reader: &mut Reader<'_>) -> StoreConfig {
-    let keys: StoreKeys = reader.section("store");
-    must_be_name(reader, "store.namespace", &keys.namespace);
-    match keys.kind {
-        StoreKind::Memory if !reader.is_sound("store.kind") => {}
-        StoreKind::Memory => no_store_server(reader),
-        StoreKind::Redis if keys.url.is_none() && reader.is_sound("store.url") => {
-            let remedy = "add url = \"redis://host:6379\" to [store]";
-            reader.fault("store.url", "is missing, but store.kind is \"redis\"", REFUSED, remedy);
-        }
-        StoreKind::Redis => {}
-    }
-    let in_url = keys.url.as_ref().is_some_and(|url| url.password.is_some());
-    if in_url && keys.password_file.is_some() {
-        let meaning = "gives a second password besides that of store.url";
-        reader.fault("store.password_file", meaning, REFUSED, "remove one of them");
-    }
-    let password = reader.secret_file("store.password_file", keys.password_file.as_deref());
-    keys.build(password).unwrap_or(StoreConfig::Memory)
-}
-
-/// With `kind = "memory"`, keys of a server show that the operator meant the other kind.
-fn no_store_server(reader: &mut Reader<'_>) {
-    for key in ["store.url", "store.password_file"] {
-        if reader.is_given(key) {
-            let consequence = "the proxies would share nothing, and put users on several backends at once";
-            reader.fault(
-                key,
-                "has no use with store.kind \"memory\"",
-                consequence,
-                "set kind = \"redis\", or remove it",
-            );
-        }
     }
 }
 
@@ -133,6 +100,22 @@ fn passdb_source(reader: &mut Reader<'_>, path: &str) -> PassdbConfig {
     keys.into()
 }
 
+fn health(reader: &mut Reader<'_>) -> HealthConfig {
+    let keys: HealthKeys = reader.section("health");
+    let [word, file] = ["health.probe_password", "health.probe_password_file"];
+    let (has_word, has_file) = (reader.is_given(word), reader.is_given(file));
+    if has_word && has_file {
+        reader.fault(file, "gives a second password of probe_user", REFUSED, "remove one of them");
+    }
+    if !reader.is_given("health.probe_user") && (has_word || has_file) {
+        let given = if has_word { word } else { file };
+        let consequence = "probes would not log in";
+        reader.fault(given, "has no probe_user", consequence, "add probe_user, or remove it");
+    }
+    let password = reader.secret_file(file, keys.probe_password_file.as_deref());
+    keys.build(password)
+}
+
 fn backends(reader: &mut Reader<'_>) -> BTreeMap<BackendId, BackendConfig> {
     let mut backends = BTreeMap::new();
     for (name, path) in reader.names("backend") {
@@ -144,20 +127,59 @@ fn backends(reader: &mut Reader<'_>) -> BTreeMap<BackendId, BackendConfig> {
     backends
 }
 
-fn backend(reader: &mut Reader<'_>, path: &str) -> BackendConfig {
+/// One mail server.
+pub(super) fn backend(reader: &mut Reader<'_>, path: &str) -> BackendConfig {
     let keys: BackendKeys = reader.section(path);
     host(reader, path, &keys.host);
     master(reader, path, &keys);
+    doveadm(reader, path, &keys);
+    let any_tls = keys.tls != BackendTls::None || keys.doveadm.as_ref().is_some_and(DoveadmUrl::is_tls);
     for (name, given) in [("tls_ca", keys.tls_ca.is_some()), ("tls_name", keys.tls_name.is_some())] {
-        if given && keys.tls == BackendTls::None && reader.is_sound(&format!("{path}.tls")) {
+        if given && !any_tls && reader.is_sound(&format!("{path}.tls")) {
             let consequence = "passwords and mail would go to the backend in the clear";
             let remedy = "set tls = \"starttls\" or \"implicit\", or remove it";
             reader.fault(&format!("{path}.{name}"), "has no use with tls \"none\"", consequence, remedy);
         }
     }
-    let file = keys.master_password_file.clone();
-    let password = reader.secret_file(&format!("{path}.master_password_file"), file.as_deref());
-    keys.build(password)
+    let mut secret =
+        |name: &str, file: &Option<PathBuf>| reader.secret_file(&format!("{path}.{name}"), file.as_deref());
+    let secrets = BackendSecrets {
+        master_password: secret("master_password_file", &keys.master_password_file),
+        doveadm_password: secret("doveadm_password_file", &keys.doveadm_password_file),
+        doveadm_api_key: secret("doveadm_api_key_file", &keys.doveadm_api_key_file),
+    };
+    keys.build(secrets)
+}
+
+/// A URL needs one credential, a credential a URL, and a key one that speaks HTTP.
+fn doveadm(reader: &mut Reader<'_>, path: &str, keys: &BackendKeys) {
+    let url = format!("{path}.doveadm");
+    let names = ["doveadm_password", "doveadm_password_file", "doveadm_api_key", "doveadm_api_key_file"];
+    let given: Vec<String> =
+        names.map(|name| format!("{path}.{name}")).into_iter().filter(|key| reader.is_given(key)).collect();
+    if let [_, second, ..] = &given[..] {
+        reader.fault(second, "is a second credential for doveadm", REFUSED, "remove one of them");
+    }
+    match (reader.is_given(&url), given.first()) {
+        (true, None) => {
+            let consequence = "this backend could not be asked who is there";
+            reader.fault(&url, "has no password", consequence, "add doveadm_password_file, or remove it");
+        }
+        (false, Some(first)) => {
+            let consequence = "this backend would never be asked who is there";
+            reader.fault(
+                first,
+                "has no use without doveadm",
+                consequence,
+                "add doveadm = \"tcp://host:port\", or remove it",
+            );
+        }
+        (true, Some(first)) if first.contains("api_key") && keys.doveadm.as_ref().is_some_and(|url| !url.is_http()) => {
+            let remedy = "use doveadm_password, or the \"http://\" address";
+            reader.fault(first, "has no use with the TCP protocol, which takes a password", REFUSED, remedy);
+        }
+        _ => {}
+    }
 }
 
 fn host(reader: &mut Reader<'_>, path: &str, host: &str) {

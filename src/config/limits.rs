@@ -30,6 +30,9 @@ section! {
         pub idle_timeout: Duration = Duration::from_secs(35 * 60), min("30min");
         /// How long a backend may take to close after its client has gone, before its connection is reset.
         pub close_timeout: Duration = Duration::from_secs(5), min("100ms"), max("10min");
+        /// How long a session that must end (the user is moved, the proxy stops) may finish what it is at. Sessions in IDLE
+        /// or between two commands end at once; 0s ends all at once.
+        pub kick_deadline: Duration = Duration::from_secs(2), max("1min");
         /// How long running sessions may go on when the proxy is told to stop.
         pub shutdown_grace: Duration = Duration::from_secs(10);
         /// Password hashes computed at once. By default as many as the machine has cores.

@@ -1,15 +1,20 @@
 //! What the operator wrote, as checked settings. A file per section; each field says meaning, unit, default, reason, and
 //! whether a reload applies it.
 
+mod added;
 mod backends;
 mod changes;
 mod check;
 mod document;
+mod doveadm;
+mod endpoint;
 mod fault;
 mod fleet;
 mod front;
+mod health;
 mod key;
 mod limits;
+mod moves;
 mod operations;
 mod passdb;
 mod reader;
@@ -26,13 +31,17 @@ use std::path::Path;
 
 pub use backends::{Announce, BackendConfig, BackendTls, Master};
 pub use changes::Changes;
+pub use doveadm::{DoveadmConfig, DoveadmCredential, DoveadmUrl};
+pub use endpoint::Endpoint;
 pub use fault::{Fault, Faults};
 pub use fleet::FleetConfig;
 pub use front::{Certificate, ClientAuth, ListenerConfig, ListenerTls, TlsConfig, TlsVersion};
+pub use health::{HealthConfig, ProbeLogin};
 pub use limits::LimitsConfig;
+pub use moves::{HookUrl, MovesConfig};
 pub use operations::{AdminConfig, LogConfig, LogFormat};
 pub use passdb::PassdbConfig;
-pub use store::{StoreAddress, StoreConfig};
+pub use store::{RedisConfig, RedisLogin, RedisServers, RedisTls, StoreAddress, StoreConfig};
 use toml::de::DeTable;
 use zeroize::Zeroizing;
 
@@ -58,8 +67,12 @@ pub struct Config {
     pub limits: LimitsConfig,
     /// Password sources, asked in order. Reload applies them.
     pub passdb: Vec<PassdbConfig>,
+    /// How backends are probed. Reload applies it.
+    pub health: HealthConfig,
     /// The mail servers. Reload applies them to new logins.
     pub backends: BTreeMap<BackendId, BackendConfig>,
+    /// Moves of users. Reload applies the pace of many; the rest needs a restart.
+    pub moves: MovesConfig,
     /// Needs a restart, but for the level.
     pub log: LogConfig,
     /// The operator's door. Needs a restart.
@@ -111,7 +124,9 @@ impl Config {
             listeners: listen.into_iter().map(plain).collect(),
             tls: TlsConfig::default(),
             limits: LimitsConfig::default(),
+            moves: MovesConfig::default(),
             passdb: vec![PassdbConfig::Backend],
+            health: HealthConfig::default(),
             backends: backends.iter().map(backend).collect(),
             log: LogConfig::default(),
             admin: AdminConfig::default(),

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use super::backends::BackendKeys;
 use super::document::TopKeys;
 use super::front::{Certificate, TlsKeys};
+use super::health::HealthKeys;
 use super::key::{Key, Section, Visit};
 use super::passdb::PassdbKeys;
 use super::reader::join;
@@ -47,11 +48,14 @@ pub(super) fn tables(config: &Config) -> Vec<Table> {
     tables.push(table("tls", TlsKeys::from(&config.tls)));
     tables.extend(certificates.map(|(at, certificate)| item("tls.certificate", at, certificate.clone())));
     tables.push(table("limits", config.limits.clone()));
+    tables.push(table("moves", config.moves.clone()));
     tables.extend(passdbs.map(|(at, passdb)| item("passdb", at, passdb)));
+    tables.push(table("health", HealthKeys::from(&config.health)));
     tables.extend(config.backends.iter().map(|(name, backend)| {
         let path = join("backend", name.as_str());
         table(&path, BackendKeys::from(backend))
     }));
+    tables.push(table("moves", config.moves.clone()));
     tables.push(table("log", config.log.clone()));
     tables.push(table("admin", config.admin.clone()));
     tables

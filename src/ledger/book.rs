@@ -1,12 +1,15 @@
 //! The book itself: entries by key under one lock, held for a few map operations at a time.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::sync::futures::OwnedNotified;
 
-use super::{Count, Place, Slot, Stop, Ticket};
+use super::recall::Recall;
+use super::{Count, Held, Live, Place, Slot, Stop, Ticket};
 use crate::model::{BackendId, Ending, Generation, Key};
 
 /// What this proxy holds of one shard.
@@ -28,6 +31,7 @@ struct Book {
     round: u64,
     /// Numbers sessions.
     next: u64,
+    recall: Recall,
 }
 
 #[derive(Default)]
@@ -198,6 +202,35 @@ impl Ledger {
         book.entries.values_mut().filter(there).map(|entry| close(entry, why)).sum()
     }
 
+    /// Ends each session that is `concerned`, by its key, its place and its client's address. Others of the same key go on
+    /// and may be joined. Returns those that were told.
+    pub fn close_where(&self, concerned: impl Fn(&Key, &Place, Option<IpAddr>) -> bool, why: Ending) -> Vec<Live> {
+        let book = self.lock();
+        let mut told = Vec::new();
+        for (key, entry) in &book.entries {
+            let Some(place) = &entry.place else { continue };
+            for session in entry.sessions.iter().filter(|session| concerned(key, place, session.stop.client())) {
+                session.stop.stop(why);
+                told.push(Live { key: key.clone(), number: session.number });
+            }
+        }
+        told
+    }
+
+    /// Whether that session is still here.
+    pub fn has(&self, session: &Live) -> bool {
+        let book = self.lock();
+        let entry = book.entries.get(&session.key);
+        entry.is_some_and(|entry| entry.sessions.iter().any(|other| other.number == session.number))
+    }
+
+    /// Every key with sessions, where they are and how many.
+    pub fn all(&self) -> Vec<(Key, Place, u32)> {
+        let book = self.lock();
+        let held = |(key, entry): (&Key, &Entry)| Some((key.clone(), entry.place.clone()?, count(entry)));
+        book.entries.iter().filter(|(_, entry)| !entry.sessions.is_empty()).filter_map(held).collect()
+    }
+
     /// Ends every session. Returns how many had not been told to end before.
     pub fn close_all(&self, why: Ending) -> usize {
         self.close_at(|_| true, why)
@@ -254,6 +287,31 @@ impl Ledger {
         let book = self.lock();
         let entry = book.entries.get(key)?;
         Some((entry.place.clone()?, entry.sessions.len()))
+    }
+
+    /// Where the last session of a key here was, if it ended not longer ago.
+    pub fn recall(&self, key: &Key, age: Duration) -> Option<BackendId> {
+        self.lock().recall.home(key, age)
+    }
+
+    /// The keys with sessions at that backend here, in no order.
+    pub fn held_at(&self, backend: &BackendId) -> Vec<Held> {
+        let book = self.lock();
+        let there = |entry: &&Entry| entry.place.as_ref().is_some_and(|place| place.backend == *backend);
+        let held = |(key, entry): (&Key, &Entry)| {
+            let generation = Some(entry).filter(there)?.place.as_ref()?.generation;
+            Some(Held { key: key.clone(), generation, sessions: count(entry), leaving: entry.kicked })
+        };
+        book.entries.iter().filter_map(held).collect()
+    }
+
+    /// The store has said that the key is still at home there, under that generation, and not being moved.
+    pub fn renew(&self, key: &Key, backend: &BackendId, generation: Generation) {
+        let mut book = self.lock();
+        let Some(entry) = book.entries.get_mut(key).filter(|entry| !entry.kicked) else { return };
+        if let Some(place) = entry.place.as_mut().filter(|place| place.backend == *backend) {
+            place.generation = place.generation.max(generation);
+        }
     }
 
     /// In numbers.
@@ -324,9 +382,13 @@ impl Ledger {
         entry.sessions.retain(|session| session.number != number);
         if entry.sessions.is_empty() {
             // That a login was accepted is still to be told, however short the session was.
-            (entry.place, entry.kicked) = (None, false);
+            let place = entry.place.take();
+            entry.kicked = false;
             entry.sessions = Vec::new();
             wake(entry);
+            if let Some(place) = place.filter(|_| entry.proven) {
+                book.recall.note(key, place.backend);
+            }
         }
         self.soil(&mut book, key);
     }
@@ -370,16 +432,16 @@ impl Entry {
     }
 }
 
-/// Tells the sessions to end; nobody joins them any more. Returns how many had not been told before.
+/// Tells the sessions to end; nobody joins them any more. Returns how many had not been told before. Those that were may
+/// still be finishing what they are at: a reason that cannot wait is told to them, too.
 fn close(entry: &mut Entry, why: Ending) -> usize {
-    if entry.kicked || entry.sessions.is_empty() {
+    if entry.sessions.is_empty() || (entry.kicked && why.may_wait()) {
         return 0;
     }
-    entry.kicked = true;
     for session in &entry.sessions {
         session.stop.stop(why);
     }
-    entry.sessions.len()
+    if std::mem::replace(&mut entry.kicked, true) { 0 } else { entry.sessions.len() }
 }
 
 fn end_claim(entry: &mut Entry) {

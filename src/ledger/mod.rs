@@ -5,9 +5,12 @@
 //! calls is the order in which their counts were read: a count can never overtake a younger one.
 
 mod book;
+mod recall;
 mod slot;
 #[cfg(test)]
 mod tests;
+
+use std::net::IpAddr;
 
 use crate::model::{BackendId, Ending, Generation, Key};
 pub use book::{Batch, Enter, Holding, Ledger, Waiting};
@@ -17,6 +20,18 @@ pub use slot::{Slot, Ticket};
 pub trait Stop: Send + Sync {
     /// Ends the session for that reason, soon. The first reason counts.
     fn stop(&self, why: Ending);
+
+    /// The client's address, if it is known.
+    fn client(&self) -> Option<IpAddr> {
+        None
+    }
+}
+
+/// One live session, so that its end can be seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Live {
+    key: Key,
+    number: u64,
 }
 
 /// Where a key is at home, as the store said.
@@ -39,4 +54,17 @@ pub struct Count {
     pub count: u32,
     /// None of them has been accepted yet.
     pub unproven: bool,
+}
+
+/// The sessions of a key at a backend, for whoever moves it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// Which key.
+    pub key: Key,
+    /// The generation under which they were opened.
+    pub generation: Generation,
+    /// How many.
+    pub sessions: u32,
+    /// They have been told to end.
+    pub leaving: bool,
 }

@@ -99,6 +99,11 @@ impl Ending {
         }
     }
 
+    /// A running session may finish what it is at before it ends for this reason.
+    pub fn may_wait(self) -> bool {
+        matches!(self, Self::Kicked | Self::Shutdown)
+    }
+
     /// Whose doing it was.
     pub fn who(self) -> Who {
         match self {

@@ -1,5 +1,6 @@
 //! Nouns that every room speaks. Each is parsed once into a type that cannot be wrong; a separate type per kind of id.
 
+mod affinity;
 mod auth;
 mod clock;
 mod ending;
@@ -7,6 +8,7 @@ mod ids;
 mod refusal;
 mod secret;
 
+pub use affinity::{KeyTemplate, TemplateFault};
 pub use auth::{Credentials, Mechanism, User};
 pub use clock::{Clock, Task, Tasks, boottime_ms};
 pub use ending::{Ending, Phase, Who};

@@ -9,7 +9,7 @@ use tracing::debug;
 use super::{Times, Wanted};
 use crate::fleet::Shard;
 use crate::ledger::{Enter, Place, Slot, Stop, Ticket};
-use crate::model::Refusal;
+use crate::model::{BackendId, Refusal};
 use crate::store::link::{NoAnswer, Pending, answer};
 use crate::store::{Claim, Home, Reply, Request, WaitReason};
 
@@ -32,7 +32,8 @@ pub(super) async fn place(shard: &Shard, wanted: &Wanted, stop: &Arc<dyn Stop>, 
     let began = Instant::now();
     let deadline = began + times.login_wait;
     loop {
-        let claim = |have| shard.link.send(Request::Claim(request(wanted, have)));
+        let hint = shard.ledger.recall(&wanted.key, times.user_expire);
+        let claim = |have| shard.link.send(Request::Claim(request(wanted, have, hint)));
         let joinable = |backend: &_| wanted.limit == 0 && shard.lease.holds() && shard.roster.usable(backend);
         let outcome = match shard.ledger.enter(&wanted.key, stop, joinable, claim) {
             Enter::Joined(slot) => {
@@ -126,7 +127,7 @@ fn unanswered(ticket: Ticket, why: NoAnswer) -> Try {
     Try::Again(Instant::now() + RETRY, Refusal::StoreUnavailable)
 }
 
-fn request(wanted: &Wanted, have: u32) -> Claim {
+fn request(wanted: &Wanted, have: u32, hint: Option<BackendId>) -> Claim {
     Claim {
         key: wanted.key.clone(),
         have,
@@ -134,6 +135,6 @@ fn request(wanted: &Wanted, have: u32) -> Claim {
         pin: wanted.pin.clone(),
         limit: wanted.limit,
         unproven: wanted.unproven,
-        hint: None,
+        hint,
     }
 }

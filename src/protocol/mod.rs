@@ -83,8 +83,22 @@ pub trait Frontend: Machine<Wish = ClientWish> {
 
 /// The side that faces the mail server, until logged in.
 pub trait Backend: Machine<Wish = BackendWish> {
+    /// How far the conversation is.
+    fn stage(&self) -> Stage;
+
     /// TLS is up: forget what was said in plaintext, and go on.
     fn secured(&mut self, out: &mut Output);
+}
+
+/// What a conversation with a backend has come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// The server has not said who it is.
+    Greeting,
+    /// It has greeted; what it offers is asked, TLS is made, the client announced.
+    Dialogue,
+    /// The login has been sent.
+    Login,
 }
 
 /// What a frontend wants done.
@@ -107,6 +121,19 @@ pub enum BackendWish {
     LoggedIn(Handover),
     /// The backend refused the login.
     Refused(BackendRefusal),
+    /// A visit is over: all that was to be seen went well, and the goodbye has been said.
+    Seen,
+}
+
+/// What a conversation with a backend is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Errand {
+    /// A user logs in, and stays.
+    Session,
+    /// A probe: all that comes before a login, and goodbye where the login would be.
+    Look,
+    /// A probe that logs in, and says goodbye.
+    Try,
 }
 
 /// What the backend said at login, for the client.

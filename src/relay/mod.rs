@@ -2,13 +2,17 @@
 //!
 //! One future per session, meant for a task of its own, so that an idle session pays for nothing else. It has two stages:
 //! - *moving* (`moving.rs`): bytes pass in both directions, through buffers that are borrowed from a pool only while
-//!   there are bytes in them. A half-close is passed on to the backend.
+//!   there are bytes in them. A half-close is passed on to the backend. A session that is told to end first comes to a
+//!   safe point, if it does so within `kick_deadline`: the backend has spoken last and has ended a line, and then there
+//!   was silence for a moment. Between two commands and in IDLE that is so already; a command that is being answered, a
+//!   literal on its way, are not cut in two.
 //! - *parting* (`parting.rs`): our side is closed towards both peers. The session counts as closed once the **backend**'s
 //!   end has been seen (its FIN, its reset, or our reset after `close_timeout`), for only then can the user's mailbox
 //!   be opened elsewhere; the callback says so at that very moment. The client may take a little longer.
 //!
 //! Timers: one per session, re-armed only when it fires; a byte costs none.
 
+mod direction;
 mod moving;
 mod parting;
 mod pool;
@@ -42,6 +46,8 @@ pub struct RelaySettings {
     /// How long a backend may take to end the session after we have closed, before it is reset. Also how long it may be
     /// silent towards a client that has closed only its sending side.
     pub close_timeout: Duration,
+    /// How long a session that is told to end may go on until it comes to a safe point.
+    pub kick_deadline: Duration,
     /// What the client is told when this proxy ends the session; empty for nothing. Whole lines.
     pub last_words: fn(Ending) -> &'static [u8],
 }

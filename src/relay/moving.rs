@@ -1,23 +1,26 @@
 //! The first stage: bytes pass in both directions.
 
 use std::future::Future;
-use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::AsyncWrite;
 use tokio::time::{Instant, Sleep};
 
+use super::direction::{Direction, Over, Spare};
 use super::parting::{Farewell, Parting};
-use super::pool::{BufferPool, Loan};
+use super::pool::BufferPool;
 use super::stop::{self, StopSignal};
 use super::{Outcome, RelaySession, RelaySettings};
 use crate::model::Ending;
 use crate::net::Stream;
 
+/// The silence behind a line of the backend that makes a safe point to stop at. Longer than a mail server pauses within an
+/// answer, or a client before the literal that it was asked for; half of what a kick of the whole fleet may take.
+const QUIET: Duration = Duration::from_millis(50);
 /// How long a client may take to hear our last words and to close.
 const CLIENT_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -30,8 +33,12 @@ pub(super) struct Moving {
     /// Backend to client.
     down: Direction,
     sending: Sending,
+    /// The backend has spoken since the client did.
+    answered: bool,
     /// When a byte was last given on, in either direction.
     active: Instant,
+    /// Told to end; waiting for a safe point.
+    stopping: Option<Stopping>,
     stop: StopSignal,
     isolation: Arc<AtomicU64>,
 }
@@ -41,6 +48,19 @@ pub(super) struct End {
     pub(super) ending: Ending,
     /// How long the backend may take to end; then it is reset.
     pub(super) patience: Duration,
+}
+
+/// A wish to end that waits for a safe point, until its deadline.
+#[derive(Clone, Copy)]
+struct Stopping {
+    ending: Ending,
+    deadline: Instant,
+}
+
+impl Stopping {
+    fn begin(ending: Ending, patience: Duration) -> Self {
+        Self { ending, deadline: Instant::now() + patience }
+    }
 }
 
 /// The state of what the client sends.
@@ -64,7 +84,9 @@ impl Moving {
             up: Direction::starting_with(session.leftover),
             down: Direction::starting_with(Vec::new()),
             sending: Sending::Open,
+            answered: true, // a login
             active: Instant::now(),
+            stopping: None,
             stop: session.stop,
             isolation: session.isolation,
         }
@@ -82,26 +104,41 @@ impl Moving {
         if stop::is_isolated(&self.isolation) {
             return Poll::Ready(End { ending: Ending::Isolated, patience: Duration::ZERO });
         }
-        if let Poll::Ready(ending) = self.stop.poll(cx) {
-            let patience = if ending == Ending::Isolated { Duration::ZERO } else { settings.close_timeout };
-            return Poll::Ready(End { ending, patience });
+        if let Poll::Ready(ending) = self.stop.poll(cx)
+            && let Some(end) = self.obey(ending, settings)
+        {
+            return Poll::Ready(end);
         }
         if let Poll::Ready(ending) = self.poll_bytes(&settings.pool, cx) {
             return Poll::Ready(End { ending, patience: settings.close_timeout });
         }
-        self.poll_silence(settings, timer, cx)
+        self.poll_limit(settings, timer, cx)
+    }
+
+    /// Ends, if that must be now or can be: nothing that this relay passed on is under way then. Else starts to wait for
+    /// a safe point, meanwhile going on as ever: only the client knows the end of what it is sending.
+    fn obey(&mut self, ending: Ending, settings: &RelaySettings) -> Option<End> {
+        let untouched = self.up.moved + self.down.moved == 0;
+        if untouched || !ending.may_wait() {
+            let patience = if ending == Ending::Isolated { Duration::ZERO } else { settings.close_timeout };
+            return Some(End { ending, patience });
+        }
+        self.stopping.get_or_insert_with(|| Stopping::begin(ending, settings.kick_deadline));
+        None
     }
 
     /// Ready when a peer has ended the session.
     fn poll_bytes(&mut self, pool: &Arc<BufferPool>, cx: &mut Context<'_>) -> Poll<Ending> {
-        let before = self.up.moved + self.down.moved;
+        let (up, down) = (self.up.moved, self.down.moved);
         // One buffer serves both directions, unless the first must keep it.
-        let mut spare = Spare { pool, loan: None };
-        let mut ended = self.poll_up(&mut spare, cx);
+        let mut spare = Spare::none_yet(pool);
+        // The backend first: what it says now is no answer to what the client says now.
+        let mut ended = self.poll_down(&mut spare, cx);
         if ended.is_pending() {
-            ended = self.poll_down(&mut spare, cx);
+            ended = self.poll_up(&mut spare, cx);
         }
-        if self.up.moved + self.down.moved != before {
+        if (self.up.moved, self.down.moved) != (up, down) {
+            self.answered = self.up.moved == up;
             self.active = Instant::now();
         }
         ended
@@ -126,7 +163,7 @@ impl Moving {
     /// From here on the backend's silence counts, and by a shorter limit.
     fn stop_sending(&mut self, sending: Sending) {
         self.sending = sending;
-        self.up.held = Held::Nothing;
+        self.up.give_up();
         self.active = Instant::now();
     }
 
@@ -140,25 +177,14 @@ impl Moving {
         })
     }
 
-    /// Asks the timer, which was set long ago, whether there has been silence for too long. Only when it fires is it
-    /// set anew, for what is then left.
-    fn poll_silence(
-        &mut self,
-        settings: &RelaySettings,
-        timer: &mut Pin<Box<Sleep>>,
-        cx: &mut Context<'_>,
-    ) -> Poll<End> {
-        let (limit, end) = match self.sending {
-            Sending::Open => {
-                (settings.idle_timeout, End { ending: Ending::ClientIdle, patience: settings.close_timeout })
-            }
-            // The backend has had its time already.
-            Sending::Closing | Sending::Closed => {
-                (settings.close_timeout, End { ending: Ending::ClientClosed, patience: Duration::ZERO })
-            }
-            Sending::Refused => (settings.close_timeout, End { ending: Ending::BackendLost, patience: Duration::ZERO }),
-        };
-        let due = self.active + limit;
+    /// Asks the timer, which was set long ago, whether it is time to end. Only when it fires is it set anew, for what is
+    /// then left.
+    fn poll_limit(&mut self, settings: &RelaySettings, timer: &mut Pin<Box<Sleep>>, cx: &mut Context<'_>) -> Poll<End> {
+        let (due, end) = self.limit(settings);
+        // The timer is coarse, and silent for a task that has used up its turn.
+        if self.stopping.is_some() && Instant::now() >= due {
+            return Poll::Ready(end);
+        }
         if due < timer.deadline() {
             timer.as_mut().reset(due);
         }
@@ -171,6 +197,30 @@ impl Moving {
         }
     }
 
+    /// When and how the session ends if nothing more is said.
+    fn limit(&self, settings: &RelaySettings) -> (Instant, End) {
+        let (limit, silent) = match self.sending {
+            Sending::Open => {
+                (settings.idle_timeout, End { ending: Ending::ClientIdle, patience: settings.close_timeout })
+            }
+            // The backend has had its time already.
+            Sending::Closing | Sending::Closed => {
+                (settings.close_timeout, End { ending: Ending::ClientClosed, patience: Duration::ZERO })
+            }
+            Sending::Refused => (settings.close_timeout, End { ending: Ending::BackendLost, patience: Duration::ZERO }),
+        };
+        let due = self.active + limit;
+        let Some(Stopping { ending, deadline }) = self.stopping else { return (due, silent) };
+        let safe = if self.is_at_rest() { deadline.min(self.active + QUIET) } else { deadline };
+        if safe < due { (safe, End { ending, patience: settings.close_timeout }) } else { (due, silent) }
+    }
+
+    /// The backend has said a whole line since the client did, and nothing is kept back: an answer, unless more of it is
+    /// to come; or, to a client that idles, some news.
+    fn is_at_rest(&self) -> bool {
+        self.answered && self.up.is_between_lines() && self.down.is_between_lines() && self.down.is_flushed()
+    }
+
     /// On to the second stage. The last `words` are left out where they would land in the middle of a line.
     pub(super) fn part(self, ending: Ending, words: &'static [u8], now: Instant, backend_until: Instant) -> Parting {
         let words = if self.down.is_between_lines() { words } else { b"" };
@@ -179,126 +229,5 @@ impl Moving {
             Farewell::new(self.backend, b"", backend_until),
             Outcome { ending, in_bytes: self.up.moved, out_bytes: self.down.moved },
         )
-    }
-}
-
-/// A buffer borrowed for this poll, if one was needed.
-struct Spare<'a> {
-    pool: &'a Arc<BufferPool>,
-    loan: Option<Loan>,
-}
-
-/// One way of the two. Holds bytes only while the writer cannot take them.
-struct Direction {
-    held: Held,
-    /// What of `held` is still to be written.
-    start: u32,
-    end: u32,
-    /// Written, but perhaps still in the TLS layer.
-    unflushed: bool,
-    last_byte: u8,
-    /// Bytes written.
-    moved: u64,
-}
-
-enum Held {
-    Nothing,
-    Borrowed(Loan),
-    /// What came before the relay.
-    Own(Vec<u8>),
-}
-
-/// Why a direction is over.
-enum Over {
-    /// The reader has no more.
-    End,
-    ReadFailed,
-    WriteFailed,
-}
-
-impl Direction {
-    fn starting_with(bytes: Vec<u8>) -> Self {
-        // Bounded by the dialogue's limits, far below 4 GiB; were it more, the rest could not be represented.
-        let end = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-        let held = if bytes.is_empty() { Held::Nothing } else { Held::Own(bytes) };
-        // A relay starts behind the line that answered the login.
-        Self { held, start: 0, end, unflushed: false, last_byte: b'\n', moved: 0 }
-    }
-
-    fn is_between_lines(&self) -> bool {
-        matches!(self.held, Held::Nothing) && self.last_byte == b'\n'
-    }
-
-    /// Moves until the reader or the writer would wait. The read that would wait leaves no buffer behind.
-    fn poll(&mut self, from: &mut Stream, to: &mut Stream, spare: &mut Spare<'_>, cx: &mut Context<'_>) -> Poll<Over> {
-        loop {
-            if ready!(self.poll_write_held(to, spare, cx)).is_err() {
-                return Poll::Ready(Over::WriteFailed);
-            }
-            let mut loan = spare.loan.take().unwrap_or_else(|| spare.pool.lend());
-            match poll_read(from, &mut loan, cx) {
-                Poll::Pending => {
-                    spare.loan = Some(loan);
-                    return self.poll_flush(to, cx);
-                }
-                Poll::Ready(Ok(0)) => {
-                    spare.loan = Some(loan);
-                    return Poll::Ready(Over::End);
-                }
-                Poll::Ready(Ok(count)) => (self.held, self.start, self.end) = (Held::Borrowed(loan), 0, count),
-                Poll::Ready(Err(_)) => {
-                    spare.loan = Some(loan);
-                    return Poll::Ready(Over::ReadFailed);
-                }
-            }
-        }
-    }
-
-    fn poll_write_held(
-        &mut self,
-        to: &mut Stream,
-        spare: &mut Spare<'_>,
-        cx: &mut Context<'_>,
-    ) -> Poll<io::Result<()>> {
-        let bytes: &[u8] = match &self.held {
-            Held::Nothing => return Poll::Ready(Ok(())),
-            Held::Borrowed(loan) => loan,
-            Held::Own(bytes) => bytes,
-        };
-        while self.start < self.end {
-            let count = ready!(Pin::new(&mut *to).poll_write(cx, &bytes[self.start as usize..self.end as usize]))?;
-            if count == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            self.moved += count as u64;
-            self.start += count as u32; // at most end - start
-            self.unflushed = true;
-        }
-        self.last_byte = bytes[self.end as usize - 1]; // nothing empty is ever held
-        if let Held::Borrowed(loan) = std::mem::replace(&mut self.held, Held::Nothing) {
-            spare.loan = Some(loan);
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    /// The reader waits: now the TLS layer must not keep what it was given.
-    fn poll_flush(&mut self, to: &mut Stream, cx: &mut Context<'_>) -> Poll<Over> {
-        if self.unflushed {
-            match ready!(Pin::new(to).poll_flush(cx)) {
-                Ok(()) => self.unflushed = false,
-                Err(_) => return Poll::Ready(Over::WriteFailed),
-            }
-        }
-        Poll::Pending
-    }
-}
-
-/// Zero at the end. A TLS peer that goes without saying so has ended in the way that most do.
-pub(super) fn poll_read(from: &mut Stream, into: &mut [u8], cx: &mut Context<'_>) -> Poll<io::Result<u32>> {
-    let mut into = ReadBuf::new(into);
-    match ready!(Pin::new(from).poll_read(cx, &mut into)) {
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(0)),
-        Err(error) => Poll::Ready(Err(error)),
-        Ok(()) => Poll::Ready(Ok(into.filled().len() as u32)), // a pool's buffer is far below 4 GiB
     }
 }

@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use super::Outcome;
-use super::moving::poll_read;
+use super::direction::poll_read;
 use super::pool::BufferPool;
 use crate::net::Stream;
 

@@ -9,15 +9,24 @@ use futures_util::task::AtomicWaker;
 
 use crate::model::{Ending, boottime_ms};
 
-/// Makes both ends of a stop signal. They cost one allocation of some 40 bytes.
+/// Makes both ends of a stop signal. They cost one allocation of some 50 bytes.
 pub fn stop_pair() -> (StopHandle, StopSignal) {
-    let shared = Arc::new(Shared { reason: OnceLock::new(), waiter: AtomicWaker::new() });
+    let shared = Arc::new(Shared { patient: OnceLock::new(), urgent: OnceLock::new(), waiter: AtomicWaker::new() });
     (StopHandle(Arc::clone(&shared)), StopSignal(shared))
 }
 
 struct Shared {
-    reason: OnceLock<Ending>,
+    /// The first reason that lets the session finish what it is at.
+    patient: OnceLock<Ending>,
+    /// The first that does not. It counts, whenever it comes.
+    urgent: OnceLock<Ending>,
     waiter: AtomicWaker,
+}
+
+impl Shared {
+    fn reason(&self) -> Option<Ending> {
+        self.urgent.get().or(self.patient.get()).copied()
+    }
 }
 
 /// The end that stops. Cheap to clone; never waits.
@@ -25,11 +34,16 @@ struct Shared {
 pub struct StopHandle(Arc<Shared>);
 
 impl StopHandle {
-    /// Tells the session to end. The first reason counts: false if there was one before.
+    /// Tells the session to end. The first reason counts, but one that cannot wait goes before one that can. False if
+    /// there was a reason that counts before.
     pub fn stop(&self, reason: Ending) -> bool {
-        let first = self.0.reason.set(reason).is_ok();
+        let news = if reason.may_wait() {
+            self.0.urgent.get().is_none() && self.0.patient.set(reason).is_ok()
+        } else {
+            self.0.urgent.set(reason).is_ok()
+        };
         self.0.waiter.wake();
-        first
+        news
     }
 }
 
@@ -41,7 +55,7 @@ impl StopSignal {
     pub fn poll(&self, cx: &mut Context<'_>) -> Poll<Ending> {
         // Registered before the look, so that a stop in between is not missed.
         self.0.waiter.register(cx.waker());
-        self.0.reason.get().map_or(Poll::Pending, |reason| Poll::Ready(*reason))
+        self.0.reason().map_or(Poll::Pending, Poll::Ready)
     }
 
     /// Waits for the reason. Dropping this loses nothing.

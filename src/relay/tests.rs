@@ -13,6 +13,8 @@ use crate::model::boottime_ms;
 
 /// Longer than anything here takes, short enough that a hang is noticed.
 const LONG: Duration = Duration::from_secs(20);
+/// For limits that are to be reached.
+const SHORT: Duration = Duration::from_millis(30);
 
 fn last_words(ending: Ending) -> &'static [u8] {
     if ending == Ending::Kicked { b"* BYE moved\r\n" } else { b"" }
@@ -23,6 +25,7 @@ struct Rig {
     pool: Arc<BufferPool>,
     idle_timeout: Duration,
     close_timeout: Duration,
+    kick_deadline: Duration,
     isolation: Arc<AtomicU64>,
     leftover: Vec<u8>,
 }
@@ -33,6 +36,7 @@ impl Default for Rig {
             pool: BufferPool::new(BufferPool::SIZE, 4),
             idle_timeout: LONG,
             close_timeout: LONG,
+            kick_deadline: LONG,
             isolation: Arc::default(),
             leftover: Vec::new(),
         }
@@ -50,6 +54,16 @@ struct Running<C = TcpStream, B = TcpStream> {
 }
 
 impl Rig {
+    fn settings(&self) -> RelaySettings {
+        RelaySettings {
+            pool: Arc::clone(&self.pool),
+            idle_timeout: self.idle_timeout,
+            close_timeout: self.close_timeout,
+            kick_deadline: self.kick_deadline,
+            last_words,
+        }
+    }
+
     async fn start(self) -> Running {
         let (client, near_client) = tcp_pair().await;
         let (backend, near_backend) = tcp_pair().await;
@@ -59,12 +73,7 @@ impl Rig {
     fn between<C, B>(self, client: C, backend: B, near_client: Stream, near_backend: Stream) -> Running<C, B> {
         let (stop, signal) = stop_pair();
         let (tell, closed) = oneshot::channel();
-        let settings = Arc::new(RelaySettings {
-            pool: self.pool,
-            idle_timeout: self.idle_timeout,
-            close_timeout: self.close_timeout,
-            last_words,
-        });
+        let settings = Arc::new(self.settings());
         let session = RelaySession { settings, stop: signal, isolation: self.isolation, leftover: self.leftover };
         let future = relay(near_client, near_backend, session, move |outcome| {
             let _ = tell.send(outcome);
@@ -245,7 +254,7 @@ async fn a_stopped_session_hears_last_words_between_two_lines() {
 
 #[tokio::test]
 async fn a_stopped_session_hears_nothing_in_the_middle_of_a_line() {
-    let mut running = Rig::default().start().await;
+    let mut running = Rig { kick_deadline: SHORT, ..Rig::default() }.start().await;
     running.backend.write_all(b"* 1 FETCH (BODY[] {100}\r\nDear").await.unwrap();
     expect(&mut running.client, b"* 1 FETCH (BODY[] {100}\r\nDear").await;
     running.stop.stop(Ending::Kicked);
@@ -349,8 +358,8 @@ async fn a_slow_reader_holds_one_buffer_and_slows_the_writer() {
 }
 
 #[tokio::test]
-async fn a_stop_does_not_wait_for_a_client_that_does_not_read() {
-    let rig = Rig { close_timeout: Duration::from_millis(30), ..Rig::default() };
+async fn a_stop_does_not_wait_for_ever_for_a_client_that_does_not_read() {
+    let rig = Rig { kick_deadline: SHORT, close_timeout: SHORT, ..Rig::default() };
     let pool = Arc::clone(&rig.pool);
     let mut running = rig.start().await;
     let flood = tokio::spawn(async move { while running.backend.write_all(&[b'\n'; 1 << 16]).await.is_ok() {} });
@@ -366,12 +375,7 @@ async fn the_future_is_small() {
     let (client, near_client) = tcp_pair().await;
     let (backend, near_backend) = tcp_pair().await;
     let rig = Rig::default();
-    let settings = Arc::new(RelaySettings {
-        pool: rig.pool,
-        idle_timeout: rig.idle_timeout,
-        close_timeout: rig.close_timeout,
-        last_words,
-    });
+    let settings = Arc::new(rig.settings());
     let session = RelaySession { settings, stop: stop_pair().1, isolation: rig.isolation, leftover: Vec::new() };
     let future = relay(Stream::Plain(near_client), Stream::Plain(near_backend), session, |_| {});
     let size = size_of_val(&future);
@@ -379,6 +383,8 @@ async fn the_future_is_small() {
     assert!(size <= 320, "{size} bytes");
     drop((client, backend));
 }
+
+mod stopping;
 
 mod tls {
     use std::sync::Arc;
@@ -495,6 +501,22 @@ mod tls {
         assert!(rest(&mut running.backend).await.is_empty());
         drop(running.backend);
         assert_eq!(within(running.closed).await.unwrap().ending, Ending::ClientClosed);
+    }
+
+    #[tokio::test]
+    async fn a_stopped_tls_session_finishes_its_command_and_hears_last_words() {
+        let mut running = start(Rig::default()).await;
+        running.client.write_all(b"a FETCH 1 BODY[]\r\n").await.unwrap();
+        running.client.flush().await.unwrap();
+        expect(&mut running.backend, b"a FETCH 1 BODY[]\r\n").await;
+        running.backend.write_all(b"* 1 FETCH (BODY[] {10}\r\n12345").await.unwrap();
+        running.backend.flush().await.unwrap();
+        running.stop.stop(Ending::Kicked);
+        expect(&mut running.client, b"* 1 FETCH (BODY[] {10}\r\n12345").await;
+        running.backend.write_all(b"67890)\r\na OK\r\n").await.unwrap();
+        running.backend.flush().await.unwrap();
+        assert_eq!(rest(&mut running.client).await, b"67890)\r\na OK\r\n* BYE moved\r\n");
+        assert!(rest(&mut running.backend).await.is_empty());
     }
 
     #[tokio::test]

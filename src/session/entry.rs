@@ -8,10 +8,10 @@ use std::task::Poll;
 
 use tracing::{error, warn};
 
-use super::Services;
 use super::door::Guest;
 use super::ending::Record;
 use super::refusing::Failure;
+use super::{Ender, Services};
 use crate::auth::{Fields, Grant, Question};
 use crate::backend::{Arrival, Request, Server, Servers, StrangerTls, connect};
 use crate::ledger::Slot;
@@ -76,6 +76,7 @@ pub(super) async fn enter(
         limit: grant.fields.timeout,
         close_timeout: services.limits.load().close_timeout,
         own: &services.own,
+        witness: services.witness.as_ref(),
     };
     let isolation = slot.as_ref().map_or_else(Arc::default, |_| services.placement.isolation(&key));
     let interrupt = async {
@@ -122,9 +123,10 @@ async fn find(
         session: &guest.session,
     };
     let grant = services.passdb.load_full().authenticate(&question).await?;
-    let key = grant.key();
+    let key = services.placement.key_of(grant.home_name());
     record.reached(Phase::Placement);
-    let (server, slot) = home(services, &grant, &key, stop).await?;
+    let ender = Ender { handle: stop.clone(), client: guest.client.ip() };
+    let (server, slot) = home(services, &grant, &key, ender).await?;
     Ok(Found { grant, key, server, slot })
 }
 
@@ -133,7 +135,7 @@ async fn home(
     services: &Services,
     grant: &Grant,
     key: &Key,
-    stop: &StopHandle,
+    ender: Ender,
 ) -> Result<(Arc<Server>, Option<Slot>), Refusal> {
     let servers = services.servers.load_full();
     let fields = &grant.fields;
@@ -151,10 +153,10 @@ async fn home(
         limit: services.limits.load().sessions_per_key,
         unproven: grant.unproven,
     };
-    let slot = services.placement.place(&wanted, Arc::new(stop.clone())).await?;
+    let slot = services.placement.place(&wanted, Arc::new(ender)).await?;
     // A reload may have come meanwhile.
     let Some(server) = services.servers.load().get(&slot.place().backend).cloned() else {
-        warn!(backend = %slot.place().backend, "the fleet's table has a backend that this proxy's file lacks");
+        warn!(backend = %slot.place().backend, "the fleet's table has a backend that this proxy cannot dial: its file lacks it");
         return Err(Refusal::BackendUnavailable);
     };
     Ok((server, Some(slot)))

@@ -11,7 +11,7 @@ mod entry;
 mod login;
 mod refusing;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -22,7 +22,7 @@ use tokio_util::task::TaskTracker;
 use tracing::warn;
 
 use crate::auth::Chain;
-use crate::backend::Servers;
+use crate::backend::{Servers, Witness};
 use crate::config::LimitsConfig;
 use crate::ledger::Stop;
 use crate::model::Ending;
@@ -37,14 +37,16 @@ pub struct Services {
     pub passdb: ArcSwap<Chain>,
     /// Who finds homes.
     pub placement: Placement,
-    /// The mail servers.
-    pub servers: ArcSwap<Servers>,
+    /// The mail servers, which follow the file and the fleet's table.
+    pub servers: Arc<ArcSwap<Servers>>,
     /// Bounds.
     pub limits: ArcSwap<LimitsConfig>,
     /// What relays share.
     pub relay: ArcSwap<RelaySettings>,
     /// Our own listeners, which must not be dialled.
     pub own: Vec<SocketAddr>,
+    /// Who is told how backends behave.
+    pub witness: Arc<dyn Witness>,
     /// Connections that are open.
     pub connections: Arc<Connections>,
     /// The tasks of all connections.
@@ -107,8 +109,18 @@ impl Drop for Counted {
     }
 }
 
-impl Stop for StopHandle {
+/// How the ledger ends a session, and finds it by its client.
+struct Ender {
+    handle: StopHandle,
+    client: IpAddr,
+}
+
+impl Stop for Ender {
     fn stop(&self, why: Ending) {
-        StopHandle::stop(self, why);
+        self.handle.stop(why);
+    }
+
+    fn client(&self) -> Option<IpAddr> {
+        Some(self.client)
     }
 }

@@ -47,13 +47,13 @@ impl Failure {
             ConnectError::Dial { ref backend, .. }
             | ConnectError::Lost { ref backend, .. }
             | ConnectError::Slow { ref backend, .. } => {
-                warn!(%session, %backend, error = chain(&error), "the backend cannot be used");
+                warn!(%session, %backend, error = error.in_full(), "the backend cannot be used");
             }
             // These stay until somebody changes something.
             ConnectError::Tls { ref backend, .. }
             | ConnectError::Protocol { ref backend, .. }
             | ConnectError::Loop { ref backend, .. } => {
-                error!(%session, %backend, error = chain(&error), "the backend cannot be used");
+                error!(%session, %backend, error = error.in_full(), "the backend cannot be used");
             }
         }
         Self::Refused(Refusal::BackendUnavailable)
@@ -76,10 +76,4 @@ fn too_slow(phase: Phase) -> Refusal {
         Phase::Placement => Refusal::HomeUnsettled,
         _ => Refusal::BackendUnavailable,
     }
-}
-
-/// An error and its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

@@ -2,11 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use homing::config::{
-    BackendTls, ClientAuth, Config, ListenerTls, LogFormat, PassdbConfig, StoreAddress, StoreConfig, TlsVersion,
+    BackendTls, ClientAuth, Config, DoveadmConfig, DoveadmCredential, ListenerTls, LogFormat, PassdbConfig,
+    RedisConfig, RedisLogin, RedisServers, RedisTls, StoreAddress, StoreConfig, TlsVersion,
 };
+use homing::model::Secret;
 
 use super::{BACKEND, LISTENER, files, parse_in};
 
@@ -15,24 +18,52 @@ type Case = (&'static str, &'static str, &'static str, fn(&Config, &Path) -> boo
 
 const SECOND: Duration = Duration::from_secs(1);
 
+/// The key of a name that every part of the template would change.
+fn key(config: &Config) -> String {
+    config.fleet.key_template().key_of("Ann+x@Ex+y.org").to_string()
+}
+
 const CASES: &[Case] = &[
     ("", "name", "name = \"p7\"", |c, _| c.name == "p7"),
-    ("store", "kind", REDIS, |c, _| matches!(c.store, StoreConfig::Redis { .. })),
-    ("store", "url", REDIS, |c, _| match &c.store {
-        StoreConfig::Redis { address, database, username, password, .. } => {
-            *address == StoreAddress::Tcp("r.example.org".into(), 6400)
-                && *database == 3
-                && username.as_deref() == Some("us/er")
-                && password.as_ref().is_some_and(|word| word.expose() == b"p@ss")
-        }
-        StoreConfig::Memory => false,
+    ("store", "kind", REDIS, |c, _| matches!(c.store, StoreConfig::Redis(_))),
+    ("store", "url", REDIS, |c, _| {
+        redis(c).is_some_and(|redis| {
+            redis.servers == RedisServers::One(at("r.example.org", 6400))
+                && redis.database == 3
+                && redis.login == login("us/er", "p@ss")
+                && redis.tls.is_none()
+        })
     }),
-    ("store", "password_file", REDIS_FILE, |c, _| match &c.store {
-        StoreConfig::Redis { password, .. } => password.as_ref().is_some_and(|word| word.expose() == b"from-a-file"),
-        StoreConfig::Memory => false,
+    ("store", "sentinels", SENTINEL, |c, _| {
+        sentinel(c).is_some_and(|(sentinels, ..)| *sentinels == [at("s1", 26379), at("fd00::1", 7)])
     }),
-    ("store", "namespace", REDIS, |c, _| matches!(&c.store, StoreConfig::Redis { namespace, .. } if namespace == "n2")),
-    ("store", "timeout", REDIS, |c, _| matches!(c.store, StoreConfig::Redis { timeout, .. } if timeout == SECOND / 4)),
+    ("store", "master", SENTINEL, |c, _| sentinel(c).is_some_and(|(_, master, _)| master == "mymaster")),
+    ("store", "sentinel_username", SENTINEL, |c, _| {
+        sentinel(c).is_some_and(|(_, _, who)| *who == login("guard", "gw"))
+    }),
+    ("store", "sentinel_password", SENTINEL, |c, _| {
+        sentinel(c).is_some_and(|(_, _, who)| *who == login("guard", "gw"))
+    }),
+    ("store", "sentinel_password_file", SENTINEL_FILE, |c, _| {
+        sentinel(c).is_some_and(|(_, _, who)| *who == login("guard", "from-a-file"))
+    }),
+    ("store", "cluster", CLUSTER, |c, _| {
+        let nodes = RedisServers::Cluster(vec![at("n1", 6379), at("n2", 7001)]);
+        redis(c).is_some_and(|redis| redis.servers == nodes)
+    }),
+    ("store", "username", CLUSTER, |c, _| redis(c).is_some_and(|redis| redis.login == login("ada", "word"))),
+    ("store", "password", CLUSTER, |c, _| redis(c).is_some_and(|redis| redis.login == login("ada", "word"))),
+    ("store", "password_file", REDIS_FILE, |c, _| {
+        redis(c).is_some_and(|redis| redis.login.password.as_ref().is_some_and(|word| word.expose() == b"from-a-file"))
+    }),
+    ("store", "database", SENTINEL, |c, _| redis(c).is_some_and(|redis| redis.database == 5)),
+    ("store", "tls", CLUSTER, |c, _| redis(c).is_some_and(|redis| redis.tls.is_some())),
+    ("store", "tls_ca", TLS, |c, dir| tls(c).is_some_and(|tls| tls.ca == Some(dir.join("ca.pem")))),
+    ("store", "tls_certificate", TLS, identified),
+    ("store", "tls_key", TLS, identified),
+    ("store", "shards", CLUSTER, |c, _| c.store.shards() == 16),
+    ("store", "namespace", REDIS, |c, _| redis(c).is_some_and(|redis| redis.namespace == "n2")),
+    ("store", "timeout", REDIS, |c, _| redis(c).is_some_and(|redis| redis.timeout == SECOND / 4)),
     ("fleet", "lease", "lease = \"3s\"", |c, _| c.fleet.lease == 3 * SECOND),
     ("fleet", "orphan_grace", "orphan_grace = \"1h 30min\"", |c, _| c.fleet.orphan_grace == 5400 * SECOND),
     ("fleet", "recovery", "recovery = \"2s\"", |c, _| c.fleet.recovery == 2 * SECOND),
@@ -40,9 +71,15 @@ const CASES: &[Case] = &[
     ("fleet", "remember", "remember = \"2d\"", |c, _| c.fleet.remember == 172_800 * SECOND),
     ("fleet", "balance_factor", "balance_factor = 2", |c, _| c.fleet.balance_factor == 2.0),
     ("fleet", "slow_start", "slow_start = \"5min\"", |c, _| c.fleet.slow_start == 300 * SECOND),
+    ("fleet", "max_down", "max_down = 0.25", |c, _| c.fleet.max_down == 0.25),
     ("fleet", "strict", "strict = true", |c, _| c.fleet.strict),
+    ("fleet", "affinity_key", "affinity_key = \"{domain}\"", |c, _| key(c) == "ex+y.org"),
+    ("fleet", "affinity_lower_case", "affinity_lower_case = false", |c, _| key(c) == "Ann+x@Ex+y.org"),
+    ("fleet", "affinity_detail", "affinity_detail = \"+\"", |c, _| key(c) == "ann@ex+y.org"),
     ("fleet", "login_wait", "login_wait = \"7s\"", |c, _| c.fleet.login_wait == 7 * SECOND),
     ("fleet", "state_file", "state_file = \"st\"", |c, dir| c.fleet.state_file == Some(dir.join("st"))),
+    ("moves", "timeout", "timeout = \"90s\"", |c, _| c.moves.timeout == 90 * SECOND),
+    ("moves", "kick_delay", "kick_delay = \"0s\"", |c, _| c.moves.kick_delay == Duration::ZERO),
     ("listener", "address", LISTEN, |c, _| c.listeners[0].address.to_string() == "[::1]:1430"),
     ("listener", "tls", LISTEN, |c, _| c.listeners[0].tls == ListenerTls::StartTls),
     ("listener", "plaintext_login", LISTEN, |c, _| !c.listeners[0].plaintext_login),
@@ -73,8 +110,13 @@ const CASES: &[Case] = &[
     ("limits", "failures", "failures = 4", |c, _| c.limits.failures == 4),
     ("limits", "idle_timeout", "idle_timeout = \"1h\"", |c, _| c.limits.idle_timeout == 3600 * SECOND),
     ("limits", "close_timeout", "close_timeout = \"6s\"", |c, _| c.limits.close_timeout == 6 * SECOND),
+    ("limits", "kick_deadline", "kick_deadline = \"0s\"", |c, _| c.limits.kick_deadline == Duration::ZERO),
     ("limits", "shutdown_grace", "shutdown_grace = \"0s\"", |c, _| c.limits.shutdown_grace == Duration::ZERO),
     ("limits", "hash_threads", "hash_threads = 777", |c, _| c.limits.hash_threads == 777),
+    ("moves", "max_parallel_moves", "max_parallel_moves = 7", |c, _| c.moves.max_parallel_moves == 7),
+    ("moves", "move_rate", "move_rate = 8", |c, _| c.moves.move_rate == 8),
+    ("moves", "rebalance_tolerance", "rebalance_tolerance = 0.25", |c, _| c.moves.rebalance_tolerance == 0.25),
+    ("moves", "max_errors", "max_errors = 0.5", |c, _| c.moves.max_errors == 0.5),
     ("passdb", "kind", PASSDB, |c, _| matches!(c.passdb[0], PassdbConfig::File { .. })),
     (
         "passdb",
@@ -88,6 +130,17 @@ const CASES: &[Case] = &[
         PASSDB,
         |c, _| matches!(&c.passdb[0], PassdbConfig::File { default_scheme, .. } if default_scheme == "PLAIN"),
     ),
+    ("health", "interval", "interval = \"10s\"", |c, _| c.health.interval == 10 * SECOND),
+    ("health", "fast_interval", "fast_interval = \"500ms\"", |c, _| c.health.fast_interval == SECOND / 2),
+    ("health", "timeout", "timeout = \"3s\"", |c, _| c.health.timeout == 3 * SECOND),
+    ("health", "rise", "rise = 4", |c, _| c.health.rise == 4),
+    ("health", "fall", "fall = 5", |c, _| c.health.fall == 5),
+    ("health", "concurrency", "concurrency = 7", |c, _| c.health.concurrency == 7),
+    ("health", "probe_user", PROBE, |c, _| c.health.login.as_ref().is_some_and(|login| login.user == "probe")),
+    ("health", "probe_password", PROBE, |c, _| probe_password(c) == Some(b"open sesame")),
+    ("health", "probe_password_file", "probe_user = \"probe\"\nprobe_password_file = \"word\"", |c, _| {
+        probe_password(c) == Some(b"from-a-file")
+    }),
     ("backend", "host", "host = \"2001:db8::1\"", |c, _| first(c).host == "2001:db8::1"),
     ("backend", "port", "port = 1430", |c, _| first(c).port == 1430),
     ("backend", "tls", "tls = \"starttls\"", |c, _| first(c).tls == BackendTls::StartTls),
@@ -98,6 +151,7 @@ const CASES: &[Case] = &[
     ("backend", "tls_verify", "tls_verify = false", |c, _| !first(c).tls_verify),
     ("backend", "weight", "weight = 50", |c, _| first(c).weight.get() == 50),
     ("backend", "pool", "pool = \"ssd\"", |c, _| first(c).pool.as_str() == "ssd"),
+    ("backend", "max_sessions", "max_sessions = 7", |c, _| first(c).max_sessions == 7),
     ("backend", "drain", "drain = true", |c, _| first(c).drain),
     ("backend", "announce_id", "announce_id = false", |c, _| !first(c).announce.id),
     ("backend", "announce_proxy", "announce_proxy = true", |c, _| first(c).announce.proxy),
@@ -109,7 +163,32 @@ const CASES: &[Case] = &[
     ("backend", "pipelining", "pipelining = false", |c, _| !first(c).pipelining),
     ("backend", "connect_timeout", "connect_timeout = \"1s\"", |c, _| first(c).connect_timeout == SECOND),
     ("backend", "login_timeout", "login_timeout = \"2s\"", |c, _| first(c).login_timeout == 2 * SECOND),
+    ("backend", "probe", "probe = false", |c, _| !first(c).probe),
     ("backend", "retry_budget", "retry_budget = \"3s\"", |c, _| first(c).retry_budget == 3 * SECOND),
+    ("backend", "doveadm", DOVEADM, |c, _| {
+        doveadm(c).is_some_and(|d| d.url.is_tls() && !d.url.is_http() && d.url.endpoint().authority() == "[::1]:24245")
+    }),
+    ("backend", "doveadm_password", DOVEADM, |c, _| doveadm(c).and_then(password) == Some(b"pass word")),
+    ("backend", "doveadm_password_file", "doveadm = \"tcp://h:1\"\ndoveadm_password_file = \"word\"", |c, _| {
+        doveadm(c).and_then(password) == Some(b"from-a-file")
+    }),
+    ("backend", "doveadm_api_key", "doveadm = \"http://h:8080\"\ndoveadm_api_key = \"k\"", |c, _| {
+        doveadm(c).and_then(api_key) == Some(b"k")
+    }),
+    ("backend", "doveadm_api_key_file", "doveadm = \"https://h:8080/\"\ndoveadm_api_key_file = \"word\"", |c, _| {
+        doveadm(c).and_then(api_key) == Some(b"from-a-file")
+    }),
+    ("backend", "doveadm_timeout", DOVEADM, |c, _| doveadm(c).is_some_and(|d| d.timeout == 2 * SECOND)),
+    ("moves", "before_move", "before_move = [\"/bin/true\", \"x y\"]", |c, _| {
+        c.moves.before_move == ["/bin/true", "x y"]
+    }),
+    ("moves", "before_move_url", "before_move_url = \"https://h/p?q=1\"", |c, _| {
+        c.moves.before_move_url.as_ref().is_some_and(|url| {
+            let endpoint = url.endpoint();
+            url.is_tls() && (endpoint.authority().as_str(), endpoint.path.as_str()) == ("h:443", "/p?q=1")
+        })
+    }),
+    ("moves", "hook_timeout", "hook_timeout = \"1s\"", |c, _| c.moves.hook_timeout == SECOND),
     ("log", "format", "format = \"json\"", |c, _| c.log.format == LogFormat::Json),
     ("log", "level", "level = \"warn,homing=debug\"", |c, _| c.log.level == "warn,homing=debug"),
     ("admin", "socket", "socket = \"a.sock\"", |c, dir| c.admin.socket == dir.join("a.sock")),
@@ -118,19 +197,84 @@ const CASES: &[Case] = &[
 const REDIS: &str = "kind = \"redis\"\nurl = \"redis://us%2Fer:p%40ss@r.example.org:6400/3\"\nnamespace = \"n2\"\n\
                      timeout = \"250ms\"";
 const REDIS_FILE: &str = "kind = \"redis\"\nurl = \"unix:///run/redis.sock\"\npassword_file = \"word\"";
+const SENTINEL: &str = "kind = \"redis\"\nsentinels = [\"s1\", \"[fd00::1]:7\"]\nmaster = \"mymaster\"\ndatabase = 5\n\
+                        sentinel_username = \"guard\"\nsentinel_password = \"gw\"";
+const SENTINEL_FILE: &str = "kind = \"redis\"\nsentinels = [\"s1\"]\nmaster = \"m\"\nsentinel_username = \"guard\"\n\
+                             sentinel_password_file = \"word\"";
+const CLUSTER: &str = "kind = \"redis\"\ncluster = [\"n1\", \"n2:7001\"]\nusername = \"ada\"\npassword = \"word\"\n\
+                       tls = true\nshards = 16";
+const TLS: &str = "kind = \"redis\"\nurl = \"rediss://r\"\ntls_ca = \"ca.pem\"\ntls_certificate = \"cert.pem\"\n\
+                   tls_key = \"key.pem\"";
 const LISTEN: &str = "address = \"[::1]:1430\"\ntls = \"starttls\"\nplaintext_login = false\nproxy_protocol = true\nproxy_timeout = \"4s\"\nalpn = [\"imap\"]\n\
                       trusted_networks = [\"10.0.0.0/8\", \"192.0.2.7\", \"fd00::/8\"]";
 const CLIENT_AUTH: &str = "client_auth = \"require\"\nclient_ca = \"ca.pem\"";
 const CERTIFICATE: &str = "certificate = \"cert.pem\"\nkey = \"key.pem\"";
 const PASSDB: &str = "kind = \"file\"\npath = \"users.passwd\"\ndefault_scheme = \"PLAIN\"";
+const DOVEADM: &str =
+    "doveadm = \"tls://[::1]:24245\"\ndoveadm_password = \"pass word\"\ndoveadm_timeout = \"2s\"\ntls_ca = \"ca.pem\"";
 const MASTER: &str = "master_user = \"boss\"\nmaster_password = \"open sesame\"";
+
+const PROBE: &str = "probe_user = \"probe\"\nprobe_password = \"open sesame\"";
+
+fn redis(config: &Config) -> Option<&RedisConfig> {
+    match &config.store {
+        StoreConfig::Redis(redis) => Some(redis),
+        StoreConfig::Memory => None,
+    }
+}
+
+fn sentinel(config: &Config) -> Option<(&Vec<StoreAddress>, &str, &RedisLogin)> {
+    match &redis(config)?.servers {
+        RedisServers::Sentinel { sentinels, master, login } => Some((sentinels, master, login)),
+        _ => None,
+    }
+}
+
+fn tls(config: &Config) -> Option<&RedisTls> {
+    redis(config)?.tls.as_ref()
+}
+
+fn identified(config: &Config, dir: &Path) -> bool {
+    tls(config).is_some_and(|tls| tls.identity == Some((dir.join("cert.pem"), dir.join("key.pem"))))
+}
+
+fn at(host: &str, port: u16) -> StoreAddress {
+    StoreAddress::Tcp(host.to_owned(), port)
+}
+
+fn login(user: &str, password: &str) -> RedisLogin {
+    let password = Arc::new(Secret::new(password.as_bytes().to_vec()));
+    RedisLogin { username: Some(user.to_owned()), password: Some(password) }
+}
 
 fn first(config: &Config) -> &homing::config::BackendConfig {
     config.backends.values().next().unwrap()
 }
 
+fn probe_password(config: &Config) -> Option<&[u8]> {
+    config.health.login.as_ref()?.password.as_ref().map(|word| word.expose())
+}
+
 fn master_password(config: &Config) -> Option<&[u8]> {
     first(config).master.as_ref().map(|master| master.password.expose())
+}
+
+fn doveadm(config: &Config) -> Option<&DoveadmConfig> {
+    first(config).doveadm.as_ref()
+}
+
+fn password(doveadm: &DoveadmConfig) -> Option<&[u8]> {
+    match &doveadm.credential {
+        DoveadmCredential::Password(password) => Some(password.expose()),
+        DoveadmCredential::ApiKey(_) => None,
+    }
+}
+
+fn api_key(doveadm: &DoveadmConfig) -> Option<&[u8]> {
+    match &doveadm.credential {
+        DoveadmCredential::ApiKey(key) => Some(key.expose()),
+        DoveadmCredential::Password(_) => None,
+    }
 }
 
 /// A whole file in which `table` has these lines.
@@ -176,6 +320,14 @@ fn every_key_of_the_default_file_is_tested_here() {
 }
 
 #[test]
+fn the_probe_user_needs_no_password_where_every_probed_backend_has_a_master() {
+    let dir = files();
+    let text = file("backend", &format!("{MASTER}\n[backend.m2]\nhost = \"m2\"\nprobe = false"));
+    let config = parse_in(dir.path(), &format!("{text}\n[health]\nprobe_user = \"probe\"\n")).unwrap();
+    assert!(config.health.login.is_some_and(|login| login.password.is_none()));
+}
+
+#[test]
 fn implicit_tls_towards_a_backend_has_a_port_of_its_own() {
     let dir = files();
     let port = |lines| first(&parse_in(dir.path(), &file("backend", lines)).unwrap()).port;
@@ -190,14 +342,15 @@ fn store_urls_may_leave_out_what_is_usual() {
     let dir = files();
     let address = |url: &str| {
         let lines = format!("kind = \"redis\"\nurl = \"{url}\"");
-        match parse_in(dir.path(), &file("store", &lines)).unwrap().store {
-            StoreConfig::Redis { address, database, username, password, .. } => {
-                (address, database, username, password.map(|word| word.expose().to_vec()))
-            }
-            StoreConfig::Memory => panic!("{url} is a server"),
-        }
+        let config = parse_in(dir.path(), &file("store", &lines)).unwrap();
+        let redis = redis(&config).unwrap();
+        let RedisServers::One(address) = &redis.servers else { panic!("{url} is a server") };
+        assert_eq!(redis.tls.is_some(), url.starts_with("rediss:"), "{url}");
+        let password = redis.login.password.as_ref().map(|word| word.expose().to_vec());
+        (address.clone(), redis.database, redis.login.username.clone(), password)
     };
-    let tcp = |host: &str, port| StoreAddress::Tcp(host.to_owned(), port);
+    let tcp = at;
+    assert_eq!(address("rediss://r:7/1"), (tcp("r", 7), 1, None, None));
     assert_eq!(address("redis://r"), (tcp("r", 6379), 0, None, None));
     assert_eq!(address("redis://r:7/"), (tcp("r", 7), 0, None, None));
     assert_eq!(address("redis://[::1]:7/2"), (tcp("::1", 7), 2, None, None));

@@ -24,10 +24,12 @@ fn the_same_settings_have_no_changes() {
 }
 
 #[test]
-fn backends_limits_passdb_tls_and_the_log_level_are_applied_by_a_reload() {
+fn backends_health_limits_the_pace_of_moves_passdb_tls_and_the_log_level_are_applied_by_a_reload() {
     assert_eq!(with("weight = 5\ndrain = true"), live(&["backend.mail1.drain", "backend.mail1.weight"]));
     assert_eq!(with("[backend.\"m2.x\"]\nhost = \"m2\""), live(&["backend.\"m2.x\""]));
     assert_eq!(with("[limits]\nconnections = 5\nfailures = 9"), live(&["limits.connections", "limits.failures"]));
+    assert_eq!(with("[health]\nrise = 5\nfall = 9"), live(&["health.fall", "health.rise"]));
+    assert_eq!(with("[moves]\nmove_rate = 5"), live(&["moves.move_rate"]));
     assert_eq!(with("[tls]\nmin_version = \"1.3\""), live(&["tls.min_version"]));
     assert_eq!(
         with("[[tls.certificate]]\ncertificate = \"/etc/hosts\"\nkey = \"/etc/hosts\""),
@@ -41,10 +43,12 @@ fn backends_limits_passdb_tls_and_the_log_level_are_applied_by_a_reload() {
 }
 
 #[test]
-fn name_store_fleet_listeners_log_form_and_admin_need_a_restart() {
+fn name_store_fleet_listeners_moves_log_form_and_admin_need_a_restart() {
     assert_eq!(with("[fleet]\nlease = \"14s\""), fixed(&["fleet.lease"]));
+    assert_eq!(with("[moves]\ntimeout = \"9s\""), fixed(&["moves.timeout"]));
     assert_eq!(with("[store]\nkind = \"redis\"\nurl = \"redis://h\""), fixed(&["store.kind", "store.url"]));
     assert_eq!(with("[log]\nformat = \"json\""), fixed(&["log.format"]));
+    assert_eq!(with("[moves]\nhook_timeout = \"1s\""), fixed(&["moves.hook_timeout"]));
     assert_eq!(with("[admin]\nsocket = \"/a\""), fixed(&["admin.socket"]));
     assert_eq!(with(LISTENER), fixed(&["listener[2]"]));
     let named = |name: &str| parse(&format!("name = \"{name}\"\n{LISTENER}{BACKEND}"));
@@ -74,4 +78,15 @@ fn another_password_is_a_change_although_it_is_not_shown() {
         |word: &str| parse(&format!("{LISTENER}{BACKEND}[store]\nkind = \"redis\"\nurl = \"redis://:{word}@h\"\n"));
     assert_eq!(store("a").changes(&store("b")), fixed(&["store.url"]));
     assert!(store("a").changes(&store("a")).is_empty());
+    let listed = |word: &str| {
+        parse(&format!("{LISTENER}{BACKEND}[store]\nkind = \"redis\"\ncluster = [\"n\"]\npassword = \"{word}\"\n"))
+    };
+    assert_eq!(listed("a").changes(&listed("b")), fixed(&["store.password"]));
+}
+
+#[test]
+fn another_secret_in_a_hooks_url_is_a_change_although_it_is_not_shown() {
+    let hook = |key: &str| parse(&format!("{LISTENER}{BACKEND}[moves]\nbefore_move_url = \"http://h/p?{key}\"\n"));
+    assert_eq!(hook("a").changes(&hook("b")), fixed(&["moves.before_move_url"]));
+    assert!(hook("seek-ret").show().contains("before_move_url = \"http://h:80/p?[secret]\""));
 }

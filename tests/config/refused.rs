@@ -24,6 +24,10 @@ fn listener(lines: &str) -> String {
     format!("[[listener]]\naddress = \"127.0.0.1:0\"\n{lines}\n")
 }
 
+fn backend(lines: &str) -> String {
+    format!("{BACKEND}{lines}\n")
+}
+
 fn plain(address: &str) -> String {
     LISTENER.replace("127.0.0.1:0", address)
 }
@@ -93,12 +97,45 @@ fault! {
     a_lease_below_one_second: "[fleet]\nlease = \"999ms\"" => "fleet.lease", 2, "is \"999ms\", but must be at least \"1s\"", "\"1s\" or more";
     a_lease_above_ten_minutes: "[fleet]\nlease = \"11min\"" => "fleet.lease", 2, "at most \"10min\"", "or less";
     a_user_expire_below_ten_seconds: "[fleet]\nuser_expire = \"9s\"" => "fleet.user_expire", 2, "at least \"10s\"", "\"10s\" or more";
+    an_unknown_part_of_a_name: "[fleet]\naffinity_key = \"{mailbox}\"" => "fleet.affinity_key", 2, "a brace that is not part of", "{domain}";
+    a_key_without_a_name: "[fleet]\naffinity_key = \"all\"" => "fleet.affinity_key", 2, "names nothing of the user", "{user}";
+    a_detail_of_two_characters: "[fleet]\naffinity_detail = \"--\"" => "fleet.affinity_detail", 2, "one character", "\"+\"";
     a_balance_factor_below_one: "[fleet]\nbalance_factor = 0.5" => "fleet.balance_factor", 2, "is 0.5, but must be at least 1", "1 or more";
     a_line_limit_too_short: "[limits]\nline = 1023\nliteral = 100" => "limits.line", 2, "is 1023, but must be at least 1024", "1024 or more";
     a_line_limit_too_long: "[limits]\nline = 65537" => "limits.line", 2, "at most 65536", "65536 or less";
     an_idle_timeout_below_the_protocols: "[limits]\nidle_timeout = \"29min\"" => "limits.idle_timeout", 2, "at least \"30min\"", "30min";
+    a_kick_deadline_beyond_patience: "[limits]\nkick_deadline = \"61s\"" => "limits.kick_deadline", 2, "at most \"1min\"", "or less";
+    no_moves_at_all: "[moves]\nmax_parallel_moves = 0" => "moves.max_parallel_moves", 2, "at least 1", "1 or more";
+    a_share_of_errors_above_all: "[moves]\nmax_errors = 1.5" => "moves.max_errors", 2, "at most 1", "1 or less";
     no_connections_at_all: "[limits]\nconnections = 0" => "limits.connections", 2, "at least 1", "1 or more";
     port_zero_of_a_backend: format!("{BACKEND}port = 0") => "backend.mail1.port", 3, "at least 1", "1 or more";
+}
+
+// How a backend's doveadm is asked
+fault! {
+    a_doveadm_url_of_another_scheme: backend("doveadm = \"ftp://h:1\"\ndoveadm_password = \"p\"") => "backend.mail1.doveadm", 3, "does not start with \"tcp://\"", "\"tcp://mail1";
+    a_doveadm_url_without_port: backend("doveadm = \"tcp://h\"\ndoveadm_password = \"p\"") => "backend.mail1.doveadm", 3, "no valid port", ":24245";
+    a_doveadm_url_with_port_zero: backend("doveadm = \"tcp://h:0\"\ndoveadm_password = \"p\"") => "backend.mail1.doveadm", 3, "no valid port", ":24245";
+    a_doveadm_url_with_a_port_too_large: backend("doveadm = \"tcp://h:70000\"\ndoveadm_password = \"p\"") => "backend.mail1.doveadm", 3, "no", ":24245";
+    a_doveadm_url_with_a_broken_host: backend("doveadm = \"tcp://[::1:5\"\ndoveadm_password = \"p\"") => "backend.mail1.doveadm", 3, "no", ":24245";
+    a_doveadm_url_with_a_path: backend("doveadm = \"http://h:1/x\"\ndoveadm_password = \"p\"") => "backend.mail1.doveadm", 3, "has a path", "8080";
+    a_doveadm_url_with_a_user: backend("doveadm = \"http://u:p@h:1\"\ndoveadm_password = \"p\"") => "backend.mail1.doveadm", 3, "has a user or password", "8080";
+    a_doveadm_without_password: backend("doveadm = \"tcp://h:1\"") => "backend.mail1.doveadm", 3, "has no password", "doveadm_password_file";
+    a_doveadm_password_without_url: backend("doveadm_password = \"p\"") => "backend.mail1.doveadm_password", 3, "no use without doveadm", "add doveadm";
+    two_credentials_for_doveadm: backend("doveadm = \"http://h:1\"\ndoveadm_password = \"p\"\ndoveadm_api_key = \"k\"") => "backend.mail1.doveadm_api_key", 5, "second credential", "remove one";
+    an_api_key_for_the_tcp_protocol: backend("doveadm = \"tcp://h:1\"\ndoveadm_api_key = \"k\"") => "backend.mail1.doveadm_api_key", 4, "takes a password", "http://";
+    authorities_for_a_doveadm_without_tls: backend("doveadm = \"tcp://h:1\"\ndoveadm_password = \"p\"\ntls_name = \"n\"") => "backend.mail1.tls_name", 5, "no use", "remove it";
+}
+
+// What is run in a move
+fault! {
+    a_hook_that_is_no_list: "[moves]\nbefore_move = \"/bin/true\"" => "moves.before_move", 2, "a list, not a string", "[\"one\"";
+    a_hook_by_a_relative_path: format!("{LISTENER}{BACKEND}[moves]\nbefore_move = [\"bin/no\", \"x\"]") => "moves.before_move", 8, "absolute path", "whole path";
+    a_hook_that_is_not_there: format!("{LISTENER}{BACKEND}[moves]\nbefore_move = [\"/bin/no-such\"]") => "moves.before_move", 8, "no program", "executable";
+    a_hook_that_cannot_be_run: format!("{LISTENER}{BACKEND}[moves]\nbefore_move = [\"/proc/version\"]") => "moves.before_move", 8, "no program", "executable";
+    two_hooks: format!("{LISTENER}{BACKEND}[moves]\nbefore_move = [\"/bin/true\"]\nbefore_move_url = \"http://h\"") => "moves.before_move_url", 9, "second hook", "remove one";
+    a_hook_url_of_another_scheme: "[moves]\nbefore_move_url = \"ftp://h/\"" => "moves.before_move_url", 2, "does not start with \"http://\" or \"https://\"", "http://127";
+    a_hook_url_without_a_host: "[moves]\nbefore_move_url = \"/path\"" => "moves.before_move_url", 2, "does not start with", "http://127";
 }
 
 // What is missing
@@ -111,6 +148,9 @@ fault! {
     a_passwd_file_without_path: "[[passdb]]\nkind = \"file\"" => "passdb[1].path", 1, "is missing", "add path";
     redis_without_url: "[store]\nkind = \"redis\"" => "store.url", 1, "is missing", "add url";
     a_master_user_without_password: format!("{BACKEND}master_user = \"m\"") => "backend.mail1.master_user", 3, "has no password", "master_password_file";
+    a_probe_user_whom_nobody_can_log_in: format!("{BACKEND}[health]\nprobe_user = \"p\"") => "health.probe_user", 4, "mail1 has no master_user", "probe_password_file";
+    a_probe_password_without_user: "[health]\nprobe_password = \"p\"" => "health.probe_password", 2, "has no probe_user", "add probe_user";
+    a_doubt_that_is_slower_than_rest: "[health]\ninterval = \"1s\"\nfast_interval = \"2s\"" => "health.fast_interval", 3, "health.interval is 1s", "shorten it";
     a_master_password_without_user: format!("{BACKEND}master_password = \"m\"") => "backend.mail1.master_password", 3, "has no master_user", "add master_user";
     client_certificates_without_authorities: "[tls]\nclient_auth = \"request\"" => "tls.client_auth", 2, "client_ca is missing", "add client_ca";
     implicit_tls_without_certificate: listener("tls = \"implicit\"") => "listener[1].tls", 3, "needs a certificate", "[[tls.certificate]]";
@@ -148,6 +188,8 @@ fault! {
     a_server_for_the_embedded_store: "[store]\nurl = \"redis://h\"" => "store.url", 2, "no use with store.kind \"memory\"", "kind = \"redis\"";
     a_password_for_the_embedded_store: "[store]\npassword_file = \"word\"" => "store.password_file", 2, "no use", "kind = \"redis\"";
     two_passwords_for_the_store: "[store]\nkind = \"redis\"\nurl = \"redis://:a@h\"\npassword_file = \"word\"" => "store.password_file", 4, "second password", "remove one";
+    two_probe_passwords: "[health]\nprobe_user = \"p\"\nprobe_password = \"a\"\nprobe_password_file = \"word\"" =>
+        "health.probe_password_file", 4, "second password of probe_user", "remove one";
     two_master_passwords: format!("{BACKEND}master_user = \"m\"\nmaster_password = \"a\"\nmaster_password_file = \"word\"") =>
         "backend.mail1.master_password_file", 5, "second master password", "remove one";
     authorities_for_a_backend_without_tls: format!("{BACKEND}tls_ca = \"ca.pem\"") => "backend.mail1.tls_ca", 3, "no use with tls \"none\"", "starttls";
@@ -164,7 +206,6 @@ fn store(url: &str) -> String {
 // URLs of the store
 fault! {
     a_url_of_another_kind: store("http://h") => "store.url", 3, "does not start with \"redis://\"", "redis://user:password@host";
-    a_url_with_tls: store("rediss://h") => "store.url", 3, "TLS", "private network";
     a_url_without_host: store("redis://") => "store.url", 3, "no valid host", "redis://user:password@host";
     a_url_with_port_zero: store("redis://h:0") => "store.url", 3, "no valid host and port", "host:6379";
     a_url_with_a_broken_address: store("redis://[::g]:1") => "store.url", 3, "no valid host", "host:6379";
@@ -172,6 +213,37 @@ fault! {
     a_url_with_a_named_database: store("redis://h/main") => "store.url", 3, "no valid database", "6379/0";
     a_socket_with_a_relative_path: store("unix://redis.sock") => "store.url", 3, "no absolute path", "unix:///run";
     a_url_that_is_a_number: "[store]\nkind = \"redis\"\nurl = 5" => "store.url", 3, "must be a URL in quotes", "redis://";
+}
+
+fn redis(lines: &str) -> String {
+    format!("[store]\nkind = \"redis\"\n{lines}")
+}
+
+// Sentinel, Cluster and TLS
+fault! {
+    no_shard_at_all: redis("url = \"redis://h\"\nshards = 0") => "store.shards", 4, "at least 1", "1 or more";
+    more_shards_than_there_may_be: redis("url = \"redis://h\"\nshards = 1025") => "store.shards", 4, "at most 1024", "1024 or less";
+    shards_of_the_embedded_store: "[store]\nshards = 2" => "store.shards", 2, "no use with store.kind \"memory\"", "kind = \"redis\"";
+    sentinels_for_the_embedded_store: "[store]\nsentinels = [\"h\"]" => "store.sentinels", 2, "no use with store.kind \"memory\"", "kind = \"redis\"";
+    sentinels_beside_a_url: redis("url = \"redis://h\"\nsentinels = [\"s\"]\nmaster = \"m\"") => "store.sentinels", 4, "second time besides store.url", "remove one";
+    a_cluster_beside_sentinels: redis("cluster = [\"n\"]\nsentinels = [\"s\"]\nmaster = \"m\"") => "store.cluster", 3, "second time besides store.sentinels", "remove one";
+    sentinels_without_a_master: redis("sentinels = [\"s\"]") => "store.master", 1, "is missing", "master = \"mymaster\"";
+    a_master_without_sentinels: redis("url = \"redis://h\"\nmaster = \"m\"") => "store.master", 4, "no use without store.sentinels", "add sentinels";
+    a_login_for_no_sentinels: redis("cluster = [\"n\"]\nsentinel_password_file = \"word\"") => "store.sentinel_password_file", 4, "no use without store.sentinels", "remove it";
+    two_passwords_for_the_sentinels: redis("sentinels = [\"s\"]\nmaster = \"m\"\nsentinel_password = \"a\"\nsentinel_password_file = \"word\"") =>
+        "store.sentinel_password_file", 6, "second password", "remove one";
+    two_passwords_for_the_cluster: redis("cluster = [\"n\"]\npassword = \"a\"\npassword_file = \"word\"") => "store.password_file", 5, "second password", "remove one";
+    a_user_beside_that_of_the_url: redis("url = \"redis://ada@h\"\nusername = \"bob\"") => "store.username", 4, "second username", "redis://user@host";
+    a_password_beside_that_of_the_url: redis("url = \"redis://:a@h\"\npassword = \"b\"") => "store.password", 4, "second password", "redis://:password@host";
+    a_database_beside_the_url: redis("url = \"redis://h\"\ndatabase = 2") => "store.database", 4, "second database", "redis://host/1";
+    a_database_in_a_cluster: redis("cluster = [\"n\"]\ndatabase = 2") => "store.database", 4, "no database but 0", "namespace";
+    a_sentinel_that_is_a_url: redis("sentinels = [\"redis://s\"]\nmaster = \"m\"") => "store.sentinels", 3, "(item 1) is not a host", "host.example.org:26379";
+    a_node_with_port_zero: redis("cluster = [\"n\", \"n:0\"]") => "store.cluster", 3, "(item 2) is not a host", "host.example.org:6379";
+    tls_beside_a_url_without: redis("url = \"redis://h\"\ntls = true") => "store.tls", 4, "says itself", "rediss://";
+    authorities_of_a_store_without_tls: redis("url = \"redis://h\"\ntls_ca = \"ca.pem\"") => "store.tls_ca", 4, "no use without TLS", "rediss://";
+    authorities_of_the_store_that_are_not_there: redis("url = \"rediss://h\"\ntls_ca = \"none\"") => "store.tls_ca", 4, "cannot be read", "correct the path";
+    a_certificate_for_the_store_without_key: redis("cluster = [\"n\"]\ntls = true\ntls_certificate = \"cert.pem\"") => "store.tls_certificate", 5, "needs store.tls_key", "add tls_key";
+    a_key_for_the_store_without_certificate: redis("cluster = [\"n\"]\ntls = true\ntls_key = \"key.pem\"") => "store.tls_key", 5, "needs store.tls_certificate", "add tls_certificate";
 }
 
 #[test]
@@ -260,6 +332,7 @@ fn i9_no_report_shows_a_password_whatever_is_wrong_around_it() {
         "[store]\nkind = \"redis\"\nurl = \"http://:hunter2@h\"\n".to_owned(),
         "[store]\nkind = \"redis\"\nurl = 'redis://:hunter2@h:x'\n".to_owned(),
         "[store]\npasword = \"hunter2\"\n".to_owned(),
+        "[store]\npassword = \"hunter2\"\nsentinel_password = \"hunter2\"\n".to_owned(),
         "store = { pasword = \"hunter2\" }\n".to_owned(),
         "secret = { of = { mine = \"hunter2\" } }\n".to_owned(),
         format!("{BACKEND}master_password = \"hunter2\"\n"),

@@ -3,8 +3,8 @@
 use homing::model::{Credentials, Refusal, Secret, SessionId};
 use homing::protocol::imap;
 use homing::protocol::{
-    Announcement, Backend as _, BackendLogin, BackendRefusal, BackendWish, Bounds, ClientWish, Farewell, Frontend as _,
-    FrontendSettings, Handover, Input, Machine as _, Output, Violation,
+    Announcement, Backend as _, BackendLogin, BackendRefusal, BackendWish, Bounds, ClientWish, Errand, Farewell,
+    Frontend as _, FrontendSettings, Handover, Input, Machine as _, Output, Violation,
 };
 
 use crate::escape::unescaped;
@@ -18,12 +18,12 @@ pub(crate) enum Side {
 impl Side {
     /// As a header says: `frontend:` with `starttls`, `secured`, `plaintext`, `banner=`, `line=`, `literal=`,
     /// `commands=`, `errors=`, `failures=`; `backend:` with `user=`, `master=`, `password=`, `starttls`, `pipelining`,
-    /// `announce`, `tls` (of the client), `sni=`, `id=field/value`.
+    /// `announce`, `tls` (of the client), `sni=`, `id=field/value`, and the errands `look` and `try`.
     pub(crate) fn new(header: &str) -> Self {
         let settings = Settings(header);
         match header.split(':').next() {
             Some("frontend") => Self::Front(Box::new(imap::Frontend::new(settings.frontend()))),
-            Some("backend") => Self::Back(Box::new(imap::Backend::new(settings.backend()))),
+            Some("backend") => Self::Back(Box::new(imap::Backend::on(settings.errand(), settings.backend()))),
             _ => panic!("neither frontend nor backend: {header}"),
         }
     }
@@ -92,6 +92,7 @@ fn client_wish(wish: ClientWish) -> String {
 fn backend_wish(wish: BackendWish) -> String {
     match wish {
         BackendWish::StartTls => "starttls".to_owned(),
+        BackendWish::Seen => "seen".to_owned(),
         BackendWish::LoggedIn(Handover { untagged, text }) if untagged.is_empty() => {
             format!("logged in: {}", text.escape_ascii())
         }
@@ -146,6 +147,14 @@ impl Settings<'_> {
                 errors: bound("errors", 10),
                 failures: bound("failures", 3),
             },
+        }
+    }
+
+    fn errand(&self) -> Errand {
+        match (self.has("look"), self.has("try")) {
+            (true, _) => Errand::Look,
+            (_, true) => Errand::Try,
+            _ => Errand::Session,
         }
     }
 

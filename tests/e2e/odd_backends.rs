@@ -22,6 +22,7 @@ where
     let (host, port) = (scripted.address.ip(), scripted.address.port());
     let entry = format!(
         "[backend.mail1]\nhost = \"{host}\"\nport = {port}\nlogin_timeout = \"2s\"\nretry_budget = \"3s\"\n\
+         probe = false\n\
          [limits]\nclose_timeout = \"1s\"\n"
     );
     let entry: toml::Table = entry.parse()?;

@@ -115,3 +115,36 @@ async fn i5_logins_of_one_key_that_pile_up_do_not_hold_up_the_recovery() {
     stage.counts_agree(&[&one], &["hot".to_owned()]).await;
     assert_eq!(first.ended(), None);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i2_a_user_comes_back_to_the_home_that_this_proxy_saw_after_the_store_has_forgotten_everything() {
+    let stage = Stage::new(stage::rules());
+    let proxy = stage.proxy("p1", "b1 b2 b3").await;
+    let users = keys("user", 30);
+    let mut homes = Vec::new();
+    for user in &users {
+        homes.push(proxy.log_in(user).await.unwrap());
+    }
+    // Nobody holds a session, so nobody tells the store anything.
+    let mut former = Vec::new();
+    for session in homes {
+        former.push(session.backend().to_owned());
+        session.leave().await;
+    }
+    stage.counts_agree(&[&proxy], &users).await;
+    stage.memory.flush();
+    recovered_alone(&stage).await;
+    for (user, former) in users.iter().zip(&former).rev() {
+        let session = proxy.log_in(user).await.unwrap();
+        assert_eq!(session.backend(), former, "{user}");
+    }
+}
+
+async fn recovered_alone(stage: &Stage) {
+    eventually("the window is closed", Duration::from_secs(10), async || {
+        let census = stage.census().await;
+        let over = census.epoch >= 1 && census.recovering_ms.is_none() && census.table_version > 0;
+        whether(over, || format!("{census:?}"))
+    })
+    .await;
+}

@@ -29,11 +29,26 @@ fn whatever_is_answered_to_sasl_is_understood_or_refused() {
     run("client_", "C", 20_000, bodies::sasl::run);
 }
 
-/// Every transcript's seed as it is, then `count` changed ones.
+#[test]
+fn whatever_mail_servers_say_of_who_is_there_is_understood_or_refused() {
+    let answers: [&[u8]; 4] = [
+        b"ann\timap\t4640\t127.0.0.1\ttab\x01tx\timap\t4644\t127.0.0.1\t",
+        br#"[["doveadmResponse",[{"username":"a\tb","service":"imap","pid":"4644","ip":"::1"}],"homing"]]"#,
+        br#"[["doveadmResponse",[{"username":"a","service":"imap"}],{"username":"b","pid":7},"homing"]]"#,
+        br#"[["error",{"type":"unknownMethod", "exitCode":0},"homing"]]"#,
+    ];
+    vary(&answers.map(<[u8]>::to_vec), 50_000, bodies::doveadm::run);
+}
+
+/// With the transcripts for seeds.
 fn run(files: &str, mark: &str, count: usize, body: fn(&[u8])) {
-    let seeds = seeds(files, mark);
-    let mut mutator = Mutator::new(0x686f_6d69_6e67, &seeds);
-    for seed in &seeds {
+    vary(&seeds(files, mark), count, body);
+}
+
+/// Every seed as it is, then `count` changed ones.
+fn vary(seeds: &[Vec<u8>], count: usize, body: fn(&[u8])) {
+    let mut mutator = Mutator::new(0x686f_6d69_6e67, seeds);
+    for seed in seeds {
         for choice in 0..=u8::MAX {
             show_if_panicking(&[&[choice], seed.as_slice()].concat(), body);
         }

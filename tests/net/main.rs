@@ -7,6 +7,7 @@ mod drive;
 mod fuzz_proxy_header;
 mod listener;
 mod proxy_header;
+mod target;
 mod tls_client;
 mod tls_reload;
 mod tls_server;

@@ -141,3 +141,74 @@ async fn an_isolated_proxy_ends_sessions_with_a_reset() {
     server.expect_reset().await;
     site.sessions(0).await;
 }
+
+/// Everybody is told to go, as by a move.
+fn kick(site: &Site) {
+    site.proxy.fleet().shards()[0].ledger.close_all(Ending::Kicked);
+}
+
+#[tokio::test]
+async fn a_user_who_is_kicked_gets_the_whole_message_first() {
+    let site = Site::start().await;
+    let mut client = site.client().await;
+    let mut server = client.log_in("ann", &site.server).await;
+    client.send("b FETCH 1 BODY[]\r\n").await;
+    server.expect("b FETCH 1 BODY[]\r\n").await;
+    server.send("* 1 FETCH (BODY[] {14}\r\nDear").await;
+    client.expect("* 1 FETCH (BODY[] {14}\r\n").await;
+    kick(&site);
+    client.expect_silence().await;
+    server.send(" Ann,\r\nhi)\r\nb OK done\r\n").await;
+    client.expect("Dear Ann,\r\nhi)\r\nb OK done\r\n").await;
+    client.expect_start("* BYE [UNAVAILABLE] Your mailbox has moved").await;
+    server.expect_end().await;
+    drop(server);
+    site.expect_ending(client.address, ["kicked", "proxy", "relay", "home"]).await;
+}
+
+#[tokio::test]
+async fn a_user_who_is_kicked_waits_for_a_slow_answer_no_longer_than_the_kick_deadline() {
+    let site = Site::with(|config| config.limits.kick_deadline = Duration::from_millis(200)).await;
+    let mut client = site.client().await;
+    let mut server = client.log_in("ann", &site.server).await;
+    client.send("b SEARCH TEXT hay\r\n").await;
+    server.expect("b SEARCH TEXT hay\r\n").await;
+    kick(&site);
+    client.expect_start("* BYE [UNAVAILABLE] Your mailbox has moved").await;
+    server.expect_end().await;
+    drop(server);
+    site.expect_ending(client.address, ["kicked", "proxy", "relay", "home"]).await;
+}
+
+#[tokio::test]
+async fn a_proxy_that_is_isolated_does_not_wait_for_those_it_has_kicked() {
+    let site = Site::with(|config| config.limits.kick_deadline = Duration::from_secs(60)).await;
+    let mut client = site.client().await;
+    let mut server = client.log_in("ann", &site.server).await;
+    client.send("b SEARCH TEXT hay\r\n").await;
+    server.expect("b SEARCH TEXT hay\r\n").await;
+    kick(&site);
+    client.expect_silence().await;
+    site.proxy.fleet().shards()[0].ledger.close_all(Ending::Isolated);
+    server.expect_reset().await;
+    site.expect_ending(client.address, ["isolated", "proxy", "relay", "home"]).await;
+}
+
+#[tokio::test]
+async fn a_proxy_that_goes_down_lets_commands_under_way_finish() {
+    let site = Site::start().await;
+    let mut client = site.client().await;
+    let mut server = client.log_in("ann", &site.server).await;
+    client.send("b SEARCH TEXT hay\r\n").await;
+    server.expect("b SEARCH TEXT hay\r\n").await;
+    let talk = async {
+        client.expect_silence().await;
+        server.send("b OK done\r\n").await;
+        client.expect("b OK done\r\n").await;
+        client.expect("* BYE [UNAVAILABLE] This server is going down; connect again.\r\n").await;
+        server.expect_end().await;
+        drop(server);
+    };
+    tokio::join!(site.proxy.stop(), talk);
+    site.expect_ending(client.address, ["shutdown", "proxy", "relay", "home"]).await;
+}

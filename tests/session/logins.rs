@@ -196,3 +196,18 @@ async fn a_passdb_decides_about_name_password_and_host() {
     );
     site.expect_ending(client.address, ["shutdown", "proxy", "relay", "127.0.0.1"]).await;
 }
+
+#[tokio::test]
+async fn the_affinity_key_is_what_the_template_makes_of_the_name_at_the_backend() {
+    let site = Site::with(|config| {
+        config.fleet.affinity_key = homing::model::KeyTemplate::parse("{domain}", true, None).unwrap();
+        config.limits.sessions_per_key = 1;
+    })
+    .await;
+    let mut client = site.client().await;
+    let _server = client.log_in("ann@Example.org", &site.server).await;
+    assert_eq!(site.home("example.org").await.unwrap().sessions, 1);
+    let mut other = site.client().await;
+    other.send("a LOGIN bob@example.org secret\r\n").await;
+    other.expect_start("a NO [LIMIT]").await;
+}

@@ -43,6 +43,17 @@ pub fn emit(header: &OutgoingProxyHeader<'_>) -> Vec<u8> {
     out
 }
 
+/// The bytes of a version 2 header with the command LOCAL: the connection is our own, nobody's behind us (a probe).
+pub fn emit_local() -> Vec<u8> {
+    let header = proxy_protocol::ProxyHeader::Version2 {
+        command: ProxyCommand::Local,
+        transport_protocol: ProxyTransportProtocol::Unspec,
+        addresses: ProxyAddresses::Unspec,
+    };
+    // Its only error is one of version 1.
+    proxy_protocol::encode(header).expect("a version 2 header can always be written").into()
+}
+
 fn addresses(source: SocketAddr, destination: SocketAddr) -> Vec<u8> {
     let addresses = match (source, destination) {
         (SocketAddr::V4(source), SocketAddr::V4(destination)) => ProxyAddresses::Ipv4 { source, destination },

@@ -16,7 +16,7 @@ use proxy_protocol::{version1, version2};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::{TlsFacts, canonical};
-pub use emit::{OutgoingProxyHeader, emit};
+pub use emit::{OutgoingProxyHeader, emit, emit_local};
 use frame::Frame;
 
 /// What a proxy in front of us said about its client. Believe it only from trusted networks.

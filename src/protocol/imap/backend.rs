@@ -4,6 +4,8 @@
 //! greeting -> [S STARTTLS -> TLS -> C CAPABILITY] or [C CAPABILITY] -> [I ID] -> L AUTHENTICATE or LOGIN -> [C CAPABILITY]
 //! ```
 //!
+//! A probe says `Q LOGOUT` where the login would be, or behind its OK.
+//!
 //! Tags are those of Dovecot's proxy, so that its people find their way in a trace. The login is always the last thing in
 //! a write: some servers drop what comes behind it.
 
@@ -14,7 +16,9 @@ use zeroize::Zeroizing;
 use super::response::{self, Capabilities, Response, Status, Untagged};
 use super::{command, id};
 use crate::protocol::buffer::append;
-use crate::protocol::{BackendLogin, BackendRefusal, BackendWish, Handover, Input, Machine, Output, Violation, sasl};
+use crate::protocol::{
+    BackendLogin, BackendRefusal, BackendWish, Errand, Handover, Input, Machine, Output, Stage, Violation, sasl,
+};
 
 /// Bytes that a server may say to the client between login and its OK.
 const UNTAGGED: usize = 64 * 1024;
@@ -22,7 +26,9 @@ const UNTAGGED: usize = 64 * 1024;
 /// A conversation with a mail server.
 pub struct Backend {
     login: BackendLogin,
+    errand: Errand,
     state: State,
+    stage: Stage,
     /// What the server offers, as far as it has said.
     offers: Option<Capabilities>,
     /// TLS was not demanded, or is up.
@@ -72,8 +78,13 @@ type Outcome = Result<Step, Violation>;
 impl Backend {
     /// For a connection that is up, with TLS if the port has TLS from the start. The server has the first word.
     pub fn new(login: BackendLogin) -> Self {
+        Self::on(Errand::Session, login)
+    }
+
+    /// The same for any errand. Who only looks needs neither user nor password.
+    pub fn on(errand: Errand, login: BackendLogin) -> Self {
         let secured = !login.starttls;
-        Self { login, state: State::Greeting, offers: None, secured }
+        Self { login, errand, state: State::Greeting, stage: Stage::Greeting, offers: None, secured }
     }
 
     fn respond(&mut self, state: State, response: Response<'_>, line: &[u8], rest: bool, out: &mut Output) -> Outcome {
@@ -100,6 +111,7 @@ impl Backend {
     fn greeting(&mut self, response: Response<'_>, out: &mut Output) -> Outcome {
         match response {
             Response::Untagged(Untagged::Ok(text)) => {
+                self.stage = Stage::Dialogue;
                 self.offers = response::capability_code(text);
                 self.go_on(out)
             }
@@ -154,12 +166,16 @@ impl Backend {
     fn log_in(&mut self, id_pending: bool, out: &mut Output) -> Outcome {
         let offers = self.offers.unwrap_or_default();
         self.is_possible(offers)?;
+        if self.errand == Errand::Look {
+            return Ok(goodbye(out));
+        }
         let pieces = if offers.plain { self.authenticate(offers.sasl_ir) } else { self.login_command() };
         let Some(mut pieces) = pieces else {
             let text = b"[AUTHENTICATIONFAILED] This name or password cannot be passed on.".to_vec();
             let refusal = BackendRefusal { text, temporary: false };
             return Ok(Step::Wish(State::Over, BackendWish::Refused(refusal)));
         };
+        self.stage = Stage::Login;
         out.put(pieces.pop_front().unwrap_or_default().as_slice());
         Ok(Step::Next(State::Login(LoggingIn { pieces, id_pending, ..LoggingIn::default() })))
     }
@@ -201,6 +217,11 @@ impl Backend {
             Response::Tagged { tag: b"I", .. } if login.id_pending => {
                 login.id_pending = false;
                 Ok(Step::Next(State::Login(login)))
+            }
+            Response::Tagged { tag: b"L", status: Status::Ok, .. }
+                if self.errand == Errand::Try && !login.id_pending =>
+            {
+                Ok(goodbye(out))
             }
             Response::Tagged { tag: b"L", status, text } if !login.id_pending => login.done(status, text, out),
             Response::Continue => login.go_on(out),
@@ -249,6 +270,12 @@ fn last_word(mut handover: Handover, response: Response<'_>, line: &[u8]) -> Out
         Response::Tagged { tag: b"C", .. } => Ok(Step::Wish(State::Over, BackendWish::LoggedIn(handover))),
         _ => Err(Violation::Nonsense("an answer to nothing that was asked")),
     }
+}
+
+/// RFC 9051 6.1.3: the server answers and closes; nobody waits for its words.
+fn goodbye(out: &mut Output) -> Step {
+    out.put("Q LOGOUT\r\n");
+    Step::Wish(State::Over, BackendWish::Seen)
 }
 
 fn start_tls(status: Status, rest: bool) -> Outcome {
@@ -340,6 +367,10 @@ impl Machine for Backend {
 }
 
 impl crate::protocol::Backend for Backend {
+    fn stage(&self) -> Stage {
+        self.stage
+    }
+
     /// RFC 9051 6.2.1: what it offered before is worthless.
     fn secured(&mut self, out: &mut Output) {
         self.secured = true;

@@ -3,20 +3,26 @@
 use crate::model::{Incarnation, Key};
 
 /// How many keys a script is given.
-pub(super) const COUNT: usize = 11;
+pub(super) const COUNT: usize = 19;
 
 /// The keys of one shard. Its number, with the namespace, is the hash tag: a shard lives in one Cluster slot.
 #[derive(Clone, Debug)]
 pub(super) struct Keys {
     tag: String,
+    namespace: String,
 }
 
 impl Keys {
     pub(super) fn of_shard(namespace: &str, shard: u16) -> Self {
-        Self { tag: format!("{{{namespace}:{shard}}}") }
+        Self { tag: format!("{{{namespace}:{shard}}}"), namespace: namespace.to_owned() }
     }
 
-    /// What every script is given as KEYS: `lua/include/keys.lua` names them in this order. The last four are stems.
+    /// All keys and channels of the fleet, of every shard, for ACL rules.
+    pub(super) fn pattern(&self) -> String {
+        format!("{{{}:*", self.namespace)
+    }
+
+    /// What every script is given as KEYS: `lua/include/keys.lua` names them in this order. The last seven are stems.
     pub(super) fn for_scripts(&self) -> [String; COUNT] {
         [
             self.shard(),
@@ -26,15 +32,38 @@ impl Keys {
             self.backends(),
             self.load(),
             self.users(),
+            self.moving(),
+            self.named("errands"),
+            self.named("ranks"),
+            self.named("stale"),
+            self.nudge(),
             self.named("p:"),
             self.named("px:"),
             self.named("kick:"),
             self.named("b:"),
+            self.named("past:"),
+            self.named("said:"),
+            self.named("rank:"),
         ]
     }
 
     pub(super) fn shard(&self) -> String {
         self.named("shard")
+    }
+
+    /// In how many shards the fleet keeps its state.
+    pub(super) fn shards(&self) -> String {
+        self.named("shards")
+    }
+
+    /// Named when rights are tried; nothing is ever there.
+    pub(super) fn scratch(&self) -> String {
+        self.named("rights")
+    }
+
+    /// A channel, not a key: something has happened that proxies would else hear with their next heartbeat.
+    pub(super) fn nudge(&self) -> String {
+        self.named("nudge")
     }
 
     pub(super) fn asserting(&self) -> String {
@@ -63,6 +92,36 @@ impl Keys {
 
     pub(super) fn proxy(&self, incarnation: &Incarnation) -> String {
         format!("{}{incarnation}", self.named("p:"))
+    }
+
+    pub(super) fn moving(&self) -> String {
+        self.named("moving")
+    }
+
+    /// The channel on which one incarnation is nudged.
+    pub(super) fn nudge_of(&self, incarnation: &Incarnation) -> String {
+        format!("{}:{incarnation}", self.nudge())
+    }
+
+    pub(super) fn past(&self, key: &Key) -> String {
+        format!("{}{key}", self.named("past:"))
+    }
+
+    /// The affinity key of a binding of that name.
+    pub(super) fn key_of_binding(&self, name: &str) -> Option<Key> {
+        name.strip_prefix(&self.named("b:")).map(Key::new)
+    }
+
+    /// What SCAN is given to find the shard's bindings, and nothing else.
+    pub(super) fn bindings_pattern(&self) -> String {
+        let mut pattern = String::new();
+        for sign in self.named("b:").chars() {
+            if matches!(sign, '*' | '?' | '[' | ']' | '^' | '\\') {
+                pattern.push('\\');
+            }
+            pattern.push(sign);
+        }
+        pattern + "*"
     }
 
     pub(super) fn binding(&self, key: &Key) -> String {

@@ -1,11 +1,13 @@
 //! Callers and scripts must agree on the order of KEYS and ARGV, and on what is included.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
 
 use super::keys::{COUNT, Keys};
 use super::scripts::{ALL, Source, script_and_arguments};
-use crate::model::{BackendId, Generation, Incarnation, Key, Pool};
-use crate::store::redis::RedisSettings;
+use crate::config::{RedisConfig, RedisLogin, RedisServers, StoreAddress};
+use crate::model::{BackendId, Generation, Incarnation, Key, Pool, Secret};
 use crate::store::*;
 
 /// The names in the header's lines `-- LABEL[1] this  [2] that  then for each line: key  count`.
@@ -51,6 +53,30 @@ fn one_of_each() -> Vec<Request> {
     ]
 }
 
+fn one_of_each_order() -> Vec<Order> {
+    let (key, backend, incarnation) = (Key::new("k"), BackendId::new("b"), Incarnation::new("i"));
+    let rows: std::collections::BTreeMap<_, _> = [(backend.clone(), row())].into();
+    let change = MarkChange::Pin(backend.clone());
+    vec![
+        Order::Move(Move {
+            key: key.clone(),
+            seen: None,
+            to: Target::Backend(backend),
+            force: false,
+            hook: false,
+            timeout: 1,
+            pace: None,
+        }),
+        Order::Settle(Settle { key: key.clone(), incarnation: incarnation.clone(), hook: None }),
+        Order::Mark(Mark { key, change }),
+        Order::Table { based_on: 0, rows: rows.clone() },
+        Order::Copy(Table { version: 1, rows }),
+        Order::Ask(Ask { text: "t".to_owned(), ttl: 1 }),
+        Order::Answer { errand: 1, incarnation, text: "t".to_owned() },
+        Order::Answers { errand: 1 },
+    ]
+}
+
 fn encoded(request: Request) -> (&'static Source, Vec<&'static str>) {
     let call = Call { incarnation: Incarnation::new("i"), run: String::new(), seq: 1, request };
     let (source, arguments) = script_and_arguments(&call, &Rules::default(), None);
@@ -60,8 +86,11 @@ fn encoded(request: Request) -> (&'static Source, Vec<&'static str>) {
 #[test]
 fn every_script_names_its_arguments_as_the_caller_sends_them() {
     let mut seen = BTreeSet::new();
-    for request in one_of_each() {
-        let (source, names) = encoded(request);
+    let orders = one_of_each_order().into_iter().map(|order| {
+        let (source, arguments) = super::orders::script_and_arguments(&order, &Rules::default(), None);
+        (source, arguments.names)
+    });
+    for (source, names) in one_of_each().into_iter().map(encoded).chain(orders) {
         assert_eq!(named_in_header(source.body, "ARGV"), names, "{}", source.name);
         seen.insert(source.name);
     }
@@ -71,8 +100,9 @@ fn every_script_names_its_arguments_as_the_caller_sends_them() {
 #[test]
 fn every_script_says_what_it_includes() {
     for source in ALL {
-        let line = source.body.lines().find_map(|line| line.strip_prefix("-- Includes: ")).unwrap();
-        assert_eq!(line.split(", ").collect::<Vec<_>>(), source.includes, "{}", source.name);
+        let lines = source.body.lines().filter_map(|line| line.strip_prefix("-- Includes: "));
+        let said: Vec<&str> = lines.flat_map(|line| line.split(", ")).collect();
+        assert_eq!(said, source.includes, "{}", source.name);
     }
 }
 
@@ -89,7 +119,8 @@ fn keys_are_named_in_their_order_and_share_one_slot() {
     let names = named_in_header(include_str!("../../../lua/include/keys.lua"), "KEYS");
     assert_eq!(names.len(), COUNT);
     let keys = Keys::of_shard("ns", 3).for_scripts();
-    let said = ["proxy", "held", "kicks", "binding"].into_iter().zip(["p:", "px:", "kick:", "b:"]);
+    let said = ["proxy", "held", "kicks", "binding", "past", "said", "ranked"].into_iter();
+    let said = said.zip(["p:", "px:", "kick:", "b:", "past:", "said:", "rank:"]);
     let said: std::collections::BTreeMap<_, _> = said.collect();
     for (name, key) in names.iter().zip(&keys) {
         let name = said.get(name.as_str()).copied().unwrap_or(name);
@@ -97,24 +128,26 @@ fn keys_are_named_in_their_order_and_share_one_slot() {
     }
 }
 
-#[test]
-fn neither_debug_nor_errors_show_the_password() {
-    let settings = RedisSettings {
-        address: crate::config::StoreAddress::Tcp("127.0.0.1".to_owned(), 1),
-        database: 0,
+#[tokio::test]
+async fn neither_debug_nor_errors_show_the_password() {
+    let login = |word: &[u8]| RedisLogin {
         username: Some("u".to_owned()),
-        password: Some(std::sync::Arc::new(crate::model::Secret::new(b"hunter2".to_vec()))),
+        password: Some(Arc::new(Secret::new(word.to_vec()))),
+    };
+    let config = |word: &[u8]| RedisConfig {
+        servers: RedisServers::One(StoreAddress::Tcp("127.0.0.1".to_owned(), 1)),
+        database: 0,
+        login: login(word),
+        tls: None,
         namespace: "n".to_owned(),
-        timeout: std::time::Duration::from_secs(1),
+        shards: 1,
+        timeout: Duration::from_secs(1),
     };
-    let store = redis::Redis::new(settings.clone(), Rules::default());
-    assert!(!format!("{store:?} {settings:?}").contains("hunter2"));
-    assert!(store.pool.is_ok());
-    let unfit = super::RedisSettings {
-        password: Some(std::sync::Arc::new(crate::model::Secret::new(b"hunter2\xff".to_vec()))),
-        ..settings
-    };
-    let store = redis::Redis::new(unfit, Rules::default());
-    let why = store.pool.err().map(|error| error.to_string()).unwrap_or_default();
-    assert!(why.contains("UTF-8") && !why.contains("hunter2"));
+    for word in ["hunter2".as_bytes(), b"hunter2\xff"] {
+        let store = redis::Redis::new(config(word), Rules::default());
+        let error = store.connect(0).await.err().expect("nobody is there");
+        let said = format!("{store:?} {error} {error:?} {:?}", config(word));
+        assert!(!said.contains("hunter2"), "{said}");
+        assert_eq!(said.contains("UTF-8"), word.ends_with(b"\xff"), "{said}");
+    }
 }

@@ -18,6 +18,11 @@ use super::{Imap, Result, User, eventually};
 /// Name and password of the master user that every server knows.
 pub const MASTER: (&str, &str) = ("homing-master", "Schluessel+master");
 
+/// What its doveadm asks for, over either protocol.
+pub const DOVEADM_PASSWORD: &str = "Doveadm+Kennwort";
+/// What the HTTP API takes instead.
+pub const DOVEADM_KEY: &str = "Doveadm+Schluessel";
+
 /// Mail and users, shared by the backends of a fleet.
 pub struct MailStore {
     dir: PathBuf,
@@ -73,6 +78,12 @@ pub struct Dovecot {
     pub tls_address: SocketAddr,
     /// Plain IMAP behind a PROXY header.
     pub proxied_address: SocketAddr,
+    /// Its doveadm protocol.
+    pub doveadm_address: SocketAddr,
+    /// The same under TLS, if it has a certificate.
+    pub doveadm_tls_address: SocketAddr,
+    /// Its doveadm's HTTP API.
+    pub doveadm_http_address: SocketAddr,
     dir: PathBuf,
     daemon: Option<Daemon>,
 }
@@ -87,6 +98,9 @@ impl Dovecot {
             address: free_port(ip)?,
             tls_address: free_port(ip)?,
             proxied_address: free_port(ip)?,
+            doveadm_address: free_port(ip)?,
+            doveadm_tls_address: free_port(ip)?,
+            doveadm_http_address: free_port(ip)?,
             daemon: None,
             dir,
         };
@@ -149,6 +163,8 @@ impl Dovecot {
             ),
         };
         let tls_port = if options.tls.is_some() { tls_address.port() } else { 0 };
+        let doveadm_tls_port = if options.tls.is_some() { self.doveadm_tls_address.port() } else { 0 };
+        let (doveadm_port, http_port) = (self.doveadm_address.port(), self.doveadm_http_address.port());
         let mut text = format!(
             r#"base_dir = {dir}/run
 state_dir = {dir}/run
@@ -208,6 +224,20 @@ service imap {{
   service_count = 1000
   process_min_avail = 2
   process_limit = 2000
+}}
+doveadm_password = {DOVEADM_PASSWORD}
+doveadm_api_key = {DOVEADM_KEY}
+service doveadm {{
+  inet_listener doveadm {{
+    port = {doveadm_port}
+  }}
+  inet_listener doveadms {{
+    port = {doveadm_tls_port}
+    ssl = yes
+  }}
+  inet_listener http {{
+    port = {http_port}
+  }}
 }}
 service anvil {{
   unix_listener anvil-auth-penalty {{

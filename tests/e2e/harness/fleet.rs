@@ -48,6 +48,7 @@ pub struct Plan {
     users: usize,
     listeners: Vec<String>,
     keep: Keep,
+    store: Option<(String, SocketAddr)>,
     config: Table,
     dovecot: String,
 }
@@ -57,7 +58,8 @@ impl Fleet {
     pub fn plan() -> Plan {
         let config = TIMES.parse().expect("the constant is TOML");
         let dovecot = String::new();
-        Plan { proxies: 1, backends: 3, users: 10, listeners: Vec::new(), keep: Keep::Nothing, config, dovecot }
+        let (listeners, keep, store) = (Vec::new(), Keep::Nothing, None);
+        Plan { proxies: 1, backends: 3, users: 10, listeners, keep, store, config, dovecot }
     }
 
     /// The first proxy.
@@ -139,6 +141,12 @@ impl Plan {
         self
     }
 
+    /// Redis is the test's own: `lines` of `[store]` say how proxies reach it, the test looks into it at `address`.
+    pub fn store(mut self, lines: &str, address: SocketAddr) -> Self {
+        self.store = Some((lines.to_owned(), address));
+        self
+    }
+
     /// Settings of all proxies, merged over those there are. Keys of a table are merged, everything else is replaced.
     pub fn config(mut self, toml: &str) -> Self {
         merge(&mut self.config, toml.parse().expect("the test's TOML"));
@@ -168,7 +176,10 @@ impl Plan {
         let dir = Workdir::new()?;
         let users = User::first(self.users);
         let store = MailStore::new(dir.path(), &users)?;
-        let redis = Redis::start(dir.path(), self.keep).await?;
+        let redis = match &self.store {
+            None => Redis::start(dir.path(), self.keep).await?,
+            Some((_, address)) => Redis::beside(*address),
+        };
         let names: Vec<String> = (1..=self.backends).map(|n| format!("mail{n}")).collect();
         let starts = names.iter().map(|name| {
             let options = DovecotOptions { extra: &self.dovecot, ..DovecotOptions::default() };
@@ -184,7 +195,9 @@ impl Plan {
         let ip = fresh_ip();
         let listeners = if self.listeners.is_empty() { vec![PLAIN.to_owned()] } else { self.listeners.clone() };
         let addresses = listeners.iter().map(|_| free_port(ip)).collect::<Result<Vec<_>>>()?;
-        let mut table: Table = basics(&name, dir, redis).parse()?;
+        let url = || format!("url = {:?}\n", redis.url());
+        let store = self.store.as_ref().map_or_else(url, |(lines, _)| lines.clone());
+        let mut table: Table = basics(&name, dir, &store).parse()?;
         for backend in backends {
             merge(&mut table, backend_entry(backend).parse()?);
         }
@@ -195,12 +208,11 @@ impl Plan {
 }
 
 /// What every proxy of a test has in its file.
-fn basics(name: &str, dir: &Workdir, redis: &Redis) -> String {
+fn basics(name: &str, dir: &Workdir, store: &str) -> String {
     let at = |end: &str| dir.join(format!("{name}.{end}")).display().to_string();
     format!(
-        "name = {name:?}\n[store]\nkind = \"redis\"\nurl = {:?}\nnamespace = {NAMESPACE:?}\n[fleet]\nstate_file = {:?}\n\
+        "name = {name:?}\n[store]\nkind = \"redis\"\n{store}\nnamespace = {NAMESPACE:?}\n[fleet]\nstate_file = {:?}\n\
          [admin]\nsocket = {:?}\n[log]\nformat = \"json\"\nlevel = \"info\"\n[[passdb]]\nkind = \"backend\"\n",
-        redis.url(),
         at("state"),
         at("sock"),
     )

@@ -4,6 +4,7 @@
 
 pub mod address;
 pub mod certs;
+pub mod cluster;
 pub mod crowd;
 pub mod dovecot;
 pub mod fleet;
@@ -11,8 +12,10 @@ pub mod haproxy;
 pub mod imap;
 pub mod process;
 pub mod proxy;
+pub mod pulse;
 pub mod redis;
 pub mod scripted;
+pub mod sentinel;
 pub mod tools;
 pub mod users;
 pub mod wait;
@@ -21,13 +24,16 @@ pub mod witness;
 pub mod workdir;
 
 pub use certs::Authority;
+pub use cluster::Cluster;
 pub use crowd::{Crowd, Habit};
 pub use dovecot::{Dovecot, MailStore};
 pub use fleet::Fleet;
 pub use haproxy::HaProxy;
 pub use imap::{Imap, Status};
 pub use proxy::Proxy;
+pub use pulse::Pulse;
 pub use redis::Redis;
+pub use sentinel::SentinelSet;
 pub use users::User;
 pub use wait::eventually;
 pub use witness::Witness;

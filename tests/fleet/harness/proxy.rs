@@ -1,30 +1,37 @@
 //! A proxy without sockets: it can be killed, cut off and made to stand still, and its sessions are tasks.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use homing::fleet::{Fleet, Joining, Rows, StateFile};
+use homing::fleet::{Change, Fleet, Hook, InForce, Joining, Rows, Settler, StateFile, Verb};
 use homing::ledger::{Ledger, Place, Slot, Stop};
-use homing::model::{Clock, Ending, Incarnation, Key, Pool, Refusal, Tasks};
-use homing::placement::{Placement, Times, Wanted};
+use homing::model::{BackendId, Clock, Ending, Incarnation, Key, KeyTemplate, Pool, Refusal, Tasks};
+use homing::placement::{Moves, Placement, Times, Wanted};
 use homing::store::link::Identity;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::{AbortHandle, JoinHandle};
+use tokio_util::sync::CancellationToken;
 
 use super::{Road, Stage, Witness};
 
 /// How long an answer of the store may take.
 const PATIENCE: Duration = Duration::from_millis(100);
-/// How long a backend takes to close.
-const FIN: Duration = Duration::from_millis(10);
+/// How many milliseconds a backend takes to close, unless a test says otherwise.
+const FIN: u64 = 10;
 
 pub struct Proxy {
     pub name: String,
     pub road: Road,
     pub fleet: Arc<Fleet>,
     pub placement: Arc<Placement>,
+    pub moves: Arc<Moves>,
+    /// Cancelled: it goes down, and takes no more duties.
+    pub closing: CancellationToken,
+    /// How many milliseconds a backend takes to close.
+    fin: Arc<AtomicU64>,
     witness: Witness,
     handle: Handle,
     /// One thread: what blocks it makes the whole proxy stand still.
@@ -43,30 +50,48 @@ impl Proxy {
         let state = state.map(|path| StateFile::open(path, incarnation.clone()).unwrap());
         let identity = Identity { incarnation, name: name.to_owned(), version: "test".to_owned() };
         let (config, way) = (stage.config(), Arc::new(road.clone()));
-        let times = Times { login_wait: Duration::from_secs(5), fresh: config.recovery / 2 };
+        let times = Times { login_wait: stage.login_wait, fresh: config.recovery / 2, user_expire: config.user_expire };
+        let hook = stage.hook.as_ref().map(|hook| hook.at(name) as Arc<dyn Hook>);
+        let (rules, timeout, closing) = (stage.rules, stage.move_timeout, CancellationToken::new());
+        let attending = closing.clone();
+        let (shards, jobs) = (stage.shards, stage.jobs());
         let start = async move {
             let joining = Joining {
                 patience: PATIENCE,
                 rows,
+                follow: Arc::new(|_| Vec::new()),
                 state_file: state,
-                shards: 1,
+                shards,
+                affinity: KeyTemplate::default(),
                 clock: Clock::boottime(),
                 tasks: Tasks::new(|task| drop(tokio::spawn(task))),
             };
-            let fleet = Arc::new(Fleet::join(way, identity, &config, joining));
-            (fleet.clone(), Arc::new(Placement::start(fleet, times)))
+            let fleet = Arc::new(Fleet::join(way.clone(), identity, &config, joining));
+            fleet.work(&jobs);
+            let settler = Arc::new(Settler::new(way, fleet.incarnation().clone(), hook));
+            fleet.attend(&settler, &homing::placement::errand::runner(&fleet), &attending);
+            let moves = Arc::new(Moves::new(fleet.clone(), settler, timeout, rules));
+            (fleet.clone(), Arc::new(Placement::start(fleet, times)), moves)
         };
-        let (fleet, placement) = runtime.spawn(start).await.unwrap();
+        let (fleet, placement, moves) = runtime.spawn(start).await.unwrap();
         let witness = stage.witness.clone();
         Self {
             name: name.to_owned(),
             road,
             fleet,
             placement,
+            moves,
+            closing,
+            fin: Arc::new(AtomicU64::new(FIN)),
             witness,
             handle: runtime.handle().clone(),
             runtime: Mutex::new(Some(runtime)),
         }
+    }
+
+    /// Of the key's shard.
+    pub fn ledger_of(&self, key: &str) -> &Arc<Ledger> {
+        &self.fleet.shard_of(&Key::new(key)).ledger
     }
 
     pub fn ledger(&self) -> &Arc<Ledger> {
@@ -82,9 +107,29 @@ impl Proxy {
         (table.version, table.rows.clone())
     }
 
+    /// An operator changes backends here.
+    pub async fn change(&self, names: &str, verb: Verb) -> Result<InForce, String> {
+        let backends = names.split_whitespace().map(BackendId::new).collect();
+        self.fleet.change(&Change { backends, verb }).await.map_err(|fault| fault.to_string())
+    }
+
     /// Its file changes from `old` to `new`.
     pub fn reload(&self, old: Rows, new: Rows) {
-        self.fleet.shards()[0].roster.change(&old, new);
+        self.fleet.change_file(&old, new);
+    }
+
+    /// From now on its backends take so long to close.
+    pub fn backends_close_after(&self, span: Duration) {
+        self.fin.store(span.as_millis() as u64, Ordering::Relaxed);
+    }
+
+    /// Has an operator's work done by this proxy: it dies with it.
+    pub fn operate<T, F>(&self, work: impl FnOnce(Arc<Moves>) -> F) -> JoinHandle<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = T> + Send + 'static,
+    {
+        self.handle.spawn(work(self.moves.clone()))
     }
 
     /// kill -9: nothing of it runs on.
@@ -107,7 +152,7 @@ impl Proxy {
         let (arrived, arrival) = oneshot::channel();
         let told = Arc::new(Told::default());
         let (stop, placement) = (told.clone(), self.placement.clone());
-        let (witness, name) = (self.witness.clone(), self.name.clone());
+        let (witness, name, fin) = (self.witness.clone(), self.name.clone(), self.fin.clone());
         let (client, client_left) = oneshot::channel::<()>();
         let task = self.handle.spawn(async move {
             let slot: Slot = match placement.place(&wanted, stop.clone()).await {
@@ -125,7 +170,7 @@ impl Proxy {
                     () = stop.rung.notified() => {}
                 }
             }
-            tokio::time::sleep(FIN).await;
+            tokio::time::sleep(Duration::from_millis(fin.load(Ordering::Relaxed))).await;
             drop(visit);
             drop(slot);
         });
@@ -195,6 +240,15 @@ impl Session {
         // If its proxy was killed, it is gone, too.
         let _ = (&mut self.task).await;
         self.ended()
+    }
+
+    /// Waits until nothing is left of it, or the client goes because `over` resolves.
+    pub async fn until(mut self, over: impl Future<Output = ()>) {
+        tokio::select! {
+            _ = &mut self.task => return,
+            () = over => {}
+        }
+        self.leave().await;
     }
 
     /// The client goes; waits until nothing is left.

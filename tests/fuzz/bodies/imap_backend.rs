@@ -3,7 +3,7 @@
 
 use homing::model::{Secret, SessionId};
 use homing::protocol::imap::Backend;
-use homing::protocol::{Announcement, Backend as _, BackendLogin, BackendWish, Violation};
+use homing::protocol::{Announcement, Backend as _, BackendLogin, BackendWish, Errand, Violation};
 
 use super::{PIECES, Peer, choice};
 
@@ -50,7 +50,8 @@ struct Conversation {
 }
 
 fn converse(choice: u8, data: &[u8], piece: usize) -> Conversation {
-    let mut machine = Backend::new(login(choice));
+    let errand = [Errand::Session, Errand::Look, Errand::Try, Errand::Session][usize::from(choice >> 6)];
+    let mut machine = Backend::on(errand, login(choice));
     let mut peer = Peer::new(data, piece, 256);
     let mut end = peer.advance(&mut machine);
     if let Some(Ok(BackendWish::StartTls)) = end {

@@ -3,6 +3,7 @@
 
 #![allow(unreachable_pub)] // public for the fuzz targets
 
+pub mod doveadm;
 pub mod imap_backend;
 pub mod imap_frontend;
 pub mod sasl;

@@ -1,0 +1,81 @@
+//! A visit: a connection that nobody stays on, to see whether a backend is fit. The road is that of a login (the same dial,
+//! TLS and dialogue), so a visit finds what a login would find.
+
+use std::future::pending;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::connect::{Trip, attempt};
+use super::fault::ConnectError;
+use super::table::{Server, Service};
+use crate::model::{Ending, Secret};
+use crate::net::emit_local_proxy_header;
+use crate::protocol::{Backend, BackendLogin, Errand, imap};
+
+/// How long a backend may take to close after our goodbye, before the connection is reset.
+const PARTING: Duration = Duration::from_secs(1);
+
+/// What to look at.
+pub struct Visit<'a> {
+    /// Log in, too; without, the goodbye is said where the login would be.
+    pub login: Option<VisitLogin<'a>>,
+    /// From connect to the last answer.
+    pub limit: Duration,
+    /// Addresses that must not be dialled: our own listeners.
+    pub own: &'a [SocketAddr],
+}
+
+/// Who visits.
+#[derive(Clone, Copy)]
+pub struct VisitLogin<'a> {
+    /// Name at the backend.
+    pub user: &'a str,
+    /// The user's own password; without, the backend's master user logs in.
+    pub password: Option<&'a Secret>,
+}
+
+/// Connects once, looks, says goodbye. Gives the time until all was seen; an error means that a login would have failed.
+/// The backend is told of no client: no ID, and a PROXY header that says LOCAL.
+pub async fn visit(server: &Server, service: Service, visit: &Visit<'_>) -> Result<Duration, ConnectError> {
+    let began = Instant::now();
+    let trip = Trip {
+        limit: visit.limit,
+        close_timeout: Duration::ZERO, // nobody waits for the end of what has failed
+        own: visit.own,
+        header: server.announce.proxy.then(emit_local_proxy_header),
+    };
+    let mut machine = machine(server, service, visit);
+    let mut arrival = attempt(server, &trip, machine.as_mut(), pin!(pending::<Ending>())).await?;
+    let seen = began.elapsed();
+    if !arrival.stream.part(PARTING).await {
+        arrival.stream.reset_on_drop();
+    }
+    Ok(seen)
+}
+
+/// The conversation of a service.
+fn machine(server: &Server, service: Service, visit: &Visit<'_>) -> Box<dyn Backend> {
+    let master = server.master();
+    let (errand, user, (master, password)) = match (visit.login, master) {
+        (Some(VisitLogin { user, password: Some(own) }), _) => (Errand::Try, user, (None, own.duplicate())),
+        (Some(VisitLogin { user, password: None }), Some((master, password))) => {
+            (Errand::Try, user, (Some(master), password))
+        }
+        // A master's login needs more of the server than a user's: who only looks must know that as well.
+        (_, master) => (Errand::Look, "", master.map_or_else(Default::default, |(user, word)| (Some(user), word))),
+    };
+    let login = BackendLogin {
+        user: user.to_owned(),
+        master,
+        password,
+        announce: None,
+        starttls: server.tls.as_ref().is_some_and(|tls| tls.starttls),
+        pipelining: false,
+    };
+    match service {
+        Service::Imap => Box::new(imap::Backend::on(errand, login)),
+    }
+}

@@ -1,0 +1,232 @@
+//! Asks a mail server who is there, by Dovecot's doveadm: over its TCP protocol or its HTTP API.
+//!
+//! Two things are done with the answer: after a kick it tells when the last process of a user has gone, which our own
+//! end of the connection cannot know for sure; and the audit holds it against the proxies' ledgers. `wire.rs` has the
+//! words, without I/O.
+
+mod tcp;
+#[cfg(test)]
+mod tests;
+mod wire;
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http_body_util::Full;
+use hyper::body::Bytes;
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use hyper::{Request, StatusCode};
+use tokio::time::{Instant, sleep, timeout};
+use zeroize::Zeroizing;
+
+use crate::config::{DoveadmConfig, DoveadmCredential, Endpoint};
+use crate::net::{Proof, Target, TargetFault, TlsFault};
+pub use wire::{Garbled, Presence, escape, rows, rows_of_json, unescape};
+
+/// The longest answer that is read: some hundred thousand connections.
+const ANSWER_MAX: usize = 16 * 1024 * 1024;
+/// Between two questions whether somebody has gone: at first, and at most. A session usually ends within milliseconds.
+const LOOKS: [Duration; 2] = [Duration::from_millis(20), Duration::from_millis(500)];
+
+/// One mail server's doveadm.
+pub struct Doveadm {
+    target: Target,
+    http: bool,
+    credential: DoveadmCredential,
+    timeout: Duration,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum DoveadmFault {
+    /// Nobody can be asked there.
+    #[error("{place} {fault}")]
+    Unreachable {
+        /// Where.
+        place: String,
+        /// What happened.
+        fault: TargetFault,
+    },
+    /// The connection broke, or the server closed it.
+    #[error("{place} broke off: {source}")]
+    Lost {
+        /// Where.
+        place: String,
+        /// How.
+        source: std::io::Error,
+    },
+    /// No whole answer came in time.
+    #[error("{place} does not answer within {limit:?}")]
+    Silent {
+        /// Where.
+        place: String,
+        /// How long it was waited for.
+        limit: Duration,
+    },
+    /// The password or key is wrong.
+    #[error("{place} does not take our {what}; it must be the server's own {setting}")]
+    Denied {
+        /// Where.
+        place: String,
+        /// "password" or "key".
+        what: &'static str,
+        /// Dovecot's name for it.
+        setting: &'static str,
+    },
+    /// It understood, and will not or cannot say.
+    #[error("{place} refuses to say who is there: {why}")]
+    Refused {
+        /// Where.
+        place: String,
+        /// Its code.
+        why: String,
+    },
+    /// What came is no answer to the question.
+    #[error("{place} does not answer as doveadm does: {why}")]
+    Garbled {
+        /// Where.
+        place: String,
+        /// What is wrong.
+        why: Garbled,
+    },
+}
+
+impl DoveadmFault {
+    /// Asking again may help.
+    pub fn is_temporary(&self) -> bool {
+        matches!(
+            self,
+            Self::Unreachable { fault: TargetFault::Unreachable(_) | TargetFault::Broken(_), .. }
+                | Self::Lost { .. }
+                | Self::Silent { .. }
+        )
+    }
+}
+
+impl Doveadm {
+    /// Fails if the authorities for TLS cannot be read.
+    pub fn new(config: &DoveadmConfig) -> Result<Self, TlsFault> {
+        let (ca, name) = (config.tls_ca.as_deref(), config.tls_name.as_deref());
+        let proof = config.url.is_tls().then_some(Proof { ca, name, verify: config.tls_verify });
+        let endpoint = Endpoint { path: wire::HTTP_PATH.to_owned(), ..config.url.endpoint().clone() };
+        Ok(Self {
+            target: Target::new(endpoint, proof)?,
+            http: config.url.is_http(),
+            credential: config.credential.clone(),
+            timeout: config.timeout,
+        })
+    }
+
+    /// The sessions of one user, or all: a line for each user and service. Users whose names differ in case alone are
+    /// taken for one and the same, as Dovecot does.
+    pub async fn who(&self, user: Option<&str>) -> Result<Vec<Presence>, DoveadmFault> {
+        self.who_within(user, self.timeout).await
+    }
+
+    /// Asks until the user has no session left, or until the deadline. Returns those that were left when last heard of:
+    /// none, if all went well. Fails if nothing was heard at all, or asking again cannot help.
+    pub async fn until_gone(&self, user: &str, deadline: Instant) -> Result<Vec<Presence>, DoveadmFault> {
+        let [mut pause, longest] = LOOKS;
+        let mut left = None;
+        loop {
+            let limit = deadline.saturating_duration_since(Instant::now()).min(self.timeout);
+            let answer = self.who_within(Some(user), limit).await;
+            let last = Instant::now() + pause >= deadline;
+            match answer {
+                Ok(present) if present.is_empty() || last => return Ok(present),
+                Ok(present) => left = Some(present),
+                Err(fault) if last || !fault.is_temporary() => return left.ok_or(fault),
+                Err(_) => {}
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(longest);
+        }
+    }
+
+    async fn who_within(&self, user: Option<&str>, limit: Duration) -> Result<Vec<Presence>, DoveadmFault> {
+        let asking = async { if self.http { self.ask_http(user).await } else { self.ask_tcp(user).await } };
+        let rows =
+            timeout(limit, asking).await.map_err(|_| DoveadmFault::Silent { place: self.target.place(), limit })??;
+        Ok(wire::present(rows, user))
+    }
+
+    async fn ask_tcp(&self, user: Option<&str>) -> Result<Vec<wire::Row>, DoveadmFault> {
+        let mut stream = self.target.connect().await.map_err(|fault| self.unreachable(fault))?;
+        let DoveadmCredential::Password(password) = &self.credential else {
+            return Err(self.denied()); // the configuration demands a password for TCP
+        };
+        let line = tcp::ask(&mut stream, password, user, ANSWER_MAX).await.map_err(|fault| self.told(fault))?;
+        rows(&line).map_err(|why| self.garbled(why))
+    }
+
+    async fn ask_http(&self, user: Option<&str>) -> Result<Vec<wire::Row>, DoveadmFault> {
+        let mut request = Request::new(Full::new(Bytes::from(wire::http_question(user))));
+        let headers = request.headers_mut();
+        headers.insert(AUTHORIZATION, self.authorization());
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let answer = self.target.post(request, ANSWER_MAX).await;
+        match answer.map_err(|fault| self.unreachable(fault))? {
+            (StatusCode::OK, body) if body.len() == ANSWER_MAX => Err(self.garbled(Garbled("the answer is too long"))),
+            (StatusCode::OK, body) => match rows_of_json(&body) {
+                Ok(Ok(rows)) => Ok(rows),
+                Ok(Err(why)) => Err(DoveadmFault::Refused { place: self.target.place(), why }),
+                Err(why) => Err(self.garbled(why)),
+            },
+            (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, _) => Err(self.denied()),
+            (status, _) => Err(DoveadmFault::Refused { place: self.target.place(), why: status.to_string() }),
+        }
+    }
+
+    fn authorization(&self) -> HeaderValue {
+        let text = match &self.credential {
+            DoveadmCredential::Password(password) => {
+                let login = Zeroizing::new([b"doveadm:", password.expose()].concat());
+                Zeroizing::new(format!("Basic {}", *Zeroizing::new(STANDARD.encode(&*login))))
+            }
+            DoveadmCredential::ApiKey(key) => {
+                Zeroizing::new(format!("X-Dovecot-API {}", *Zeroizing::new(STANDARD.encode(key.expose()))))
+            }
+        };
+        // Base64 is always fit for a header. hyper copies it once more when it writes.
+        let value = HeaderValue::from_maybe_shared(Bytes::from_owner(Wiped(text)));
+        let mut value = value.unwrap_or_else(|_| HeaderValue::from_static(""));
+        value.set_sensitive(true);
+        value
+    }
+
+    fn told(&self, fault: tcp::Fault) -> DoveadmFault {
+        let place = self.target.place();
+        match fault {
+            tcp::Fault::Denied => self.denied(),
+            tcp::Fault::Refused(why) => DoveadmFault::Refused { place, why },
+            tcp::Fault::Garbled(why) => DoveadmFault::Garbled { place, why },
+            tcp::Fault::Lost(source) => DoveadmFault::Lost { place, source },
+        }
+    }
+
+    fn unreachable(&self, fault: TargetFault) -> DoveadmFault {
+        DoveadmFault::Unreachable { place: self.target.place(), fault }
+    }
+
+    fn denied(&self) -> DoveadmFault {
+        let (what, setting) = match self.credential {
+            DoveadmCredential::Password(_) => ("password", "doveadm_password"),
+            DoveadmCredential::ApiKey(_) => ("key", "doveadm_api_key"),
+        };
+        DoveadmFault::Denied { place: self.target.place(), what, setting }
+    }
+
+    fn garbled(&self, why: Garbled) -> DoveadmFault {
+        DoveadmFault::Garbled { place: self.target.place(), why }
+    }
+}
+
+/// A header's bytes that are wiped when the last who holds them drops them.
+struct Wiped(Zeroizing<String>);
+
+impl AsRef<[u8]> for Wiped {
+    fn as_ref(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+}

@@ -1,0 +1,182 @@
+//! Questions and answers of doveadm, as bytes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Deserialize;
+use serde_json::json;
+
+/// Where Dovecot's HTTP API is.
+pub(super) const HTTP_PATH: &str = "/doveadm/v1";
+
+/// The sessions of one user with one service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Presence {
+    /// The user, in the server's spelling.
+    pub user: String,
+    /// The service: `imap`, `pop3`, ...
+    pub service: String,
+    /// Their connections.
+    pub connections: u32,
+    /// The processes that serve them.
+    pub processes: u32,
+}
+
+/// One connection, as the server told it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Row {
+    /// The user.
+    #[serde(rename = "username")]
+    pub user: String,
+    /// The service.
+    pub service: String,
+    /// The process, as a number or in quotes.
+    #[serde(default)]
+    pub pid: Pid,
+}
+
+/// The number of a process, as it was written.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(untagged)]
+pub enum Pid {
+    /// Not told.
+    #[default]
+    Unknown,
+    /// 4711.
+    Number(u64),
+    /// "4711".
+    Text(String),
+}
+
+/// Not an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Garbled(pub &'static str);
+
+/// One line for each connection (`-1`): the one form in which 2.3 writes sound JSON, and which never names several
+/// processes in one field.
+pub(super) fn tcp_question(user: Option<&str>) -> Vec<u8> {
+    // No flags, and no user to run as; then command and arguments.
+    let mut line = b"\t\twho\t-1".to_vec();
+    if let Some(user) = user {
+        line.push(b'\t');
+        line.extend(escape(mask(user).as_bytes()));
+    }
+    line.push(b'\n');
+    line
+}
+
+pub(super) fn http_question(user: Option<&str>) -> String {
+    let parameters = match user {
+        None => json!({ "separateConnections": true }),
+        Some(user) => json!({ "separateConnections": true, "mask": [mask(user)] }),
+    };
+    json!([["who", parameters, "homing"]]).to_string()
+}
+
+/// A mask that fits this user, and perhaps some others. doveadm takes a mask that begins with `-` for an option and one
+/// that looks like an address for an address, and nothing can be escaped in it: hence the `?`. It compares bytes, ASCII
+/// letters without their case: hence the `*`.
+fn mask(user: &str) -> String {
+    let first = user.chars().next().filter(char::is_ascii).map(|_| '?');
+    let rest = user.chars().skip(usize::from(first.is_some()));
+    first.into_iter().chain(rest.map(|c| if c.is_ascii() { c } else { '*' })).collect()
+}
+
+/// Counts what is there, of this user or of all.
+pub(super) fn present(rows: Vec<Row>, user: Option<&str>) -> Vec<Presence> {
+    let wanted = user.map(str::to_lowercase);
+    let mut found: BTreeMap<(String, String), (u32, BTreeSet<Pid>)> = BTreeMap::new();
+    for Row { user, service, pid } in rows {
+        if wanted.as_ref().is_none_or(|wanted| *wanted == user.to_lowercase()) {
+            let (connections, processes) = found.entry((user, service)).or_default();
+            *connections += 1;
+            processes.insert(pid);
+        }
+    }
+    let count = |((user, service), (connections, processes)): (_, (u32, BTreeSet<Pid>))| Presence {
+        user,
+        service,
+        connections,
+        processes: u32::try_from(processes.len()).unwrap_or(u32::MAX),
+    };
+    found.into_iter().map(count).collect()
+}
+
+/// The rows of a TCP answer: user, service, process and address of each connection, each with a tab behind it.
+pub fn rows(line: &[u8]) -> Result<Vec<Row>, Garbled> {
+    let Some(fields) = line.strip_suffix(b"\t") else {
+        return if line.is_empty() { Ok(Vec::new()) } else { Err(Garbled("the last field has no end")) };
+    };
+    let mut fields = fields.split(|byte| *byte == b'\t');
+    let mut rows = Vec::new();
+    while let Some(user) = fields.next() {
+        let (Some(service), Some(pid), Some(_address)) = (fields.next(), fields.next(), fields.next()) else {
+            return Err(Garbled("it has other fields than user, service, process and address"));
+        };
+        rows.push(row(user, service, pid)?);
+    }
+    Ok(rows)
+}
+
+fn row(user: &[u8], service: &[u8], pid: &[u8]) -> Result<Row, Garbled> {
+    let text = |field| String::from_utf8_lossy(&unescape(field)).into_owned();
+    let pid = std::str::from_utf8(pid).ok().and_then(|pid| pid.parse().ok());
+    let pid = pid.ok_or(Garbled("a process is no number: there are other fields than expected"))?;
+    Ok(Row { user: text(user), service: text(service), pid: Pid::Number(pid) })
+}
+
+/// The rows of an HTTP answer, or the server's own word for why there are none.
+pub fn rows_of_json(body: &[u8]) -> Result<Result<Vec<Row>, String>, Garbled> {
+    /// `["error", {...}, tag]`.
+    #[derive(Deserialize)]
+    struct Failure {
+        #[serde(rename = "type")]
+        kind: String,
+    }
+    if let Ok([(word, rows, _tag)]) = serde_json::from_slice::<[(String, Vec<Row>, String); 1]>(body)
+        && word == "doveadmResponse"
+    {
+        return Ok(Ok(rows));
+    }
+    match serde_json::from_slice::<[(String, Failure, String); 1]>(body) {
+        Ok([(word, failure, _tag)]) if word == "error" => Ok(Err(failure.kind.escape_debug().to_string())),
+        _ => Err(Garbled("the JSON is none, or of another form")),
+    }
+}
+
+/// Dovecot's escaping: a field may hold neither tab nor end of line.
+pub fn escape(text: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    for byte in text {
+        match byte {
+            0 => out.extend(b"\x010"),
+            1 => out.extend(b"\x011"),
+            b'\t' => out.extend(b"\x01t"),
+            b'\r' => out.extend(b"\x01r"),
+            b'\n' => out.extend(b"\x01n"),
+            other => out.push(*other),
+        }
+    }
+    out
+}
+
+/// The reverse. What was never escaped so is taken as it is.
+pub fn unescape(field: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(field.len());
+    let mut bytes = field.iter();
+    while let Some(byte) = bytes.next() {
+        out.push(match byte {
+            1 => match bytes.next() {
+                Some(b'0') => 0,
+                Some(b'1') => 1,
+                Some(b't') => b'\t',
+                Some(b'r') => b'\r',
+                Some(b'n') => b'\n',
+                Some(other) => *other,
+                None => break,
+            },
+            other => *other,
+        });
+    }
+    out
+}

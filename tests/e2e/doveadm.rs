@@ -1,0 +1,142 @@
+//! Asking real mail servers who is there: by Dovecot's doveadm protocol, the same under TLS, and its HTTP API.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::ensure;
+use homing::config::Config;
+use homing::doveadm::{Doveadm, DoveadmFault};
+use tokio::time::Instant;
+
+use crate::harness::certs::{Authority, Issued};
+use crate::harness::dovecot::{DOVEADM_KEY, DOVEADM_PASSWORD, DovecotOptions};
+use crate::harness::{Dovecot, Imap, MailStore, Result, User, Workdir};
+
+/// One server that knows anybody, whatever the name, and an authority that vouches for it.
+struct Site {
+    dir: Workdir,
+    server: Dovecot,
+    authority: Authority,
+}
+
+/// Names that mean something to doveadm, to JSON, or to the protocol's lines.
+const ODD: [&str; 11] = [
+    "-dash",
+    "10.0.0.1",
+    "::1",
+    "q?m",
+    "we\"ird",
+    "ba\\ck",
+    "ta\tb",
+    "jürgen@köln.example",
+    "pa(ren)",
+    "p%25t",
+    "ann b",
+];
+
+impl Site {
+    async fn start() -> Result<Self> {
+        let dir = Workdir::new()?;
+        let store = MailStore::new(dir.path(), &[])?;
+        let authority = Authority::new(dir.path(), "ca")?;
+        let issued: Issued = authority.issue(&["mail.test"])?;
+        let extra = "auth_username_chars =\npassdb {\n  driver = static\n  args = password=any\n}\n";
+        let options = DovecotOptions { tls: Some(&issued), extra };
+        let server = Dovecot::start(dir.path(), "mail1", &store, options).await?;
+        Ok(Self { dir, server, authority })
+    }
+
+    async fn log_in(&self, name: &str) -> Result<Imap> {
+        self.server.log_in(&User { name: name.to_owned(), password: "any".to_owned() }).await
+    }
+
+    /// Each way to ask, with the right password or key.
+    fn ways(&self) -> Result<Vec<Doveadm>> {
+        let Dovecot { doveadm_address, doveadm_tls_address, doveadm_http_address, .. } = &self.server;
+        let password = format!("doveadm_password = \"{DOVEADM_PASSWORD}\"");
+        let tls = format!("{password}\ntls_ca = {:?}\ntls_name = \"mail.test\"", self.authority.file);
+        let key = format!("doveadm_api_key = \"{DOVEADM_KEY}\"");
+        Ok(vec![
+            doveadm("tcp", *doveadm_address, &password)?,
+            doveadm("tls", *doveadm_tls_address, &tls)?,
+            doveadm("http", *doveadm_http_address, &password)?,
+            doveadm("http", *doveadm_http_address, &key)?,
+        ])
+    }
+}
+
+fn doveadm(scheme: &str, address: SocketAddr, keys: &str) -> Result<Doveadm> {
+    let text = format!(
+        "[[listener]]\naddress = \"127.0.0.1:0\"\ntls = \"none\"\nplaintext_login = true\n[backend.mail1]\n\
+         host = \"mail.test\"\ndoveadm = \"{scheme}://{address}\"\n{keys}\n"
+    );
+    let config = Config::parse(&text, "homing.toml").map_err(|faults| anyhow::anyhow!("{faults}"))?;
+    Ok(Doveadm::new(config.backends.values().next().unwrap().doveadm.as_ref().unwrap())?)
+}
+
+#[tokio::test]
+async fn who_is_there_is_told_alike_over_every_way() -> Result {
+    let site = Site::start().await?;
+    let mut clients = vec![site.log_in("ann").await?, site.log_in("ann").await?];
+    for name in ODD {
+        clients.push(site.log_in(name).await?);
+    }
+    for way in site.ways()? {
+        let all = way.who(None).await?;
+        let mut names: Vec<&str> = all.iter().map(|presence| presence.user.as_str()).collect();
+        let mut expected: Vec<&str> = ODD.into_iter().chain(["ann"]).collect();
+        names.sort_unstable();
+        expected.sort_unstable();
+        ensure!(names == expected, "{all:#?}");
+        for name in ODD {
+            let one = way.who(Some(name)).await?;
+            ensure!(one.len() == 1 && one[0].user == name && one[0].connections == 1, "{name}: {one:?}");
+        }
+        let ann = way.who(Some("ANN")).await?;
+        ensure!(ann.len() == 1 && ann[0].service == "imap", "{ann:?}");
+        ensure!((ann[0].connections, ann[0].processes) == (2, 2), "{ann:?}");
+        ensure!(way.who(Some("nobody")).await?.is_empty());
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_user_is_gone_when_the_last_process_is() -> Result {
+    let site = Site::start().await?;
+    for way in site.ways()? {
+        let client = site.log_in("ann").await?;
+        let left = way.until_gone("ann", Instant::now() + Duration::from_secs(1)).await?;
+        ensure!(left.len() == 1 && left[0].user == "ann", "{left:?}");
+        drop(client);
+        ensure!(way.until_gone("ann", Instant::now() + Duration::from_secs(15)).await?.is_empty());
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_wrong_password_and_a_server_that_is_away_are_told_apart() -> Result {
+    let mut site = Site::start().await?;
+    let Dovecot { doveadm_address, doveadm_tls_address, doveadm_http_address, .. } = site.server;
+    let wrong = "doveadm_password = \"wrong\"";
+    for (scheme, address) in [("tcp", doveadm_address), ("http", doveadm_http_address)] {
+        let asked = Instant::now();
+        let fault = doveadm(scheme, address, wrong)?.until_gone("ann", asked + Duration::from_secs(60)).await;
+        let Err(fault @ DoveadmFault::Denied { .. }) = fault else { anyhow::bail!("{fault:?}") };
+        ensure!(!fault.to_string().contains("wrong"), "{fault}");
+        ensure!(fault.to_string().contains("doveadm_password"), "{fault}");
+        ensure!(asked.elapsed() < Duration::from_secs(30), "asking again cannot help");
+    }
+    // Another authority's certificate, and a server that expects something else.
+    let other = Authority::new(site.dir.path(), "other")?;
+    let tls = format!("{wrong}\ntls_ca = {:?}\ntls_name = \"mail.test\"", other.file);
+    let fault = doveadm("tls", doveadm_tls_address, &tls)?.who(None).await.unwrap_err();
+    ensure!(fault.to_string().contains("TLS handshake failed"), "{fault}");
+    let fault = doveadm("http", site.server.address, wrong)?.who(None).await.unwrap_err();
+    ensure!(fault.to_string().contains("does not answer in HTTP"), "{fault}");
+    site.server.kill();
+    for way in site.ways()? {
+        let fault = way.who(None).await.unwrap_err();
+        ensure!(fault.is_temporary() && fault.to_string().contains("cannot be reached"), "{fault}");
+    }
+    Ok(())
+}
