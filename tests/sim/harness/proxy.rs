@@ -4,22 +4,20 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use homing::fleet::{Duty, Fleet, Joining, Rows, StateFile};
+use async_trait::async_trait;
+use homing::fleet::{Errands, Fleet, Hook, HookTurn, Joining, Rows, Settler, StateFile};
 use homing::ledger::{Ledger, Place};
-use homing::model::{Incarnation, Key, Pool};
+use homing::model::{Incarnation, Key, KeyTemplate, Pool};
 use homing::placement::{Placement, Times, Wanted};
 use homing::store::link::Identity;
-use homing::store::{Order, Outcome, Settle, Settled};
 use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
 
-use super::clock;
 use super::executor::Owner;
 use super::plan::{LOGIN_WAIT, PATIENCE};
 use super::road::Road;
 use super::world::World;
-
-/// Between two looks at a move that waits.
-const LOOK: Duration = Duration::from_millis(200);
+use super::{Dice, clock};
 
 /// One run of a proxy.
 pub struct Proxy {
@@ -43,17 +41,21 @@ impl Proxy {
         let joining = Joining {
             patience: PATIENCE,
             rows,
+            follow: Arc::new(|_| Vec::new()),
             state_file,
             shards: 1,
+            affinity: KeyTemplate::default(),
             clock: clock::own_clock(),
             tasks: world.executor.tasks_of(owner),
         };
         let road = Arc::new(Road::new(world.clone(), owner));
-        let fleet = Arc::new(Fleet::join(road, identity, &world.plan.config(), joining));
-        let times = Times { login_wait: LOGIN_WAIT, fresh: world.plan.fresh() };
+        let fleet = Arc::new(Fleet::join(road.clone(), identity, &world.plan.config(), joining));
+        let user_expire = Duration::from_millis(world.plan.rules.user_expire);
+        let times = Times { login_wait: LOGIN_WAIT, fresh: world.plan.fresh(), user_expire };
         let placement = Arc::new(Placement::start(fleet.clone(), times));
         world.has_deadline(owner, fleet.shards()[0].lease.deadline().clone());
-        world.executor.spawn(owner, look_after_moves(world.clone(), fleet.clone()));
+        let settler = Settler::new(road, incarnation.clone(), Some(Arc::new(ShortSleep(world.dice.clone()))));
+        fleet.attend(&Arc::new(settler), &no_errands(), &CancellationToken::new());
         Self { owner, name: name.to_owned(), incarnation, fleet, placement, homes: Mutex::default() }
     }
 
@@ -72,30 +74,18 @@ pub fn wanted(key: &Key) -> Wanted {
     Wanted { key: key.clone(), pool: Pool::default(), pin: None, limit: 0, unproven: false }
 }
 
-/// Does what heartbeats ask for; the hooks of moves are short sleeps that sometimes fail.
-async fn look_after_moves(world: Arc<World>, fleet: Arc<Fleet>) {
-    let shard = &fleet.shards()[0];
-    loop {
-        match shard.reports.duty().await {
-            Duty::Settle(key) => settle(&world, &fleet, key).await,
-            Duty::Errand { .. } => {}
-        }
-    }
+/// Nobody sends anybody on one.
+fn no_errands() -> Errands {
+    Arc::new(|_, _| Box::pin(async {}))
 }
 
-async fn settle(world: &World, fleet: &Fleet, key: Key) {
-    let mut hook = None;
-    loop {
-        let order = Order::Settle(Settle { key: key.clone(), incarnation: fleet.incarnation().clone(), hook });
-        let Ok(ordered) = fleet.store().order(0, &order).await else { return };
-        match ordered.outcome {
-            Outcome::Settle(Settled::Run { .. }) => {
-                sleep(world.dice.span(10, 300)).await;
-                hook = Some(!world.dice.percent(15));
-            }
-            // The heartbeats ask again.
-            Outcome::Settle(Settled::Waiting { .. }) | Outcome::Recovering(_) => return sleep(LOOK).await,
-            _ => return,
-        }
+/// The hook of every move: it takes a while, and sometimes fails.
+struct ShortSleep(Dice);
+
+#[async_trait]
+impl Hook for ShortSleep {
+    async fn run(&self, _: &HookTurn) -> Result<(), String> {
+        sleep(self.0.span(10, 300)).await;
+        if self.0.percent(15) { Err("the dice".to_owned()) } else { Ok(()) }
     }
 }
