@@ -1,13 +1,15 @@
 //! The whole fleet in one process, on a clock that only moves when everybody waits, driven by a seed: whatever befalls
 //! proxies, store and backends, no key has two homes, the counts are exact, and in the end all is well.
 //!
-//! `HOMING_SIM_SEEDS=n` plays n seeds instead of 5,000; `HOMING_SIM_SEED=n` plays that one and tells its story.
+//! `HOMING_SIM_SEEDS=n` plays n seeds instead of 5,000, and `HOMING_SIM_FROM=n` begins with that one; `HOMING_SIM_SEED=n`
+//! plays that one alone and tells its story.
 
 // Whatever fails in a test shall end it.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, unreachable_pub)]
 
 mod harness;
 
+use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
@@ -23,8 +25,8 @@ fn number(variable: &str) -> Option<u64> {
 }
 
 /// Plays seeds on all cores, until one has a fault. Returns the fault with the smallest seed of those found.
-fn search(seeds: u64, mutation: Mutation, each: impl Fn(&Run) + Sync) -> Option<(u64, String)> {
-    let (next, found) = (AtomicU64::new(0), AtomicBool::new(false));
+fn search(seeds: Range<u64>, mutation: Mutation, each: impl Fn(&Run) + Sync) -> Option<(u64, String)> {
+    let (next, found) = (AtomicU64::new(seeds.start), AtomicBool::new(false));
     let faults: Mutex<Vec<(u64, String)>> = Mutex::default();
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
     std::thread::scope(|scope| {
@@ -32,7 +34,7 @@ fn search(seeds: u64, mutation: Mutation, each: impl Fn(&Run) + Sync) -> Option<
             scope.spawn(|| {
                 while !found.load(Ordering::Relaxed) {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= seeds {
+                    if seed >= seeds.end {
                         break;
                     }
                     let run = simulate(seed, mutation, false);
@@ -64,9 +66,10 @@ fn i1_i2_i3_hold_at_every_step_whatever_befalls_the_fleet_and_all_is_well_afterw
         return assert!(fault.is_none(), "seed {seed}: {}", fault.unwrap_or_default());
     }
     let seeds = number("HOMING_SIM_SEEDS").unwrap_or(SEEDS);
+    let from = number("HOMING_SIM_FROM").unwrap_or(0);
     let began = Instant::now();
     let (opened, refused, lasted, polls) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
-    let fault = search(seeds, Mutation::Sound, |run| {
+    let fault = search(from..from + seeds, Mutation::Sound, |run| {
         opened.fetch_add(run.opened, Ordering::Relaxed);
         refused.fetch_add(run.refused, Ordering::Relaxed);
         lasted.fetch_add(run.lasted, Ordering::Relaxed);
@@ -100,7 +103,7 @@ fn every_fault_made_on_purpose_is_found() {
     let wanted = |mutation: &Mutation| only.as_ref().is_none_or(|name| format!("{mutation:?}") == *name);
     for mutation in Mutation::ALL.into_iter().filter(wanted) {
         let began = Instant::now();
-        match search(SEEDS, mutation, |_| ()) {
+        match search(0..SEEDS, mutation, |_| ()) {
             Some((seed, fault)) => println!("{mutation:?}: seed {seed}, {:?}: {fault}", began.elapsed()),
             None => missed.push(mutation),
         }
