@@ -1,6 +1,7 @@
 //! A proxy without sockets: everything of it but the sessions is what production runs.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -57,6 +58,11 @@ impl Proxy {
         let settler = Settler::new(road, incarnation.clone(), Some(Arc::new(ShortSleep(world.dice.clone()))));
         fleet.attend(&Arc::new(settler), &no_errands(), &CancellationToken::new());
         Self { owner, name: name.to_owned(), incarnation, fleet, placement, homes: Mutex::default() }
+    }
+
+    /// Past its isolation deadline, by its own clock.
+    pub fn is_isolated(&self) -> bool {
+        clock::of(self.owner) >= self.fleet.shards()[0].lease.deadline().load(Ordering::Relaxed)
     }
 
     pub fn ledger(&self) -> &Arc<Ledger> {

@@ -287,27 +287,32 @@ impl Server {
                 *held.entry((holder, backend)).or_default() += sessions;
             }
         }
-        let mut load: BTreeMap<&BackendId, u32> = BTreeMap::new();
         for proxy in &census.proxies {
             for (backend, sessions) in &proxy.sessions {
                 let by_key = held.get(&(&proxy.incarnation, backend)).copied().unwrap_or(0);
                 if by_key != *sessions {
                     world.fail(format_args!("I3 {} at {backend}: {sessions}, by key {by_key}", proxy.incarnation));
                 }
-                if !proxy.orphan {
-                    *load.entry(backend).or_default() += sessions;
-                }
             }
         }
-        for view in &census.backends {
-            let sum = load.get(&view.backend).copied().unwrap_or(0);
-            if view.sessions != sum {
-                world.fail(format_args!("I3 {}: load {}, sum {sum}", view.backend, view.sessions));
-            }
-        }
+        check_load(world, &census);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A backend's load is what those have there who have a lease.
+fn check_load(world: &World, census: &Census) {
+    let mut load: BTreeMap<&BackendId, u32> = BTreeMap::new();
+    for (backend, sessions) in census.proxies.iter().filter(|proxy| !proxy.orphan).flat_map(|proxy| &proxy.sessions) {
+        *load.entry(backend).or_default() += sessions;
+    }
+    for view in &census.backends {
+        let sum = load.get(&view.backend).copied().unwrap_or(0);
+        if view.sessions != sum {
+            world.fail(format_args!("I3 {}: load {}, sum {sum}", view.backend, view.sessions));
+        }
     }
 }

@@ -1,7 +1,6 @@
 //! One login at a proxy, as `session`, `backend` and `relay` lead it, without a byte: found a home, the backend lets it in
 //! and relays until somebody ends it; it leaves the ledger after the backend's last word.
 
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -11,7 +10,6 @@ use homing::placement::Wanted;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{sleep, timeout};
 
-use super::clock;
 use super::executor::{Owner, WORLD};
 use super::plan::{CLOSE, CONNECT, Mutation};
 use super::proxy::Proxy;
@@ -41,7 +39,7 @@ async fn lead(
     mut arrived: oneshot::Sender<Result<(), Refusal>>,
     left: oneshot::Receiver<()>,
 ) {
-    let mut visit = Visit::new(&world, &proxy, &wanted);
+    let visit = Visit::new(&world, &proxy, &wanted);
     let told = Arc::new(Told::default());
     let found = tokio::select! {
         biased;
@@ -49,32 +47,42 @@ async fn lead(
         () = arrived.closed() => return,
         found = find(&world, &proxy, &wanted, told.clone()) => found,
     };
-    let slot = match found {
-        Ok(slot) => slot,
+    match found {
+        Ok(slot) => stay(visit, slot, &proxy, &wanted, &told, arrived, left).await,
         Err(why) => {
             world.facts().refused += 1;
             world.tell(|| format!("p{} {} refused {why:?}", proxy.owner, wanted.key));
             let _ = arrived.send(Err(why));
-            return;
         }
-    };
+    }
+}
+
+/// With a home: the backend lets it in, or not, and whatever comes then, it parts.
+async fn stay(
+    mut visit: Visit,
+    slot: Slot,
+    proxy: &Proxy,
+    wanted: &Wanted,
+    told: &Told,
+    arrived: oneshot::Sender<Result<(), Refusal>>,
+    left: oneshot::Receiver<()>,
+) {
     let place = slot.place().clone();
     visit.is_placed(&place);
-    let isolated = || {
-        let deadline = proxy.fleet.shards()[0].lease.deadline().load(Ordering::Relaxed);
-        clock::of(proxy.owner) >= deadline
-    };
-    let mut outcome = connect(&mut visit, &place.backend, &told, isolated).await;
-    if outcome.is_ok() {
-        if !wanted.unproven {
-            slot.prove();
+    let ending = match connect(&mut visit, proxy, &place.backend, told).await {
+        Ok(()) => {
+            if !wanted.unproven {
+                slot.prove();
+            }
+            let _ = arrived.send(Ok(()));
+            relay(&visit, proxy, told, left).await
         }
-        let _ = arrived.send(Ok(()));
-        outcome = Err(relay(&world, &visit, &told, left, isolated).await);
-    } else {
-        let _ = arrived.send(Err(Refusal::BackendUnavailable));
-    }
-    visit.part(outcome == Err(Ending::Isolated), slot).await;
+        Err(why) => {
+            let _ = arrived.send(Err(Refusal::BackendUnavailable));
+            why
+        }
+    };
+    visit.part(ending == Ending::Isolated, slot).await;
 }
 
 /// Finds a home. [`Mutation::JoinsTheDead`]: where it was last, without asking.
@@ -103,13 +111,8 @@ async fn find(world: &World, proxy: &Proxy, wanted: &Wanted, told: Arc<Told>) ->
 }
 
 /// Whatever the failure, it is for `part` to see to it that nothing is left at the backend.
-async fn connect(
-    visit: &mut Visit,
-    backend: &BackendId,
-    told: &Told,
-    isolated: impl Fn() -> bool,
-) -> Result<(), Ending> {
-    if isolated() {
+async fn connect(visit: &mut Visit, proxy: &Proxy, backend: &BackendId, told: &Told) -> Result<(), Ending> {
+    if proxy.is_isolated() {
         return Err(Ending::Isolated);
     }
     if let Some(why) = told.reason.get() {
@@ -129,7 +132,7 @@ async fn connect(
         biased;
         why = told.told() => Err(why),
         outcome = timeout(CONNECT, answered) => match outcome {
-            _ if isolated() => Err(Ending::Isolated),
+            _ if proxy.is_isolated() => Err(Ending::Isolated),
             Ok(outcome) => outcome,
             Err(_) => Err(Ending::BackendLost),
         },
@@ -137,29 +140,22 @@ async fn connect(
 }
 
 /// Relays until somebody ends it. Before any byte moves, the clock is looked at.
-async fn relay(
-    world: &World,
-    visit: &Visit,
-    told: &Told,
-    left: oneshot::Receiver<()>,
-    isolated: impl Fn() -> bool,
-) -> Ending {
+async fn relay(visit: &Visit, proxy: &Proxy, told: &Told, mut left: oneshot::Receiver<()>) -> Ending {
     let Some(line) = visit.line.clone() else { return Ending::BackendLost };
-    let mut left = left;
     loop {
         let why = tokio::select! {
             biased;
             why = told.told() => why,
             _ = &mut left => Ending::ClientClosed,
             () = line.over() => Ending::BackendClosed,
-            () = sleep(world.dice.span(100, IDLE)) => {
-                if !isolated() {
+            () = sleep(visit.world.dice.span(100, IDLE)) => {
+                if !proxy.is_isolated() {
                     continue;
                 }
                 Ending::Isolated
             }
         };
-        return if isolated() { Ending::Isolated } else { why };
+        return if proxy.is_isolated() { Ending::Isolated } else { why };
     }
 }
 

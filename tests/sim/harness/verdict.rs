@@ -1,15 +1,17 @@
 //! What must be true once all is well again.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use homing::model::{BackendId, Key};
+use homing::model::{BackendId, Incarnation, Key};
+use homing::store::{Census, ProxyView};
 use tokio::time::sleep;
 
-use super::proxy::wanted;
+use super::proxy::{Proxy, wanted};
 use super::session::log_in;
 use super::site::Site;
-use super::world::Weather;
+use super::world::{Weather, World};
 use super::{clock, operator};
 
 /// Between two looks.
@@ -65,52 +67,78 @@ async fn settle(site: &Site, when: &str) {
 }
 
 fn compare(site: &Site) -> Result<(), String> {
-    let (world, census) = (&site.world, site.world.server.census());
+    let (census, proxies) = (site.world.server.census(), site.proxies());
+    all_are_registered(&census, &proxies)?;
+    let counts = Counts::of(site, &proxies)?;
+    counts.are_stored(&site.world, &census)?;
+    nothing_is_left_to_declare(site, &proxies)
+}
+
+/// The store knows the proxies that run, and no others, and nothing is under way there.
+fn all_are_registered(census: &Census, proxies: &[Arc<Proxy>]) -> Result<(), String> {
     if let Some(ms) = census.recovering_ms {
         return Err(format!("still recovering for {ms} ms"));
     }
     if census.moving > 0 {
         return Err(format!("{} keys are being moved", census.moving));
     }
-    let proxies = site.proxies();
-    let strangers = census
-        .proxies
-        .iter()
-        .find(|view| view.orphan || !proxies.iter().any(|proxy| proxy.incarnation == view.incarnation));
-    if let Some(stranger) = strangers {
-        return Err(format!("{} is still registered", stranger.incarnation));
+    let runs = |view: &ProxyView| !view.orphan && proxies.iter().any(|proxy| proxy.incarnation == view.incarnation);
+    match census.proxies.iter().find(|view| !runs(view)) {
+        Some(stranger) => Err(format!("{} is still registered", stranger.incarnation)),
+        None if census.proxies.len() == proxies.len() => Ok(()),
+        None => Err(format!("{} of {} proxies are registered", census.proxies.len(), proxies.len())),
     }
-    if census.proxies.len() != proxies.len() {
-        return Err(format!("{} of {} proxies are registered", census.proxies.len(), proxies.len()));
-    }
-    let (mut by_holder, mut by_backend): (BTreeMap<_, u32>, BTreeMap<BackendId, u32>) = Default::default();
-    for visit in world.facts().visits.values() {
-        let Some(place) = visit.place.as_ref().filter(|_| visit.holds && visit.open) else {
-            return Err(format!("a login of {} is under way at p{}", visit.key, visit.owner));
-        };
-        let holder = proxies.iter().find(|proxy| proxy.owner == visit.owner).map(|proxy| proxy.incarnation.clone());
-        *by_holder.entry((visit.key.clone(), holder, place.backend.clone())).or_default() += 1;
-        *by_backend.entry(place.backend.clone()).or_default() += 1;
-    }
-    let mut stored = BTreeMap::new();
-    for (key, binding) in world.server.bindings() {
-        for (holder, sessions) in binding.holders {
-            let backend = binding.backend.clone().unwrap_or_else(|| BackendId::new(""));
-            stored.insert((key.clone(), Some(holder), backend), sessions);
+}
+
+/// The sessions that exist.
+#[derive(Default)]
+struct Counts {
+    by_holder: BTreeMap<(Key, Option<Incarnation>, BackendId), u32>,
+    by_backend: BTreeMap<BackendId, u32>,
+}
+
+impl Counts {
+    fn of(site: &Site, proxies: &[Arc<Proxy>]) -> Result<Self, String> {
+        let mut counts = Self::default();
+        for visit in site.world.facts().visits.values() {
+            let Some(place) = visit.place.as_ref().filter(|_| visit.holds && visit.open) else {
+                return Err(format!("a login of {} is under way at p{}", visit.key, visit.owner));
+            };
+            let holder = proxies.iter().find(|proxy| proxy.owner == visit.owner).map(|proxy| proxy.incarnation.clone());
+            *counts.by_holder.entry((visit.key.clone(), holder, place.backend.clone())).or_default() += 1;
+            *counts.by_backend.entry(place.backend.clone()).or_default() += 1;
         }
+        Ok(counts)
     }
-    if stored != by_holder {
-        return Err(format!("the store counts {stored:?}, there are {by_holder:?}"));
-    }
-    for view in &census.backends {
-        let there = by_backend.get(&view.backend).copied().unwrap_or(0);
-        if view.sessions != there {
-            return Err(format!("{} has {there} sessions, the store counts {}", view.backend, view.sessions));
+
+    fn are_stored(&self, world: &World, census: &Census) -> Result<(), String> {
+        let mut stored = BTreeMap::new();
+        for (key, binding) in world.server.bindings() {
+            for (holder, sessions) in binding.holders {
+                let backend = binding.backend.clone().unwrap_or_else(|| BackendId::new(""));
+                stored.insert((key.clone(), Some(holder), backend), sessions);
+            }
         }
+        if stored != self.by_holder {
+            return Err(format!("the store counts {stored:?}, there are {:?}", self.by_holder));
+        }
+        for view in &census.backends {
+            let there = self.by_backend.get(&view.backend).copied().unwrap_or(0);
+            if view.sessions != there {
+                return Err(format!("{} has {there} sessions, the store counts {}", view.backend, view.sessions));
+            }
+        }
+        Ok(())
     }
-    let dirty = |key: &Key| proxies.iter().find(|proxy| proxy.ledger().look(key).is_some_and(|(_, held)| held == 0));
-    match proxies.iter().find(|proxy| proxy.ledger().holding().dirty > 0) {
-        Some(proxy) => Err(format!("p{} has keys to declare", proxy.owner)),
-        None => site.keys.iter().find_map(dirty).map_or(Ok(()), |proxy| Err(format!("p{} keeps a place", proxy.owner))),
+}
+
+fn nothing_is_left_to_declare(site: &Site, proxies: &[Arc<Proxy>]) -> Result<(), String> {
+    if let Some(proxy) = proxies.iter().find(|proxy| proxy.ledger().holding().dirty > 0) {
+        return Err(format!("p{} has keys to declare", proxy.owner));
+    }
+    let empty = |key: &Key| proxies.iter().find(|proxy| proxy.ledger().look(key).is_some_and(|(_, held)| held == 0));
+    match site.keys.iter().find_map(empty) {
+        Some(proxy) => Err(format!("p{} keeps a place", proxy.owner)),
+        None => Ok(()),
     }
 }

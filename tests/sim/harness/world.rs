@@ -1,5 +1,10 @@
 //! What is true in a simulated fleet, whoever knows of it: which backend has which sessions open, who can hear whom, and
-//! what must never happen.
+//! what must never happen. `world/visits.rs` follows each login, `homes.rs` knows where keys are at home, `exceptions.rs` what
+//! I1 does not cover.
+
+mod exceptions;
+mod homes;
+mod visits;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
@@ -8,7 +13,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use homing::ledger::Place;
 use homing::model::{BackendId, Incarnation, Key};
-use homing::store::clock::STEP;
 use tokio::sync::Notify;
 
 use super::executor::{Executor, Owner};
@@ -238,26 +242,6 @@ impl World {
         self.executor.thaw(owner);
     }
 
-    pub fn said_hello(&self, owner: Owner) {
-        let mut facts = self.facts();
-        facts.recovering |= facts.lost_at.is_some();
-        let age = facts.age;
-        if let Some(proxy) = facts.proxies.get_mut(&owner) {
-            proxy.hello = (age, clock::now());
-        }
-    }
-
-    /// The store has lost what it should know, or merely its run.
-    pub fn store_begins_anew(&self, lost: bool) {
-        let mut facts = self.facts();
-        facts.age += 1;
-        facts.recovering = false;
-        if lost {
-            facts.all_unsettled = clock::now() + EXCUSED;
-            facts.lost_at.get_or_insert(clock::now());
-        }
-    }
-
     /// kill -9. Its sockets are closed by its kernel.
     pub fn kill(&self, owner: Owner) {
         self.tell(|| format!("p{owner} is killed"));
@@ -315,183 +299,6 @@ impl World {
     /// Waits until a way is mended or a backend switched.
     pub async fn changes(&self) {
         self.mended.notified().await;
-    }
-
-    // Visits.
-
-    /// A proxy that waits for an answer of the store, if there is one.
-    pub fn who_asks(&self) -> Option<Owner> {
-        self.facts().visits.values().find(|visit| visit.place.is_none()).map(|visit| visit.owner)
-    }
-
-    pub fn asks(&self, owner: Owner, key: &Key) -> u64 {
-        let mut facts = self.facts();
-        facts.last += 1;
-        let (key, asked) = (key.clone(), clock::now());
-        let visit = Visit { key, owner, asked, place: None, holds: false, open: false, excuse: None };
-        let number = facts.last;
-        facts.visits.insert(number, visit);
-        number
-    }
-
-    /// It is in the ledger.
-    pub fn placed(&self, number: u64, place: &Place) {
-        let mut facts = self.facts();
-        let Some(visit) = facts.visits.get(&number) else { return };
-        let (owner, key) = (visit.owner, visit.key.clone());
-        self.tell(|| format!("p{owner} {key} visit {number} placed at {place:?}"));
-        // Whoever joins a session that is an exception is one.
-        let beside = |other: &&Visit| other.holds && other.owner == owner && other.key == key;
-        let excuse = facts.visits.values().filter(beside).find_map(|other| other.excuse);
-        if let Some(visit) = facts.visits.get_mut(&number) {
-            (visit.place, visit.holds) = (Some(place.clone()), true);
-            visit.excuse = visit.excuse.or(excuse);
-        }
-    }
-
-    /// The backend lets it in: the one moment at which a key can come to have two homes.
-    pub fn opens(&self, number: u64) {
-        let mut facts = self.facts();
-        facts.opened += 1;
-        let Some(visit) = facts.visits.get_mut(&number) else { return };
-        visit.open = true;
-        let (key, place, owner, asked) = (visit.key.clone(), visit.place.clone(), visit.owner, visit.asked);
-        let excuse = visit.excuse;
-        self.tell(|| format!("p{owner} {key} visit {number} open {excuse:?}"));
-        let silent: BTreeSet<Owner> =
-            facts.proxies.iter().filter(|(o, p)| p.frozen && p.is_past_deadline(**o)).map(|(o, _)| *o).collect();
-        let counts = |visit: &Visit| visit.open && visit.excuse.is_none() && !silent.contains(&visit.owner);
-        let backend = |place: &Option<Place>| place.as_ref().map(|place| place.backend.clone());
-        let astray = |(other, visit): &(&u64, &Visit)| {
-            **other != number && visit.key == key && counts(visit) && backend(&visit.place) != backend(&place)
-        };
-        let other = facts.visits.iter().find(astray).filter(|_| excuse.is_none());
-        if let Some((other, visit)) = other {
-            let there = format!("p{} visit {other} at {:?}", visit.owner, visit.place);
-            self.fail(format_args!("I1 {key}: p{owner} visit {number} at {place:?}, while {there}"));
-        }
-        if let Some(backend) = backend(&place) {
-            self.stays_at_home(&mut facts, &key, backend, asked);
-        }
-    }
-
-    /// I2: the key has not left its home, unless something has happened since that may change it.
-    fn stays_at_home(&self, facts: &mut Facts, key: &Key, backend: BackendId, asked: u64) {
-        let unsettled = facts.unsettled.get(key).copied().unwrap_or(0).max(facts.all_unsettled);
-        let stands = |home: &&Home| {
-            let changed = facts.changed.get(&home.backend).copied().unwrap_or(0);
-            facts.taking.contains(&home.backend) && home.asked > unsettled.max(changed)
-        };
-        if let Some(home) = facts.homes.get(key).filter(|home| home.backend != backend).filter(stands) {
-            // The store's clock may be ahead by one step.
-            let remembered = self.plan.rules.user_expire.saturating_sub(STEP + 500);
-            if home.left.is_none_or(|left| clock::now() < left + remembered) {
-                self.fail(format_args!(
-                    "I2 {key}: at {backend}, but at home at {} until {:?}",
-                    home.backend, home.left
-                ));
-            }
-        }
-        facts.homes.insert(key.clone(), Home { backend, asked, left: None });
-    }
-
-    /// The home of that key, or of all, may change within so many milliseconds.
-    pub fn unsettle(&self, key: Option<&Key>, within: u64) {
-        let until = clock::now() + within;
-        let mut facts = self.facts();
-        match key {
-            Some(key) => drop(facts.unsettled.insert(key.clone(), until)),
-            None => facts.all_unsettled = facts.all_unsettled.max(until),
-        }
-    }
-
-    /// From now on these backends take users. Homes at others may change, and at those that have just begun or ended to.
-    pub fn taking_users(&self, backends: BTreeSet<BackendId>) {
-        let facts = &mut *self.facts();
-        for changed in facts.taking.symmetric_difference(&backends) {
-            facts.changed.insert(changed.clone(), clock::now());
-        }
-        facts.taking = backends;
-    }
-
-    fn notes_end(facts: &mut Facts, key: &Key) {
-        let open = facts.visits.values().any(|visit| visit.open && visit.key == *key);
-        if let Some(home) = facts.homes.get_mut(key) {
-            home.left = (!open).then(clock::now);
-        }
-    }
-
-    /// The backend has ended it.
-    pub fn ends(&self, number: u64) {
-        let mut facts = self.facts();
-        if let Some(visit) = facts.visits.get_mut(&number) {
-            visit.open = false;
-            let (key, holds) = (visit.key.clone(), visit.holds);
-            if !holds {
-                facts.visits.remove(&number);
-            }
-            Self::notes_end(&mut facts, &key);
-            self.tell(|| format!("visit {number} ended"));
-        }
-    }
-
-    /// It leaves the ledger.
-    pub fn leaves(&self, number: u64) {
-        let mut facts = self.facts();
-        if let Some(visit) = facts.visits.get_mut(&number) {
-            visit.holds = false;
-            if !visit.open {
-                facts.visits.remove(&number);
-            }
-        }
-    }
-
-    /// E6: the backend did not hear in time that it is over.
-    pub fn is_unheard(&self, number: u64) {
-        self.excuse("E6", |other, _| other == number);
-    }
-
-    /// Those visits are exceptions, from now on.
-    pub fn excuse(&self, why: &'static str, which: impl Fn(u64, &Visit) -> bool) {
-        let facts = &mut *self.facts();
-        for (number, visit) in &mut facts.visits {
-            if visit.excuse.is_none() && which(*number, visit) {
-                self.tell(|| format!("visit {number} of {} is {why}", visit.key));
-                visit.excuse = Some(why);
-                facts.unsettled.insert(visit.key.clone(), clock::now() + EXCUSED);
-            }
-        }
-    }
-
-    /// That key is at home there now. Where an exception has led to two homes, whoever is at the other is told to end, and
-    /// is part of the exception until then.
-    pub fn is_at_home(&self, key: &Key, backend: &BackendId) {
-        let spread = |visit: &Visit| visit.key == *key && visit.excuse.is_some_and(|why| why != "E6");
-        if self.facts().visits.values().any(spread) {
-            let elsewhere = |visit: &Visit| visit.place.as_ref().is_none_or(|place| place.backend != *backend);
-            self.excuse("E*", |_, visit| visit.key == *key && elsewhere(visit));
-        }
-    }
-
-    /// E1: the recovery window has ended. Who could not tell in it what is there, or said hello and could not go on, is
-    /// an exception; who could is not.
-    pub fn window_ended(&self, counted: impl Fn(&Key, &Incarnation, &BackendId) -> bool) {
-        let mut facts = self.facts();
-        facts.recovering = false;
-        let Some(lost_at) = facts.lost_at.take() else { return };
-        let age = facts.age;
-        self.tell(|| "the recovery window is over".to_owned());
-        let Facts { proxies, visits, unsettled, .. } = &mut *facts;
-        for (number, visit) in visits {
-            let (Some(proxy), Some(place)) = (proxies.get(&visit.owner), &visit.place) else { continue };
-            let since = if proxy.hello.0 == age { proxy.hello.1 } else { lost_at };
-            let excused = visit.holds && proxy.troubled_since(since);
-            if excused && visit.excuse.is_none() && !counted(&visit.key, &proxy.incarnation, &place.backend) {
-                self.tell(|| format!("visit {number} of {} is E1", visit.key));
-                visit.excuse = Some("E1");
-                unsettled.insert(visit.key.clone(), clock::now() + EXCUSED);
-            }
-        }
     }
 }
 
