@@ -84,6 +84,7 @@ pub(super) async fn keep(shard: Shard, pace: Pace, news: Arc<watch::Sender<Stand
     let mut standing = news.subscribe();
     loop {
         tokio::select! {
+            biased; // whatever woke us, the same is done: no arm can starve another
             _ = ticker.tick() => {}
             changed = state.changed() => if changed.is_err() { return },
             // Asserted: peers wait for us to say so.

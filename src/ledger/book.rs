@@ -253,7 +253,8 @@ impl Ledger {
     /// The store's memory may be gone: every key is dirty, and owed until it is declared.
     pub fn begin_assertion(&self) {
         let mut book = self.lock();
-        let keys: Vec<Key> = book.entries.keys().cloned().collect();
+        let mut keys: Vec<Key> = book.entries.keys().cloned().collect();
+        keys.sort_unstable(); // so that the same history makes the same calls again
         for key in &keys {
             self.soil(&mut book, key);
         }

@@ -292,6 +292,7 @@ async fn refusing<T>(jobs: &mut mpsc::UnboundedReceiver<Job>, work: impl Future<
     tokio::pin!(work);
     loop {
         tokio::select! {
+            biased; // the work first: it ends this, so it cannot starve those who ask
             done = &mut work => return Some(done),
             job = jobs.recv() => {
                 let Job { answer, last, .. } = job?;
