@@ -1,23 +1,31 @@
 -- claim: give a key its home, binding it if it is unbound, and count one session more.
--- ARGV[1] inc  [2] run  [3] seq  [4] clock  [5] key  [6] have  [7] pool  [8] pin  [9] limit  [10] unproven
--- ARGV[11] recovery  [12] recovery_max  [13] user_expire  [14] remember  [15] balance_factor  [16] slow_start  [17] strict
--- Includes: keys, clock, enter, window, alive, add, fetch, bind, prove, count, rest, oust, row, place
--- Returns {"bound", backend, generation} | {"wait", ms, reason} | {"limit"} | {"no_backend"} | {"lost"} | {"stale"}
+-- ARGV[1] inc  [2] run  [3] seq  [4] clock  [5] key  [6] have  [7] pool  [8] pin  [9] limit  [10] unproven  [11] hint
+-- ARGV[12] recovery  [13] recovery_max  [14] user_expire  [15] remember  [16] balance_factor  [17] slow_start  [18] strict
+-- ARGV[19] kick_delay
+-- Includes: keys, clock, enter, window, alive, add, tell, kick_out, expire, unbind, fetch, bind, prove, count, hook, attend, rest, oust, row, usable, place, heading, note_past, halt, cancel, rehome, finish, due
+-- Returns {"bound", backend, generation} | {"wait", ms, reason} | {"limit"} | {"full"} | {"no_backend"} | {"lost"} | {"stale"}
 -- Repeating it counts once: it carries the number of sessions, never a difference. Bound, have + 1 are counted, else have.
-local inc, run, seq, given, key, have, pool, pin, limit, unproven, recovery, recovery_max, user_expire, remember, factor,
-  slow_start, strict = unpack(ARGV)
-have, limit, unproven, strict = tonumber(have), tonumber(limit), unproven == '1', strict == '1'
+local inc, run, seq, given, key, have, pool, pin, limit, unproven, hint, recovery, recovery_max, user_expire, remember,
+  factor, slow_start, strict, kick_delay = unpack(ARGV)
+have, limit, unproven, strict, kick_delay = tonumber(have), tonumber(limit), unproven == '1', strict == '1', tonumber(kick_delay)
 user_expire, remember, factor, slow_start = tonumber(user_expire), tonumber(remember), tonumber(factor), tonumber(slow_start)
 local AGAIN = 250 -- ms: how long to wait for what may be over at any moment
 
 local now, till = enter(inc, run, seq, given)
 if not now then return { till } end
-local b = fetch(key, now, remember)
+local b, marks = fetch(key, now, remember)
+pin = marks.pin or pin
 
-local function place_anew(remembered)
-  local backend = place(pool, pin, remembered, now, factor, slow_start)
+local function place_anew(remembered, fair)
+  local backend = place(pool, pin, remembered, nil, now, fair or factor, slow_start)
   if backend then return 'place', backend end
   return 'no_backend'
+end
+
+-- Joins the home, if it has room.
+local function enter_home(line)
+  local full = line.most > 0 and tonumber(redis.call('HGET', load, b.backend) or 0) >= line.most
+  return full and 'full' or 'join'
 end
 
 -- The home is down or gone. Whoever lives and holds the key is closing it: wait, or two homes would be open at once.
@@ -29,14 +37,21 @@ local function leave_the_dead()
   return place_anew(nil)
 end
 
+-- The home is being flushed, and it was given before that began.
+local function is_flushed(line)
+  return line.job == 'flush' and not line.paused and b.generation < line.job_since
+end
+
 -- Nobody holds the key, but it is remembered where it was.
 local function come_back(line)
   if pin ~= '' then
-    if pin == b.backend then return 'join' end
+    if pin == b.backend then return enter_home(line) end
     return place_anew(nil)
   end
+  if is_flushed(line) then return place_anew(nil) end
+  if line.job == 'rebalance' and not line.paused then return place_anew(b.backend, 1) end
   local fits = line.state == 'up' and line.pool == pool
-  if fits and (not b.idle or now < b.idle + user_expire) then return 'join' end
+  if fits and (not b.idle or now < b.idle + user_expire) then return enter_home(line) end
   return place_anew(b.backend)
 end
 
@@ -49,30 +64,60 @@ local function is_full()
   return sessions >= limit
 end
 
-local function judge()
+-- What keeps every claim of the key waiting.
+local function not_yet()
   local ms = window(now, till, tonumber(recovery), tonumber(recovery_max))
   if ms > 0 then return 'wait', math.max(ms, AGAIN), 'recovery' end
-  local version, text = unpack(redis.call('HMGET', backends, 'version', 'r:' .. (b and b.backend or '')))
-  if not version then return 'no_backend' end -- nobody has brought the table yet: take nothing apart for want of it
-  if not b then return place_anew(nil) end
-  local line = row(text)
-  if not line or line.state == 'down' then return leave_the_dead() end
-  local sessions = math.max(b.n - (b.h[inc] or 0), 0) + have
-  if sessions == 0 then return come_back(line) end
-  if limit > 0 and sessions >= limit and is_full() then return 'limit' end
-  return 'join'
+  if marks.hold then return 'wait', AGAIN, 'hold' end
+  -- Nobody has brought the table yet: take nothing apart for want of it.
+  if redis.call('HEXISTS', backends, 'version') == 0 then return 'no_backend' end
 end
 
-local word, detail, reason = judge()
+-- Ends a move whose old home is empty but for what inc held: it says now that it holds nothing.
+local function go_on_moving()
+  if have > 0 or b.n ~= (b.h[inc] or 0) then return end
+  count(b, inc, 0)
+  rest(b, now, remember, kick_delay)
+  if due(b, now) then finish(b, pool, now, remember, slow_start) end
+end
+
+local home_line -- what the table says of the home, if it may have users
+
+local function judge()
+  if not b then return place_anew(hint ~= '' and hint or nil) end
+  if b.moving then return 'wait', AGAIN, 'moving' end
+  home_line = row(redis.call('HGET', backends, 'r:' .. b.backend))
+  if not usable(home_line) then
+    home_line = nil
+    return leave_the_dead()
+  end
+  local sessions = math.max(b.n - (b.h[inc] or 0), 0) + have
+  if sessions == 0 then return come_back(home_line) end
+  if limit > 0 and sessions >= limit and is_full() then return 'limit' end
+  return enter_home(home_line)
+end
+
+-- A home that the key had not, or that nobody is sure of any more: orphans lose the key.
+local function open(backend)
+  if not b then
+    b = bind(nil, key, backend, now, unproven, marks)
+    return
+  end
+  count(b, inc, 0)
+  oust(b, inc)
+  if b.backend ~= backend or (home_line and is_flushed(home_line)) then
+    rehome(b, backend, now, remember, not home_line and 'dead' or pin ~= '' and 'pin' or 'placed')
+  end
+end
+
+local word, detail, reason = not_yet()
+if not word then
+  if b and b.moving then go_on_moving() end
+  word, detail, reason = judge()
+end
 if have == 0 then redis.call('SREM', kicks .. inc, key) end
 if word == 'place' then
-  if b then
-    count(b, inc, 0)
-    oust(b, inc)
-  end
-  if not b or b.backend ~= detail then
-    b = bind(b, key, detail, math.max(b and b.generation + 1 or 0, now), not b and unproven)
-  end
+  open(detail)
   word = 'join'
 end
 if word == 'join' then
@@ -83,6 +128,6 @@ elseif b then
 else
   redis.call('SREM', held .. inc, key)
 end
-if b then rest(b, now, remember) end
+if b then rest(b, now, remember, kick_delay) end
 if word == 'join' then return { 'bound', b.backend, b.generation } end
 return { word, detail, reason }

@@ -1,10 +1,10 @@
 -- reap: two-stage expiry. A lease that is over costs the load; only an orphan that is due loses its keys, page by page.
--- ARGV[1] inc  [2] run  [3] seq  [4] clock  [5] whose  [6] orphan_grace  [7] remember
--- Includes: keys, clock, enter, alive, add, fetch, count, rest, orphan
+-- ARGV[1] inc  [2] run  [3] seq  [4] clock  [5] whose  [6] orphan_grace  [7] remember  [8] kick_delay
+-- Includes: keys, clock, enter, alive, add, expire, unbind, fetch, count, hook, attend, rest, orphan
 -- Returns {"alive"} | {"orphan"} | {"more"} | {"gone"} | {"lost"} | {"stale"}
 -- The first page voids the epoch, so that an orphan that returns half freed re-asserts all of it.
-local inc, run, seq, given, whose, orphan_grace, remember = unpack(ARGV)
-remember = tonumber(remember)
+local inc, run, seq, given, whose, orphan_grace, remember, kick_delay = unpack(ARGV)
+remember, kick_delay = tonumber(remember), tonumber(kick_delay)
 local PAGE = 100
 
 local now, refusal = enter(inc, run, seq, given)
@@ -23,7 +23,7 @@ for _, key in ipairs(redis.call('SPOP', held .. whose, PAGE)) do
   local b = fetch(key, now, remember)
   if b then
     count(b, whose, 0)
-    rest(b, now, remember)
+    rest(b, now, remember, kick_delay)
   end
 end
 if redis.call('EXISTS', held .. whose) == 1 then return { 'more' } end

@@ -1,4 +1,4 @@
--- oust(b, inc): everybody but inc loses the key and is told so by a kick.
+-- oust(b, inc): everybody but inc loses the key and is told so by a kick. inc may be nil.
 local function oust(b, inc)
   local others = {}
   for other in pairs(b.h) do
@@ -6,6 +6,6 @@ local function oust(b, inc)
   end
   for _, other in ipairs(others) do
     count(b, other, 0)
-    if alive(other) or redis.call('ZSCORE', orphans, other) then redis.call('SADD', kicks .. other, b.key) end
+    if alive(other) or redis.call('ZSCORE', orphans, other) then kick_out(b.key, other) end
   end
 end

@@ -1,5 +1,5 @@
--- place(pool, pin, remembered, now, factor, slow_start): the backend for a key without a home, or nil. A pin is taken
--- unless it is down or gone; then the remembered home while its load is below factor times its fair share of what the
+-- place(pool, pin, remembered, avoid, now, factor, slow_start): the backend for a key without a home, or nil. A pin is
+-- taken unless it is down or gone; then, of those with room and but for the one to avoid, the remembered home while its load is below factor times its fair share of what the
 -- pool will have; else the lowest (load + 1) / share. One pass; all in integers but the factor, so that the memory store,
 -- which does the same, decides the same.
 
@@ -38,19 +38,19 @@ local function is_better(a, b)
   return sorts_before(a.name, b.name)
 end
 
-local function place(pool, pin, remembered, now, factor, slow_start)
+local function place(pool, pin, remembered, avoid, now, factor, slow_start)
   if pin ~= '' then
     local line = row(redis.call('HGET', backends, 'r:' .. pin))
-    if line and line.state ~= 'down' then return pin end
-    return nil
+    return usable(line) and pin or nil
   end
   local loads = sums_in(load)
   local best, home, all_load, all_shares = nil, nil, 0, 0
   local rows = redis.call('HGETALL', backends)
   for i = 1, #rows, 2 do
     local line = rows[i] ~= 'version' and row(rows[i + 1])
-    if line and line.pool == pool and line.state == 'up' and line.weight > 0 then
-      local name = string.sub(rows[i], 3)
+    local name = string.sub(rows[i], 3)
+    local takes_users = line and line.pool == pool and line.state == 'up' and not line.failing and line.weight > 0
+    if takes_users and name ~= avoid and (line.most == 0 or (loads[name] or 0) < line.most) then
       local one = { name = name, share = share_of(line, now, slow_start), load = loads[name] or 0 }
       all_load, all_shares = all_load + one.load, all_shares + one.share
       if name == remembered then home = one end

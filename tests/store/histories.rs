@@ -1,167 +1,19 @@
 //! Seeded random histories of several proxies, played over both stores: every answer must be equal, what operators see
 //! too, and the sums must be those of what is held. What fails is cut down to the fewest steps that still fail.
 
+mod steps;
+
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
-use homing::model::{BackendId, Generation, Incarnation, Key, Pool, Weight};
+use homing::model::{BackendId, Generation, Incarnation, Key};
 use homing::store::*;
 
+use self::steps::*;
 use crate::stage::*;
 use crate::sums;
 
-const PROXIES: u64 = 4;
-const KEYS: u64 = 10;
-const BACKENDS: [&str; 4] = ["a", "b", "c", "gone"];
 const STEPS: usize = 300;
-
-/// One step. It is resolved against what the proxies know when it is played, so any part of a history is one, too.
-#[derive(Clone, Debug)]
-enum Step {
-    Hello(usize),
-    Beat {
-        who: usize,
-        asserted: bool,
-        knows_table: bool,
-    },
-    Claim {
-        who: usize,
-        claim: Claim,
-    },
-    /// `true`: with the home that this proxy was told, as a ledger would.
-    Declare(usize, Vec<(Declared, bool)>),
-    Held(usize),
-    Reap {
-        who: usize,
-        whom: usize,
-    },
-    Forget {
-        who: usize,
-        whom: usize,
-    },
-    Table {
-        who: usize,
-        rows: BTreeMap<BackendId, Row>,
-        late: bool,
-    },
-    /// The last call arrives once more.
-    Again(usize),
-    /// So many calls never arrive.
-    Lost(usize, u64),
-    /// The proxy is started anew.
-    Reborn(usize),
-    /// The server's clock moves.
-    Clock(i64),
-    /// Seconds in which everybody who can sends heartbeats.
-    Quiet(u64),
-    /// The server is started anew, with its data.
-    Restart,
-    Flush,
-    Save,
-    /// Back to what was saved.
-    Rollback,
-}
-
-/// SplitMix64: a seed gives the same history for ever.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (z ^ (z >> 31)) % bound
-    }
-
-    fn once_in(&mut self, times: u64) -> bool {
-        self.below(times) == 0
-    }
-
-    fn count(&mut self, bound: u64) -> u32 {
-        u32::try_from(self.below(bound)).expect("a small number")
-    }
-
-    fn one_of<'a>(&mut self, all: &[&'a str]) -> &'a str {
-        all[usize::try_from(self.below(all.len() as u64)).expect("an index")]
-    }
-
-    fn proxy(&mut self) -> usize {
-        usize::try_from(self.below(PROXIES)).expect("an index")
-    }
-
-    fn key(&mut self) -> Key {
-        Key::new(format!("k{}", self.below(KEYS)))
-    }
-
-    fn step(&mut self) -> Step {
-        let who = self.proxy();
-        match self.below(100) {
-            0..34 => Step::Claim { who, claim: self.claim() },
-            34..56 => Step::Declare(who, (0..=self.below(4)).map(|_| self.line()).collect()),
-            56..68 => Step::Beat { who, asserted: !self.once_in(4), knows_table: self.once_in(2) },
-            68..76 => Step::Hello(who),
-            76..80 => Step::Reap { who, whom: self.proxy() },
-            80..82 => Step::Held(who),
-            82..84 => Step::Table { who, rows: self.rows(), late: self.once_in(5) },
-            84..86 => Step::Again(who),
-            86..87 => Step::Lost(who, 1 + self.below(3)),
-            87..88 => Step::Forget { who, whom: self.proxy() },
-            88..89 => Step::Reborn(who),
-            89..93 => Step::Clock(i64::try_from(self.below(6000)).expect("ms")),
-            93..94 => Step::Clock([-3_600_000, 3_600_000][usize::from(self.once_in(2))]),
-            94..97 => Step::Quiet(1 + self.below(25)),
-            97 => [Step::Restart, Step::Flush][usize::from(self.once_in(3))].clone(),
-            98 => Step::Save,
-            _ => Step::Rollback,
-        }
-    }
-
-    fn claim(&mut self) -> Claim {
-        Claim {
-            key: self.key(),
-            have: if self.once_in(3) { self.count(4) } else { 0 },
-            pool: Pool::new(if self.once_in(8) { "gold" } else { Pool::DEFAULT }),
-            pin: self.once_in(10).then(|| BackendId::new(self.one_of(&BACKENDS))),
-            limit: if self.once_in(4) { 1 + self.count(5) } else { 0 },
-            unproven: self.once_in(3),
-            hint: None,
-        }
-    }
-
-    fn line(&mut self) -> (Declared, bool) {
-        let line = Declared {
-            key: self.key(),
-            backend: BackendId::new(self.one_of(&BACKENDS)),
-            generation: Generation(DAWN + self.below(120_000)),
-            count: if self.once_in(2) { 0 } else { self.count(5) },
-            unproven: self.once_in(3),
-        };
-        (line, !self.once_in(3))
-    }
-
-    fn rows(&mut self) -> BTreeMap<BackendId, Row> {
-        let mut rows = BTreeMap::new();
-        for name in &BACKENDS[..3] {
-            if self.once_in(8) {
-                continue;
-            }
-            let state = match self.below(6) {
-                0 => BackendState::Down,
-                1 => BackendState::Drain,
-                _ => BackendState::Up,
-            };
-            let weight = Weight::new([0, 50, 100, 300][self.proxy()]);
-            let pool = Pool::new(if self.once_in(5) { "gold" } else { Pool::DEFAULT });
-            let since = if self.once_in(2) { 0 } else { DAWN + self.below(60_000) };
-            rows.insert(
-                BackendId::new(name),
-                Row { weight: weight.expect("weight"), pool, state, since, ..Row::default() },
-            );
-        }
-        rows
-    }
-}
 
 /// What one proxy knows.
 struct Knowing {
@@ -170,6 +22,7 @@ struct Knowing {
     seq: u64,
     acked: u64,
     table_version: u64,
+    errand: u64,
     homes: BTreeMap<Key, (BackendId, Generation)>,
     last: Option<Call>,
 }
@@ -182,6 +35,7 @@ impl Knowing {
             seq: 0,
             acked: 0,
             table_version: 0,
+            errand: 0,
             homes: BTreeMap::new(),
             last: None,
         }
@@ -201,7 +55,10 @@ impl Knowing {
         }
         match (&call.request, reply) {
             (_, Reply::Hello(welcome)) => self.run.clone_from(&welcome.run),
-            (_, Reply::Heartbeat(beat)) => self.table_version = beat.table_version,
+            (_, Reply::Heartbeat(beat)) => {
+                self.table_version = beat.table_version;
+                self.errand = beat.errands.last().map_or(self.errand, |(number, _)| *number);
+            }
             (Request::Claim(claim), Reply::Claim(Home::Bound { backend, generation })) => {
                 self.homes.insert(claim.key.clone(), (backend.clone(), *generation));
             }
@@ -219,6 +76,9 @@ struct Play {
     proxies: Vec<Knowing>,
     births: usize,
     runs: usize,
+    /// Keys whose move has begun, and who was told to run its hook.
+    moves: Vec<(Key, Option<Incarnation>)>,
+    errands: Vec<u64>,
 }
 
 fn same<T: PartialEq + Debug>(what: &str, memory: T, redis: T) -> Result<T, String> {
@@ -238,7 +98,7 @@ impl Play {
         let (memory, redis) = (Stage::Memory.empty(rules).await, Stage::Redis.empty(rules).await);
         let connections = [memory.store.connect(0).await, redis.store.connect(0).await].map(|c| c.expect("connection"));
         let proxies = (0..PROXIES).map(|n| Knowing::born(&format!("p{n}"))).collect();
-        Self { memory, redis, connections, saved: None, proxies, births: 0, runs: 1 }
+        Self { memory, redis, connections, saved: None, proxies, births: 0, runs: 1, moves: vec![], errands: vec![] }
     }
 
     async fn exchange(&mut self, call: Call) -> Result<Reply, String> {
@@ -258,9 +118,83 @@ impl Play {
         Ok(())
     }
 
-    async fn beat(&mut self, who: usize, asserted: bool, knows_table: bool) -> Result<(), String> {
+    /// One heartbeat: of the table and the errands that this proxy knows, or of none.
+    async fn beat(
+        &mut self,
+        who: usize,
+        knows_table: bool,
+        takes_errands: bool,
+        beat: Heartbeat,
+    ) -> Result<(), String> {
         let table_version = if knows_table { self.proxies[who].table_version } else { 0 };
-        self.call(who, Request::Heartbeat(Heartbeat { asserted, table_version, ..Heartbeat::default() })).await
+        let errand = if takes_errands { self.proxies[who].errand } else { 0 };
+        self.call(who, Request::Heartbeat(Heartbeat { table_version, errand, ..beat })).await
+    }
+
+    async fn order(&mut self, order: Order) -> Result<Outcome, String> {
+        let mut outcomes = Vec::new();
+        for world in [&self.memory, &self.redis] {
+            outcomes.push(world.store.order(0, &order).await.map_err(|error| error.to_string())?);
+        }
+        let redis = outcomes.pop().expect("two");
+        same(&format!("{order:?}"), outcomes.remove(0), redis).map(|ordered| ordered.outcome)
+    }
+
+    async fn begin_move(&mut self, order: Move, seen: bool) -> Result<(), String> {
+        let home = self.memory.binding(order.key.as_str()).await.filter(|home| seen && home.backend.is_some());
+        let order = Move { seen: home.map(|home| home.generation), ..order };
+        let key = order.key.clone();
+        if let Outcome::Move(Moved::Begun { .. }) = self.order(Order::Move(order)).await? {
+            self.moves.push((key, None));
+        }
+        Ok(())
+    }
+
+    async fn settle(&mut self, which: usize, who: usize, told: bool, hook: Option<bool>) -> Result<(), String> {
+        let Some(at) = which.checked_rem(self.moves.len()) else { return Ok(()) };
+        let (key, runner) = self.moves[at].clone();
+        let who = self.proxies[who].incarnation.clone();
+        let incarnation = if told { runner.unwrap_or(who) } else { who };
+        let order = Settle { key, incarnation: incarnation.clone(), hook };
+        match self.order(Order::Settle(order)).await? {
+            Outcome::Settle(Settled::Run { .. }) => self.moves[at].1 = Some(incarnation),
+            Outcome::Settle(Settled::Waiting { .. }) | Outcome::Recovering(_) => {}
+            _ => drop(self.moves.remove(at)),
+        }
+        Ok(())
+    }
+
+    /// The version in force, or one before.
+    async fn version(&self, late: bool) -> u64 {
+        self.memory.census().await.table_version.saturating_sub(u64::from(late))
+    }
+
+    async fn give_order(&mut self, step: Step) -> Result<(), String> {
+        let order = match step {
+            Step::Move { order, seen } => return self.begin_move(order, seen).await,
+            Step::Settle { which, who, told, hook } => return self.settle(which, who, told, hook).await,
+            Step::Mark(mark) => Order::Mark(mark),
+            Step::Revise { rows, late } => Order::Table { based_on: self.version(late).await, rows },
+            Step::Copy { rows, newer } => Order::Copy(Table { version: self.version(false).await + newer, rows }),
+            Step::Ask(ask) => Order::Ask(ask),
+            Step::Answer(who) => {
+                let errand = self.errands.last().copied().unwrap_or(7);
+                let (incarnation, text) = (self.proxies[who].incarnation.clone(), format!("done by {who}"));
+                Order::Answer { errand, incarnation, text }
+            }
+            Step::Answers { before } => {
+                let errand = self.errands.iter().rev().nth(usize::from(before)).copied().unwrap_or(7);
+                Order::Answers { errand }
+            }
+            calamity => {
+                self.strike(calamity).await;
+                return Ok(());
+            }
+        };
+        if let Outcome::Asked { errand, .. } = self.order(order).await? {
+            self.errands.push(errand);
+        }
+        Ok(())
     }
 
     async fn step(&mut self, step: Step) -> Result<(), String> {
@@ -269,7 +203,10 @@ impl Play {
                 let hello = Hello { acked: self.proxies[who].acked, name: format!("n{who}"), version: "1".to_owned() };
                 self.call(who, Request::Hello(hello)).await
             }
-            Step::Beat { who, asserted, knows_table } => self.beat(who, asserted, knows_table).await,
+            Step::Beat { who, asserted, knows_table, failing, left, takes_errands } => {
+                let beat = Heartbeat { asserted, failing, left, ..Heartbeat::default() };
+                self.beat(who, knows_table, takes_errands, beat).await
+            }
             Step::Claim { who, claim } => self.call(who, Request::Claim(claim)).await,
             Step::Declare(who, lines) => self.declare(who, lines).await,
             Step::Held(who) => self.call(who, Request::Held { cursor: "0".to_owned() }).await,
@@ -282,8 +219,7 @@ impl Play {
                 self.call(who, Request::Forget { dead }).await
             }
             Step::Table { who, rows, late } => {
-                let version = self.memory.census().await.table_version;
-                let based_on = version.saturating_sub(u64::from(late));
+                let based_on = self.version(late).await;
                 self.call(who, Request::Table { based_on, rows }).await
             }
             Step::Again(who) => match self.proxies[who].last.clone() {
@@ -300,10 +236,7 @@ impl Play {
                 Ok(())
             }
             Step::Quiet(seconds) => self.quiet(seconds).await,
-            calamity => {
-                self.strike(calamity).await;
-                Ok(())
-            }
+            other => self.give_order(other).await,
         }
     }
 
@@ -323,7 +256,8 @@ impl Play {
         for _ in 0..seconds {
             self.shift(1000);
             for who in 0..self.proxies.len() {
-                self.beat(who, true, true).await?;
+                let beat = Heartbeat { asserted: true, failing: Some(vec![]), ..Heartbeat::default() };
+                self.beat(who, true, true, beat).await?;
             }
         }
         Ok(())
@@ -380,6 +314,7 @@ async fn play(seed: u64, history: &[Step]) -> Result<(), String> {
         user_expire: 10_000,
         remember: 60_000, // also the time to live in Redis, whose clock is the real one
         slow_start: 30_000,
+        hook_lease: 4000,
         strict: seed.is_multiple_of(4),
         ..Rules::default()
     };

@@ -18,7 +18,7 @@ pub(crate) fn check(census: &Census, bindings: &Bindings) -> Result<(), String> 
     for (key, binding) in bindings {
         let held: u32 = binding.holders.iter().map(|(_, sessions)| sessions).sum();
         equal(&format!("n of {key}"), binding.sessions, held)?;
-        equal(&format!("idle of {key}"), binding.idle_ms.is_some(), held == 0)?;
+        equal(&format!("idle of {key}"), binding.idle_ms.is_some(), held == 0 && binding.backend.is_some())?;
     }
     let live: BTreeSet<_> = census.proxies.iter().filter(|p| !p.orphan).map(|p| &p.incarnation).collect();
     for view in &census.backends {
@@ -39,6 +39,8 @@ pub(crate) fn check(census: &Census, bindings: &Bindings) -> Result<(), String> 
         }
         equal(&format!("sessions of {}", proxy.incarnation), proxy.sessions.clone(), summed.into_iter().collect())?;
     }
+    let moving = bindings.values().filter(|binding| binding.moving.is_some()).count();
+    equal("moving", census.moving, u32::try_from(moving).unwrap_or(u32::MAX))?;
     let registered: BTreeSet<_> = census.proxies.iter().map(|p| &p.incarnation).collect();
     let strangers: Vec<_> =
         bindings.values().flat_map(|b| &b.holders).filter(|(who, _)| !registered.contains(who)).collect();
@@ -65,10 +67,22 @@ pub(crate) async fn check_index(namespace: &mut Namespace, bindings: &Bindings) 
             Some(("p" | "kick", who)) => equal(&format!("{key}: registered"), registered.contains(who), true)?,
             _ => {}
         }
+        if let Some(("b", key)) = name.split_once(':') {
+            check_expiry(namespace, bindings.get(&Key::new(key)), &named(&format!("}}:b:{key}"))).await?;
+        }
         if name == "load" || name == "users" {
             let sums: BTreeMap<String, i64> = namespace.ask(::redis::cmd("HGETALL").arg(key)).await;
             equal(&format!("{key}: positive"), sums.values().all(|sum| *sum > 0), true)?;
         }
     }
     Ok(())
+}
+
+/// What is held, moved or marked without end stays; the rest is collected.
+async fn check_expiry(namespace: &mut Namespace, binding: Option<&BindingView>, name: &str) -> Result<(), String> {
+    let Some(binding) = binding else { return Ok(()) };
+    let left: i64 = namespace.ask(::redis::cmd("PTTL").arg(name)).await;
+    let for_ever = binding.pin.is_some() || binding.hold_ms == Some(0);
+    let stays = for_ever || binding.sessions > 0 || binding.moving.is_some();
+    equal(&format!("{name} stays"), left == -1, stays)
 }

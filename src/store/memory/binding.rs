@@ -71,8 +71,14 @@ impl Tally {
 }
 
 impl Shard {
-    /// Lets go of the binding if it has been without sessions for too long.
+    /// Lets go of the binding if it has been without sessions for too long, and of a hold that is over.
     pub(super) fn forget_old(&mut self, key: &Key, now: u64, remember: u64) {
+        if let Some(marks) = self.marks.get_mut(key).filter(|marks| !marks.holds(now)) {
+            marks.hold = None;
+            if marks.pin.is_none() {
+                self.marks.remove(key);
+            }
+        }
         if self.bindings.get(key).is_some_and(|binding| binding.is_forgotten(now, remember)) {
             self.bindings.remove(key);
         }
@@ -110,15 +116,14 @@ impl Shard {
         }
     }
 
-    /// After the last change of a key's counts: note since when it is idle, or forget it if its login was never proven. A
-    /// move goes on when the old home is empty.
+    /// After the last change of a key's counts: note since when it is idle, or forget it if its login was never proven and
+    /// nobody moves it: whoever does wants to hear of its end. A move goes on when the old home is empty.
     pub(super) fn rest(&mut self, key: &Key, now: u64, rules: &Rules) {
         let Some(binding) = self.bindings.get_mut(key) else { return };
         if binding.sessions > 0 {
             binding.idle = None;
-        } else if binding.unproven {
+        } else if binding.unproven && binding.moving.is_none() {
             self.bindings.remove(key);
-            self.moving.remove(key);
             return;
         } else {
             binding.idle.get_or_insert(now);

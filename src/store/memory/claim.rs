@@ -140,19 +140,30 @@ impl Shard {
 
     /// Opens a home that the key had not, or that nobody is sure of any more: orphans lose the key.
     fn open(&mut self, inc: &Incarnation, claim: &Claim, backend: BackendId, now: u64) -> Home {
+        let why = self.why_it_leaves(claim);
         self.count(&claim.key, inc, 0);
         self.oust_others(&claim.key, inc);
         let flushed = self.table.rows.get(&backend).and_then(Row::active_job);
         let flushed = flushed.filter(|job| job.kind == JobKind::Flush).map_or(0, |job| job.since);
         match self.bindings.get(&claim.key) {
             Some(old) if old.backend == backend && old.generation.0 >= flushed => {}
-            Some(_) => self.rehome(&claim.key, backend, now, "placed"),
+            Some(_) => self.rehome(&claim.key, backend, now, why),
             None => {
                 let binding = Binding::new(backend, Generation(now), claim.unproven);
                 self.bindings.insert(claim.key.clone(), binding);
             }
         }
         self.join(inc, claim)
+    }
+
+    /// What its history says of the home that a key leaves by a claim.
+    fn why_it_leaves(&self, claim: &Claim) -> &'static str {
+        let old = self.bindings.get(&claim.key).and_then(|old| self.table.rows.get(&old.backend));
+        match old.filter(|row| row.usable()) {
+            None => "dead",
+            Some(_) if claim.pin.is_some() => "pin",
+            Some(_) => "placed",
+        }
     }
 
     pub(super) fn oust_others(&mut self, key: &Key, inc: &Incarnation) {

@@ -20,8 +20,8 @@ pub(super) struct Errand {
 impl Shard {
     pub(super) fn ask(&mut self, ask: &Ask, now: u64) -> Outcome {
         self.errands.retain(|_, errand| errand.until > now);
-        let last = self.errands.last_key_value().map_or(0, |(last, _)| last + 1);
-        let errand = now.max(last);
+        let errand = now.max(self.last_errand.saturating_add(1));
+        self.last_errand = errand;
         let new = Errand { text: ask.text.clone(), until: now.saturating_add(ask.ttl), answers: BTreeMap::new() };
         self.errands.insert(errand, new);
         self.nudge_all();

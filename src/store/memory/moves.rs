@@ -188,7 +188,7 @@ impl Shard {
         }
         let hook = if order.hook { Hook::Pending } else { Hook::None };
         let not_before = binding.idle.map(|idle| idle + rules.kick_delay);
-        let deadline = now + order.timeout;
+        let deadline = now.saturating_add(order.timeout);
         let mut moving = Moving { to: order.to.clone(), began: binding.generation, deadline, not_before, hook };
         let attention = moving.emptied(binding.sessions == 0, now, rules);
         binding.moving = Some(moving);
@@ -208,6 +208,7 @@ impl Shard {
     }
 
     pub(super) fn settle(&mut self, order: &Settle, now: u64, rules: &Rules) -> Settled {
+        self.forget_old(&order.key, now, rules.remember);
         if self.hook_failed(order) {
             return self.give_up(&order.key, Cancelled::Hook, now);
         }

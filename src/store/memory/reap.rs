@@ -38,6 +38,7 @@ impl Shard {
         }
         let page: Vec<Key> = self.held.get(whose).into_iter().flatten().take(PAGE).cloned().collect();
         for key in &page {
+            self.forget_old(key, now, rules.remember);
             self.count(key, whose, 0);
             self.rest(key, now, rules);
         }

@@ -50,6 +50,8 @@ pub(super) struct Shard {
     /// Former homes, the latest first.
     pub(super) pasts: HashMap<Key, VecDeque<Past>>,
     pub(super) errands: BTreeMap<u64, Errand>,
+    /// The number of the last errand, also if that is over.
+    pub(super) last_errand: u64,
     /// See [`super::super::Census::splits`].
     pub(super) splits: u64,
     /// Who should send a heartbeat now; taken after each call.

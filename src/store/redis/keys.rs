@@ -3,7 +3,7 @@
 use crate::model::{Incarnation, Key};
 
 /// How many keys a script is given.
-pub(super) const COUNT: usize = 11;
+pub(super) const COUNT: usize = 16;
 
 /// The keys of one shard. Its number, with the namespace, is the hash tag: a shard lives in one Cluster slot.
 #[derive(Clone, Debug)]
@@ -16,7 +16,7 @@ impl Keys {
         Self { tag: format!("{{{namespace}:{shard}}}") }
     }
 
-    /// What every script is given as KEYS: `lua/include/keys.lua` names them in this order. The last four are stems.
+    /// What every script is given as KEYS: `lua/include/keys.lua` names them in this order. The last six are stems.
     pub(super) fn for_scripts(&self) -> [String; COUNT] {
         [
             self.shard(),
@@ -26,10 +26,15 @@ impl Keys {
             self.backends(),
             self.load(),
             self.users(),
+            self.moving(),
+            self.named("errands"),
+            self.nudge(),
             self.named("p:"),
             self.named("px:"),
             self.named("kick:"),
             self.named("b:"),
+            self.named("past:"),
+            self.named("said:"),
         ]
     }
 
@@ -63,6 +68,41 @@ impl Keys {
 
     pub(super) fn proxy(&self, incarnation: &Incarnation) -> String {
         format!("{}{incarnation}", self.named("p:"))
+    }
+
+    pub(super) fn moving(&self) -> String {
+        self.named("moving")
+    }
+
+    /// The channel on which everybody is nudged.
+    pub(super) fn nudge(&self) -> String {
+        self.named("nudge")
+    }
+
+    /// The channel on which one incarnation is nudged.
+    pub(super) fn nudge_of(&self, incarnation: &Incarnation) -> String {
+        format!("{}:{incarnation}", self.nudge())
+    }
+
+    pub(super) fn past(&self, key: &Key) -> String {
+        format!("{}{key}", self.named("past:"))
+    }
+
+    /// The affinity key of a binding of that name.
+    pub(super) fn key_of_binding(&self, name: &str) -> Option<Key> {
+        name.strip_prefix(&self.named("b:")).map(Key::new)
+    }
+
+    /// What SCAN is given to find the shard's bindings, and nothing else.
+    pub(super) fn bindings_pattern(&self) -> String {
+        let mut pattern = String::new();
+        for sign in self.named("b:").chars() {
+            if matches!(sign, '*' | '?' | '[' | ']' | '^' | '\\') {
+                pattern.push('\\');
+            }
+            pattern.push(sign);
+        }
+        pattern + "*"
     }
 
     pub(super) fn binding(&self, key: &Key) -> String {

@@ -2,11 +2,17 @@
 //!
 //! The pool is the factory of connections and serves the rare calls of operators; a link takes its connection out of it,
 //! so that nobody else writes between two numbered calls. `keys` knows every key name, `scripts` how a call is sent,
-//! `reply` how an answer is read, `fitness` which servers are refused.
+//! `reply` how an answer is read, `orders` and `replies` do both for orders, `rows` the backend table's lines, `nudges`
+//! listens, `view` reads for operators, `fitness` says which servers are refused.
 
 mod fitness;
+mod homes;
 mod keys;
+mod nudges;
+mod orders;
+mod replies;
 mod reply;
+mod rows;
 mod scripts;
 #[cfg(test)]
 mod tests;
@@ -58,6 +64,8 @@ pub struct RedisSettings {
 /// A store in a Redis or Valkey server. Nothing is sent before the first connect.
 pub struct Redis {
     pool: Result<Pool, StoreError>,
+    /// Makes the connections that listen.
+    client: Result<redis::Client, StoreError>,
     /// The address, for messages.
     at: String,
     namespace: String,
@@ -93,8 +101,10 @@ impl Redis {
             StoreAddress::Unix(path) => path.display().to_string(),
         };
         let pool = pool(&settings).map_err(|why| StoreError::Unfit { at: at.clone(), why });
+        let client = connection_info(&settings).and_then(redis::Client::open);
+        let client = client.map_err(|error| StoreError::Unfit { at: at.clone(), why: error.to_string() });
         let RedisSettings { namespace, timeout, .. } = settings;
-        Self { pool, at, namespace, timeout, rules, server, warned: AtomicBool::new(false) }
+        Self { pool, client, at, namespace, timeout, rules, server, warned: AtomicBool::new(false) }
     }
 
     /// A connection from the pool, within the time-out.
@@ -197,16 +207,18 @@ impl Store for Redis {
         }))
     }
 
-    async fn order(&self, _shard: u16, _order: &Order) -> Result<Ordered, StoreError> {
-        Err(StoreError::Unfit { at: self.at.clone(), why: "it takes no orders yet".to_owned() })
+    async fn order(&self, shard: u16, order: &Order) -> Result<Ordered, StoreError> {
+        let mut connection = self.pooled().await?;
+        self.carry_out(&mut connection, &Keys::of_shard(&self.namespace, shard), order).await
     }
 
-    async fn nudges(&self, _shard: u16, _incarnation: &Incarnation) -> Result<Box<dyn Nudges>, StoreError> {
-        Err(StoreError::Unfit { at: self.at.clone(), why: "it gives no nudges yet".to_owned() })
+    async fn nudges(&self, shard: u16, incarnation: &Incarnation) -> Result<Box<dyn Nudges>, StoreError> {
+        let client = self.client.as_ref().map_err(Clone::clone)?;
+        self.listen(client, &Keys::of_shard(&self.namespace, shard), incarnation).await
     }
 
-    async fn bindings(&self, _shard: u16, _cursor: &str) -> Result<BindingPage, StoreError> {
-        Err(StoreError::Unfit { at: self.at.clone(), why: "it lists no bindings yet".to_owned() })
+    async fn bindings(&self, shard: u16, cursor: &str) -> Result<BindingPage, StoreError> {
+        self.view_bindings(&Keys::of_shard(&self.namespace, shard), cursor).await
     }
 
     async fn binding(&self, shard: u16, key: &Key) -> Result<Option<BindingView>, StoreError> {

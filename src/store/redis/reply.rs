@@ -4,19 +4,19 @@ use std::collections::BTreeMap;
 
 use redis::Value;
 
-use super::super::BackendState;
 use super::super::request::{Beat, Home, Kick, Reaped, Reply, Request, Row, Table, WaitReason, Welcome};
-use crate::model::{BackendId, Generation, Incarnation, Key, Pool, Weight};
+use super::rows;
+use crate::model::{BackendId, Generation, Incarnation, Key};
 
 /// An answer that no script of ours gives: another version's scripts, or not our server at all.
 #[derive(Debug, PartialEq)]
 pub(super) struct Garbled;
 
 /// The elements of an answer, taken from the front.
-struct Words(std::vec::IntoIter<Value>);
+pub(super) struct Words(std::vec::IntoIter<Value>);
 
 impl Words {
-    fn of(value: Value) -> Result<Self, Garbled> {
+    pub(super) fn of(value: Value) -> Result<Self, Garbled> {
         match value {
             Value::Array(values) => Ok(Self(values.into_iter())),
             _ => Err(Garbled),
@@ -27,22 +27,46 @@ impl Words {
         self.0.next().ok_or(Garbled)
     }
 
-    fn text(&mut self) -> Result<String, Garbled> {
+    pub(super) fn text(&mut self) -> Result<String, Garbled> {
         text(self.next()?)
     }
 
-    fn number(&mut self) -> Result<u64, Garbled> {
+    /// The next text, if there is a next.
+    pub(super) fn left(&mut self) -> Result<Option<String>, Garbled> {
+        self.0.next().map(text).transpose()
+    }
+
+    pub(super) fn number(&mut self) -> Result<u64, Garbled> {
         match self.next()? {
             Value::Int(number) => u64::try_from(number).map_err(|_| Garbled),
             other => text(other)?.parse().map_err(|_| Garbled),
         }
     }
 
-    fn list(&mut self) -> Result<Self, Garbled> {
+    pub(super) fn count(&mut self) -> Result<u32, Garbled> {
+        self.number()?.try_into().map_err(|_| Garbled)
+    }
+
+    /// A number, or -1 for none.
+    pub(super) fn number_or_none(&mut self) -> Result<Option<u64>, Garbled> {
+        match self.next()? {
+            Value::Int(-1) => Ok(None),
+            Value::Int(number) => u64::try_from(number).map(Some).map_err(|_| Garbled),
+            _ => Err(Garbled),
+        }
+    }
+
+    /// A backend, or nothing for none.
+    pub(super) fn backend(&mut self) -> Result<Option<BackendId>, Garbled> {
+        let name = self.text()?;
+        Ok((!name.is_empty()).then(|| BackendId::new(name)))
+    }
+
+    pub(super) fn list(&mut self) -> Result<Self, Garbled> {
         Self::of(self.next()?)
     }
 
-    fn texts(self) -> Result<Vec<String>, Garbled> {
+    pub(super) fn texts(self) -> Result<Vec<String>, Garbled> {
         self.0.map(text).collect()
     }
 }
@@ -83,7 +107,7 @@ fn welcome(mut words: Words) -> Result<Welcome, Garbled> {
         table_version: words.number()?,
         assert: words.number()? == 1,
         recovering_ms: words.number()?,
-        peers: words.number()?.try_into().map_err(|_| Garbled)?,
+        peers: words.count()?,
     })
 }
 
@@ -96,7 +120,17 @@ fn beat(mut words: Words) -> Result<Beat, Garbled> {
         Value::Nil => None,
         listed => Some(Table { version, rows: rows(Words::of(listed)?)? }),
     };
-    Ok(Beat { table_version: version, table, kicks, chores, recovering_ms, ..Beat::default() })
+    let moves = words.list()?.texts()?.into_iter().map(Key::new).collect();
+    Ok(Beat { table_version: version, table, kicks, chores, moves, errands: errands(words.list()?)?, recovering_ms })
+}
+
+fn errands(mut words: Words) -> Result<Vec<(u64, String)>, Garbled> {
+    let mut errands = Vec::new();
+    while let Some(number) = words.0.next() {
+        let Value::Int(number) = number else { return Err(Garbled) };
+        errands.push((u64::try_from(number).map_err(|_| Garbled)?, words.text()?));
+    }
+    Ok(errands)
 }
 
 fn kicks(words: Words) -> Result<Vec<Kick>, Garbled> {
@@ -105,8 +139,7 @@ fn kicks(words: Words) -> Result<Vec<Kick>, Garbled> {
 
 fn kick(value: Value) -> Result<Kick, Garbled> {
     let mut words = Words::of(value)?;
-    let (key, backend, generation) = (words.text()?, words.text()?, words.number()?);
-    let backend = (!backend.is_empty()).then(|| BackendId::new(backend));
+    let (key, backend, generation) = (words.text()?, words.backend()?, words.number()?);
     Ok(Kick { key: Key::new(key), backend, generation: Generation(generation) })
 }
 
@@ -115,6 +148,7 @@ fn home(status: &str, mut words: Words) -> Result<Home, Garbled> {
         "bound" => Home::Bound { backend: BackendId::new(words.text()?), generation: Generation(words.number()?) },
         "wait" => Home::Wait { ms: words.number()?, reason: reason(&words.text()?)? },
         "limit" => Home::Limit,
+        "full" => Home::Full,
         "no_backend" => Home::NoBackend,
         _ => return Err(Garbled),
     })
@@ -124,6 +158,8 @@ fn reason(word: &str) -> Result<WaitReason, Garbled> {
     match word {
         "recovery" => Ok(WaitReason::Recovery),
         "closing" => Ok(WaitReason::Closing),
+        "hold" => Ok(WaitReason::Hold),
+        "moving" => Ok(WaitReason::Moving),
         _ => Err(Garbled),
     }
 }
@@ -133,8 +169,7 @@ fn held(mut words: Words) -> Result<Reply, Garbled> {
     let mut counts = words.list()?;
     let mut keys = Vec::new();
     while let Some(key) = counts.0.next() {
-        let sessions = u32::try_from(counts.number()?).map_err(|_| Garbled)?;
-        keys.push((Key::new(text(key)?), sessions));
+        keys.push((Key::new(text(key)?), counts.count()?));
     }
     Ok(Reply::Held(keys, (cursor != "0").then_some(cursor)))
 }
@@ -149,20 +184,12 @@ fn reaped(status: &str) -> Result<Reaped, Garbled> {
     }
 }
 
-fn rows(mut words: Words) -> Result<BTreeMap<BackendId, Row>, Garbled> {
+/// Rows by the names that stand before them.
+pub(super) fn rows(mut words: Words) -> Result<BTreeMap<BackendId, Row>, Garbled> {
     let mut rows = BTreeMap::new();
     while let Some(backend) = words.0.next() {
         let (backend, line) = (BackendId::new(text(backend)?), words.text()?);
-        rows.insert(backend, row(&line).ok_or(Garbled)?);
+        rows.insert(backend, rows::row(&line).ok_or(Garbled)?);
     }
     Ok(rows)
-}
-
-/// A row from the text that it has in the store.
-pub(super) fn row(line: &str) -> Option<Row> {
-    let mut parts = line.splitn(4, ' ');
-    let weight = Weight::new(parts.next()?.parse().ok()?)?;
-    let state = BackendState::from_word(parts.next()?)?;
-    let since = parts.next()?.parse().ok()?;
-    Some(Row { weight, state, since, pool: Pool::new(parts.next()?), ..Row::default() })
 }

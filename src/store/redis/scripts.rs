@@ -1,12 +1,16 @@
 //! The Lua scripts: their text, joined with their includes when homing is compiled, and how a call becomes an EVALSHA.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
 use redis::{Cmd, Script};
+use serde::Serialize;
 
 use super::super::Rules;
 use super::super::clock::Simulated;
 use super::super::request::{Call, Claim, Declared, Heartbeat, Hello, Request, Row};
+use super::rows;
+use crate::model::BackendId;
 
 /// One file of `lua/`.
 pub(super) struct Source {
@@ -46,27 +50,168 @@ macro_rules! source {
 }
 
 static HELLO: Source = source!("hello", "keys", "clock", "window", "add");
-static HEARTBEAT: Source = source!("heartbeat", "keys", "clock", "enter", "window", "kick");
+static HEARTBEAT: Source = source!(
+    "heartbeat",
+    "keys",
+    "clock",
+    "enter",
+    "window",
+    "kick",
+    "tell",
+    "row",
+    "text",
+    "in_force",
+    "votes",
+    "verdicts",
+    "vote",
+    "errand"
+);
 static CLAIM: Source = source!(
-    "claim", "keys", "clock", "enter", "window", "alive", "add", "fetch", "bind", "prove", "count", "rest", "oust",
-    "row", "place"
+    "claim",
+    "keys",
+    "clock",
+    "enter",
+    "window",
+    "alive",
+    "add",
+    "tell",
+    "kick_out",
+    "expire",
+    "unbind",
+    "fetch",
+    "bind",
+    "prove",
+    "count",
+    "hook",
+    "attend",
+    "rest",
+    "oust",
+    "row",
+    "usable",
+    "place",
+    "heading",
+    "note_past",
+    "halt",
+    "cancel",
+    "rehome",
+    "finish",
+    "due"
 );
 static DECLARE: Source = source!(
-    "declare", "keys", "clock", "enter", "alive", "add", "fetch", "bind", "prove", "count", "rest", "oust", "kick"
+    "declare",
+    "keys",
+    "clock",
+    "enter",
+    "alive",
+    "add",
+    "tell",
+    "kick_out",
+    "expire",
+    "unbind",
+    "fetch",
+    "bind",
+    "prove",
+    "count",
+    "hook",
+    "attend",
+    "rest",
+    "oust",
+    "note_past",
+    "halt",
+    "kick"
 );
 static HELD: Source = source!("held", "keys", "clock", "enter");
-static REAP: Source = source!("reap", "keys", "clock", "enter", "alive", "add", "fetch", "count", "rest", "orphan");
+static REAP: Source = source!(
+    "reap", "keys", "clock", "enter", "alive", "add", "expire", "unbind", "fetch", "count", "hook", "attend", "rest",
+    "orphan"
+);
 static FORGET: Source = source!("forget", "keys", "clock", "enter", "add", "orphan");
-static TABLE: Source = source!("table", "keys", "clock", "enter", "row");
+static TABLE: Source =
+    source!("table", "keys", "clock", "enter", "tell", "row", "text", "in_force", "continue", "install", "replace");
+pub(super) static MOVE: Source = source!(
+    "move",
+    "keys",
+    "clock",
+    "recall",
+    "window",
+    "alive",
+    "add",
+    "tell",
+    "kick_out",
+    "expire",
+    "unbind",
+    "fetch",
+    "bind",
+    "count",
+    "hook",
+    "attend",
+    "oust",
+    "row",
+    "usable",
+    "place",
+    "heading",
+    "note_past",
+    "halt",
+    "cancel",
+    "rehome",
+    "holders"
+);
+pub(super) static SETTLE: Source = source!(
+    "settle",
+    "keys",
+    "clock",
+    "recall",
+    "window",
+    "expire",
+    "unbind",
+    "fetch",
+    "hook",
+    "row",
+    "usable",
+    "place",
+    "heading",
+    "note_past",
+    "halt",
+    "cancel",
+    "rehome",
+    "finish",
+    "due"
+);
+pub(super) static MARK: Source =
+    source!("mark", "keys", "clock", "recall", "expire", "unbind", "fetch", "row", "usable", "holders");
+pub(super) static REVISE: Source =
+    source!("revise", "keys", "clock", "recall", "tell", "row", "text", "in_force", "continue", "install", "replace");
+pub(super) static COPY: Source =
+    source!("copy", "keys", "clock", "recall", "tell", "row", "text", "in_force", "continue", "install");
+pub(super) static ASK: Source = source!("ask", "keys", "clock", "recall", "tell", "errand");
+pub(super) static ANSWER: Source = source!("answer", "keys", "clock", "recall", "errand");
+pub(super) static ANSWERS: Source = source!("answers", "keys", "clock", "recall", "errand");
 
 /// All scripts, as they are loaded when a connection is opened.
-pub(super) static ALL: [&Source; 8] = [&HELLO, &HEARTBEAT, &CLAIM, &DECLARE, &HELD, &REAP, &FORGET, &TABLE];
+pub(super) static ALL: [&Source; 16] = [
+    &HELLO, &HEARTBEAT, &CLAIM, &DECLARE, &HELD, &REAP, &FORGET, &TABLE, &MOVE, &SETTLE, &MARK, &REVISE, &COPY, &ASK,
+    &ANSWER, &ANSWERS,
+];
 
 impl Source {
     /// SCRIPT LOAD.
     pub(super) fn load(&self) -> Cmd {
         let mut command = redis::cmd("SCRIPT");
         command.arg("LOAD").arg(self.text);
+        command
+    }
+
+    /// EVALSHA of a script that the server is thought to know.
+    pub(super) fn call(&self, keys: &[String], arguments: &Arguments) -> Cmd {
+        let mut command = redis::cmd("EVALSHA");
+        command.arg(self.script.get_hash()).arg(keys.len()).arg(keys).arg(&arguments.values);
+        command
+    }
+
+    /// EVAL, for a server that does not know it.
+    pub(super) fn teach(&self, keys: &[String], arguments: &Arguments) -> Cmd {
+        let mut command = redis::cmd("EVAL");
+        command.arg(self.text).arg(keys.len()).arg(keys).arg(&arguments.values);
         command
     }
 }
@@ -80,24 +225,29 @@ pub(super) struct Arguments {
 }
 
 impl Arguments {
-    fn put(&mut self, _name: &'static str, value: impl ToString) -> &mut Self {
+    pub(super) fn put(&mut self, _name: &'static str, value: impl ToString) -> &mut Self {
         #[cfg(test)]
         self.names.push(_name);
         self.values.push(value.to_string());
         self
     }
 
-    fn flag(&mut self, name: &'static str, value: bool) -> &mut Self {
+    pub(super) fn flag(&mut self, name: &'static str, value: bool) -> &mut Self {
         self.put(name, u8::from(value))
+    }
+
+    pub(super) fn rows(&mut self, rows: &BTreeMap<BackendId, Row>) -> &mut Self {
+        for (backend, row) in rows {
+            self.put("backend", backend).put("row", rows::text(row));
+        }
+        self
     }
 }
 
 /// The EVALSHA of a call.
 pub(super) fn command(call: &Call, keys: &[String], rules: &Rules, server: Option<&Simulated>) -> Cmd {
     let (source, arguments) = script_and_arguments(call, rules, server);
-    let mut command = redis::cmd("EVALSHA");
-    command.arg(source.script.get_hash()).arg(keys.len()).arg(keys).arg(arguments.values);
-    command
+    source.call(keys, &arguments)
 }
 
 /// Which script does a call, and with which arguments.
@@ -124,6 +274,7 @@ pub(super) fn script_and_arguments(
         }
         Request::Reap { orphan } => {
             a.put("whose", orphan).put("orphan_grace", rules.orphan_grace).put("remember", rules.remember);
+            a.put("kick_delay", rules.kick_delay);
             &REAP
         }
         Request::Forget { dead } => {
@@ -131,10 +282,7 @@ pub(super) fn script_and_arguments(
             &FORGET
         }
         Request::Table { based_on, rows } => {
-            a.put("based_on", based_on);
-            for (backend, row) in rows {
-                a.put("backend", backend).put("row", row_text(row));
-            }
+            a.put("based_on", based_on).rows(rows);
             &TABLE
         }
     };
@@ -149,33 +297,39 @@ fn greet(a: &mut Arguments, hello: &Hello, rules: &Rules) -> &'static Source {
 }
 
 fn renew(a: &mut Arguments, beat: &Heartbeat, rules: &Rules) -> &'static Source {
-    a.flag("asserted", beat.asserted).put("table_version", beat.table_version).put("lease", rules.lease);
-    a.put("recovery", rules.recovery).put("recovery_max", rules.recovery_max).put("remember", rules.remember);
+    let failing = beat.failing.as_ref().map(|failing| list(&failing.iter().collect::<BTreeSet<_>>()));
+    a.flag("asserted", beat.asserted).put("table_version", beat.table_version);
+    a.put("failing", failing.unwrap_or_default()).put("left", list(&beat.left)).put("errand", beat.errand);
+    a.put("lease", rules.lease).put("recovery", rules.recovery).put("recovery_max", rules.recovery_max);
+    a.put("remember", rules.remember).put("max_down", rules.max_down);
     &HEARTBEAT
+}
+
+/// Names as JSON, which any text can be written in.
+fn list(names: &impl Serialize) -> String {
+    // Lists of texts and numbers: nothing in them that JSON could not say.
+    serde_json::to_string(names).unwrap_or_default()
 }
 
 fn find_home(a: &mut Arguments, claim: &Claim, rules: &Rules) -> &'static Source {
     let pin = claim.pin.as_ref().map_or("", |pin| pin.as_str());
     a.put("key", &claim.key).put("have", claim.have).put("pool", &claim.pool).put("pin", pin);
     a.put("limit", claim.limit).flag("unproven", claim.unproven);
+    a.put("hint", claim.hint.as_ref().map_or("", |hint| hint.as_str()));
     a.put("recovery", rules.recovery).put("recovery_max", rules.recovery_max);
     a.put("user_expire", rules.user_expire).put("remember", rules.remember);
     a.put("balance_factor", rules.balance_factor).put("slow_start", rules.slow_start).flag("strict", rules.strict);
+    a.put("kick_delay", rules.kick_delay);
     &CLAIM
 }
 
 fn tell(a: &mut Arguments, lines: &[Declared], rules: &Rules) -> &'static Source {
-    a.put("remember", rules.remember);
+    a.put("remember", rules.remember).put("kick_delay", rules.kick_delay);
     for line in lines {
         a.put("key", &line.key).put("backend", &line.backend).put("generation", line.generation);
         a.put("count", line.count).flag("unproven", line.unproven);
     }
     &DECLARE
-}
-
-/// A row as it stands in the store; `lua/include/row.lua` reads it.
-fn row_text(row: &Row) -> String {
-    format!("{} {} {} {}", row.weight.get(), row.state.word(), row.since, row.pool)
 }
 
 /// The name of the script that does a request, for messages.

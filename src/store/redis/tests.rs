@@ -51,6 +51,30 @@ fn one_of_each() -> Vec<Request> {
     ]
 }
 
+fn one_of_each_order() -> Vec<Order> {
+    let (key, backend, incarnation) = (Key::new("k"), BackendId::new("b"), Incarnation::new("i"));
+    let rows: std::collections::BTreeMap<_, _> = [(backend.clone(), row())].into();
+    let change = MarkChange::Pin(backend.clone());
+    vec![
+        Order::Move(Move {
+            key: key.clone(),
+            seen: None,
+            to: Target::Backend(backend),
+            force: false,
+            hook: false,
+            timeout: 1,
+            pace: None,
+        }),
+        Order::Settle(Settle { key: key.clone(), incarnation: incarnation.clone(), hook: None }),
+        Order::Mark(Mark { key, change }),
+        Order::Table { based_on: 0, rows: rows.clone() },
+        Order::Copy(Table { version: 1, rows }),
+        Order::Ask(Ask { text: "t".to_owned(), ttl: 1 }),
+        Order::Answer { errand: 1, incarnation, text: "t".to_owned() },
+        Order::Answers { errand: 1 },
+    ]
+}
+
 fn encoded(request: Request) -> (&'static Source, Vec<&'static str>) {
     let call = Call { incarnation: Incarnation::new("i"), run: String::new(), seq: 1, request };
     let (source, arguments) = script_and_arguments(&call, &Rules::default(), None);
@@ -60,8 +84,11 @@ fn encoded(request: Request) -> (&'static Source, Vec<&'static str>) {
 #[test]
 fn every_script_names_its_arguments_as_the_caller_sends_them() {
     let mut seen = BTreeSet::new();
-    for request in one_of_each() {
-        let (source, names) = encoded(request);
+    let orders = one_of_each_order().into_iter().map(|order| {
+        let (source, arguments) = super::orders::script_and_arguments(&order, &Rules::default(), None);
+        (source, arguments.names)
+    });
+    for (source, names) in one_of_each().into_iter().map(encoded).chain(orders) {
         assert_eq!(named_in_header(source.body, "ARGV"), names, "{}", source.name);
         seen.insert(source.name);
     }
@@ -89,7 +116,8 @@ fn keys_are_named_in_their_order_and_share_one_slot() {
     let names = named_in_header(include_str!("../../../lua/include/keys.lua"), "KEYS");
     assert_eq!(names.len(), COUNT);
     let keys = Keys::of_shard("ns", 3).for_scripts();
-    let said = ["proxy", "held", "kicks", "binding"].into_iter().zip(["p:", "px:", "kick:", "b:"]);
+    let said = ["proxy", "held", "kicks", "binding", "past", "said"].into_iter();
+    let said = said.zip(["p:", "px:", "kick:", "b:", "past:", "said:"]);
     let said: std::collections::BTreeMap<_, _> = said.collect();
     for (name, key) in names.iter().zip(&keys) {
         let name = said.get(name.as_str()).copied().unwrap_or(name);

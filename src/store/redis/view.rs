@@ -1,16 +1,19 @@
 //! What operators see: plain reads beside the links, so that looking never slows a login.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use redis::{RedisResult, Value};
 
 use super::keys::Keys;
-use super::{Redis, parse, reply};
-use crate::model::{BackendId, Generation, Incarnation, Key};
+use super::{Redis, homes, parse, rows};
+use crate::model::{BackendId, Incarnation, Key};
 use crate::store::clock::advance;
-use crate::store::{BackendView, BindingView, Census, ProxyView, StoreError};
+use crate::store::{BackendView, BindingPage, BindingView, Census, ProxyView, StoreError};
 
-type Fields = HashMap<String, String>;
+/// About how many keys of the server one page of bindings looks at.
+const PAGE: usize = 500;
+
+pub(super) type Fields = HashMap<String, String>;
 
 /// The shard hash.
 struct Shared {
@@ -22,11 +25,34 @@ impl Redis {
     pub(super) async fn view_binding(&self, keys: &Keys, key: &Key) -> Result<Option<BindingView>, StoreError> {
         let mut pipeline = redis::pipe();
         pipeline.atomic().ignore_errors();
-        pipeline.cmd("TIME").hgetall(keys.shard()).hgetall(keys.binding(key));
+        pipeline.cmd("TIME").hgetall(keys.shard()).hgetall(keys.binding(key)).lrange(keys.past(key), 0, -1);
         let mut answers = self.read(&pipeline).await?;
         let shared = self.shared(&mut answers)?;
-        let fields: Fields = self.take(&mut answers)?;
-        Ok(binding(&fields, shared.now, self.rules.remember))
+        let (fields, past): (Fields, Vec<String>) = (self.take(&mut answers)?, self.take(&mut answers)?);
+        Ok(homes::view(&fields, &past, shared.now, self.rules.remember))
+    }
+
+    /// A page is what one SCAN finds, which may be nothing.
+    pub(super) async fn view_bindings(&self, keys: &Keys, cursor: &str) -> Result<BindingPage, StoreError> {
+        let mut pipeline = redis::pipe();
+        pipeline.ignore_errors();
+        pipeline.cmd("SCAN").arg(cursor).arg("MATCH").arg(keys.bindings_pattern()).arg("COUNT").arg(PAGE);
+        let (next, names): (String, Vec<String>) = self.take(&mut self.read(&pipeline).await?)?;
+        let page: Vec<Key> = names.iter().filter_map(|name| keys.key_of_binding(name)).collect();
+        let mut pipeline = redis::pipe();
+        pipeline.ignore_errors();
+        pipeline.cmd("TIME").hgetall(keys.shard());
+        for key in &page {
+            pipeline.hgetall(keys.binding(key)).lrange(keys.past(key), 0, -1);
+        }
+        let mut answers = self.read(&pipeline).await?;
+        let shared = self.shared(&mut answers)?;
+        let mut bindings = Vec::new();
+        for key in page {
+            let (fields, past): (Fields, Vec<String>) = (self.take(&mut answers)?, self.take(&mut answers)?);
+            bindings.extend(homes::view(&fields, &past, shared.now, self.rules.remember).map(|view| (key, view)));
+        }
+        Ok(BindingPage { bindings, next: (next != "0").then_some(next) })
     }
 
     pub(super) async fn view_census(&self, keys: &Keys) -> Result<Census, StoreError> {
@@ -35,6 +61,7 @@ impl Redis {
         pipeline.cmd("TIME").hgetall(keys.shard()).hgetall(keys.backends()).hgetall(keys.load());
         pipeline.hgetall(keys.users()).scard(keys.asserting());
         pipeline.zrange_withscores(keys.leases(), 0, -1).zrange_withscores(keys.orphans(), 0, -1);
+        pipeline.zcard(keys.moving());
         let mut answers = self.read(&pipeline).await?;
         let shared = self.shared(&mut answers)?;
         let table: Fields = self.take(&mut answers)?;
@@ -42,14 +69,19 @@ impl Redis {
         let asserting: u64 = self.take(&mut answers)?;
         let leases: Vec<(String, u64)> = self.take(&mut answers)?;
         let orphans: Vec<(String, u64)> = self.take(&mut answers)?;
+        let moving: u32 = self.take(&mut answers)?;
+        let proxies = self.proxies(keys, leases, orphans, shared.now).await?;
+        let (voters, against) = votes(&proxies);
         Ok(Census {
             epoch: number(&shared.fields, "epoch"),
             now: if shared.fields.contains_key("run") { shared.now } else { 0 },
             recovering_ms: self.recovering_ms(&shared, asserting),
             table_version: number(&table, "version"),
-            proxies: self.proxies(keys, leases, orphans, shared.now).await?,
-            backends: backends(&table, &load, &users),
-            ..Census::default()
+            proxies,
+            backends: backends(&table, &load, &users, &against),
+            voters,
+            moving,
+            splits: number(&shared.fields, "splits"),
         })
     }
 
@@ -113,36 +145,37 @@ impl Redis {
     }
 }
 
-fn number(fields: &Fields, name: &str) -> u64 {
+pub(super) fn number(fields: &Fields, name: &str) -> u64 {
     fields.get(name).and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
 /// Counts are small; what does not fit was not written by us.
-fn count(fields: &Fields, name: &str) -> u32 {
+pub(super) fn count(fields: &Fields, name: &str) -> u32 {
     number(fields, name).try_into().unwrap_or(u32::MAX)
 }
 
 /// The fields that begin with `stem`, in the order of what follows it.
-fn counts_behind(fields: &Fields, stem: &str) -> BTreeMap<String, u32> {
+pub(super) fn counts_behind(fields: &Fields, stem: &str) -> BTreeMap<String, u32> {
     let strip = |name: &String| name.strip_prefix(stem).map(|rest| (rest.to_owned(), count(fields, name)));
     fields.keys().filter_map(strip).collect()
 }
 
-fn binding(fields: &Fields, now: u64, remember: u64) -> Option<BindingView> {
-    let (sessions, idle) = (count(fields, "n"), fields.get("idle").and_then(|idle| idle.parse::<u64>().ok()));
-    if sessions == 0 && idle.is_some_and(|idle| idle + remember <= now) {
-        return None;
+/// How many names of live proxies vote, and how many of them against each backend.
+fn votes(proxies: &[ProxyView]) -> (u32, BTreeMap<BackendId, u32>) {
+    let mut names: BTreeMap<&str, BTreeSet<&BackendId>> = BTreeMap::new();
+    for proxy in proxies.iter().filter(|proxy| !proxy.orphan) {
+        names.entry(&proxy.name).or_default().extend(&proxy.failing);
     }
-    let holders = counts_behind(fields, "h:").into_iter();
-    Some(BindingView {
-        backend: Some(BackendId::new(fields.get("be")?)),
-        generation: Generation(number(fields, "gen")),
-        sessions,
-        holders: holders.map(|(name, held)| (Incarnation::new(name), held)).collect(),
-        idle_ms: idle.map(|idle| now.saturating_sub(idle)),
-        unproven: fields.contains_key("unproven"),
-        ..BindingView::default()
-    })
+    let mut against = BTreeMap::new();
+    for backend in names.values().flatten() {
+        *against.entry((*backend).clone()).or_insert(0) += 1;
+    }
+    (u32::try_from(names.len()).unwrap_or(u32::MAX), against)
+}
+
+/// What a proxy wrote as JSON, or nothing.
+fn list<T: serde::de::DeserializeOwned>(fields: &Fields, name: &str) -> Vec<T> {
+    fields.get(name).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
 }
 
 fn proxy(incarnation: Incarnation, fields: &Fields, until: u64, orphan: bool, now: u64) -> ProxyView {
@@ -155,23 +188,23 @@ fn proxy(incarnation: Incarnation, fields: &Fields, until: u64, orphan: bool, no
         left_ms: until.saturating_sub(now),
         orphan,
         sessions: sessions.map(|(backend, sessions)| (BackendId::new(backend), sessions)).collect(),
-        failing: Vec::new(),
-        left: Vec::new(),
-        errand: 0,
+        failing: list(fields, "failing"),
+        left: list(fields, "left"),
+        errand: number(fields, "errand"),
     }
 }
 
-fn backends(table: &Fields, load: &Fields, users: &Fields) -> Vec<BackendView> {
+fn backends(table: &Fields, load: &Fields, users: &Fields, against: &BTreeMap<BackendId, u32>) -> Vec<BackendView> {
     let lines: BTreeMap<_, _> =
         table.iter().filter_map(|(name, line)| Some((name.strip_prefix("r:")?, line))).collect();
     let view = |(name, line): (&str, &String)| {
-        let row = reply::row(line)?;
+        let (row, backend) = (rows::row(line)?, BackendId::new(name));
         Some(BackendView {
-            backend: BackendId::new(name),
+            votes: against.get(&backend).copied().unwrap_or(0),
+            backend,
             row,
             sessions: count(load, name),
             users: count(users, name),
-            votes: 0,
         })
     };
     lines.into_iter().filter_map(view).collect()

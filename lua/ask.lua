@@ -1,0 +1,23 @@
+-- ask: an order: give every live proxy an errand. Numbers grow; what is over is forgotten.
+-- ARGV[1] clock  [2] recovery  [3] text  [4] ttl
+-- Includes: keys, clock, recall, tell, errand
+-- Returns {"ok", number, {incarnation, ...}}: who has a lease | {"recovering", ms}
+local given, recovery, text, ttl = unpack(ARGV)
+ttl = tonumber(ttl)
+local LAG = 60000 -- ms: Redis may forget by its own clock, which may be so far before ours
+local now = recall(given)
+if not now then return { 'recovering', tonumber(recovery) } end
+
+for _, member in ipairs(redis.call('ZRANGE', errands, 0, -1)) do
+  local number, till = errand(member)
+  if till <= now then
+    redis.call('ZREM', errands, member)
+    redis.call('DEL', said .. string.format('%.0f', number))
+  end
+end
+local number = math.max(now, tonumber(redis.call('HGET', shard, 'errand') or 0) + 1)
+redis.call('HSET', shard, 'errand', number)
+redis.call('ZADD', errands, number, string.format('%.0f %.0f ', number, now + ttl) .. text)
+if redis.call('PTTL', errands) < ttl + LAG then redis.call('PEXPIRE', errands, ttl + LAG) end
+tell()
+return { 'ok', number, redis.call('ZRANGE', leases, 0, -1) }

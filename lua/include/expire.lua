@@ -1,0 +1,9 @@
+-- expire(key, marks, now, remember): how long Redis keeps the hash of a key that nobody holds or moves: with a pin, or a
+-- hold without end, for ever.
+local function expire(key, marks, now, remember)
+  if marks.pin or marks.hold == 0 then
+    redis.call('PERSIST', binding .. key)
+  else
+    redis.call('PEXPIRE', binding .. key, remember + math.max((marks.hold or now) - now, 0))
+  end
+end

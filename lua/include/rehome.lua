@@ -1,0 +1,10 @@
+-- rehome(b, backend, now, remember, why): gives a key that nobody holds another home, or the same anew. It is as fresh as
+-- if somebody had just left it.
+local function rehome(b, backend, now, remember, why)
+  local generation = math.max(b.generation + 1, now)
+  note_past(b, generation, why, remember)
+  halt(b)
+  redis.call('HSET', binding .. b.key, 'be', backend, 'gen', generation, 'idle', now)
+  b.backend, b.generation, b.idle = backend, generation, now
+  expire(b.key, b.marks, now, remember)
+end
