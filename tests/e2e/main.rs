@@ -11,6 +11,7 @@ mod backend_side;
 mod chaos;
 mod client_address;
 mod clients;
+mod cut_off;
 mod doveadm;
 mod harness;
 mod health;

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -66,6 +66,8 @@ pub struct DovecotOptions<'a> {
     pub tls: Option<&'a Issued>,
     /// More lines for `dovecot.conf`.
     pub extra: &'a str,
+    /// Where it listens; an address of its own on loopback if there is none.
+    pub ip: Option<IpAddr>,
 }
 
 /// A running Dovecot.
@@ -91,7 +93,7 @@ pub struct Dovecot {
 impl Dovecot {
     /// Starts a server with files in `dir` and waits until it greets.
     pub async fn start(dir: &Path, name: &str, store: &MailStore, options: DovecotOptions<'_>) -> Result<Self> {
-        let ip = fresh_ip();
+        let ip = options.ip.unwrap_or_else(fresh_ip);
         let dir = dir.join(name);
         let mut server = Self {
             name: name.to_owned(),
@@ -180,8 +182,8 @@ auth_mechanisms = plain login
 auth_master_user_separator = *
 auth_failure_delay = 0
 disable_plaintext_auth = no
-login_trusted_networks = 127.0.0.0/8
-haproxy_trusted_networks = 127.0.0.0/8
+login_trusted_networks = 127.0.0.0/8 10.77.0.0/16
+haproxy_trusted_networks = 127.0.0.0/8 10.77.0.0/16
 first_valid_uid = 1
 first_valid_gid = 1
 mail_location = maildir:{mail}/mail/%u/Maildir:INDEX={dir}/index/%u

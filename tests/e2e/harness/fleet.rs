@@ -1,6 +1,6 @@
 //! A whole fleet: Redis, Dovecots with one mail store, and proxies as processes of their own.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -9,7 +9,7 @@ use toml::{Table, Value};
 use super::address::{free_port, fresh_ip};
 use super::dovecot::DovecotOptions;
 use super::redis::{Keep, NAMESPACE};
-use super::{Dovecot, MailStore, Proxy, Redis, Result, User, Witness, Workdir, eventually};
+use super::{Dovecot, Lan, MailStore, Net, Proxy, Redis, Result, User, Witness, Workdir, eventually};
 
 /// Times that make a test take seconds where a real fleet takes minutes.
 const TIMES: &str = r#"
@@ -37,6 +37,8 @@ pub struct Fleet {
     pub store: MailStore,
     /// Who can log in.
     pub users: Vec<User>,
+    /// What is between them, if the test wants to cut it.
+    pub lan: Option<Lan>,
     /// Files of all parts.
     pub dir: Workdir,
 }
@@ -48,8 +50,10 @@ pub struct Plan {
     users: usize,
     listeners: Vec<String>,
     keep: Keep,
+    store: Option<(String, SocketAddr)>,
     config: Table,
     dovecot: String,
+    lan: Option<Lan>,
 }
 
 impl Fleet {
@@ -57,7 +61,8 @@ impl Fleet {
     pub fn plan() -> Plan {
         let config = TIMES.parse().expect("the constant is TOML");
         let dovecot = String::new();
-        Plan { proxies: 1, backends: 3, users: 10, listeners: Vec::new(), keep: Keep::Nothing, config, dovecot }
+        let (listeners, keep, store) = (Vec::new(), Keep::Nothing, None);
+        Plan { proxies: 1, backends: 3, users: 10, listeners, keep, store, config, dovecot, lan: None }
     }
 
     /// The first proxy.
@@ -139,6 +144,12 @@ impl Plan {
         self
     }
 
+    /// Redis is the test's own: `lines` of `[store]` say how proxies reach it, the test looks into it at `address`.
+    pub fn store(mut self, lines: &str, address: SocketAddr) -> Self {
+        self.store = Some((lines.to_owned(), address));
+        self
+    }
+
     /// Settings of all proxies, merged over those there are. Keys of a table are merged, everything else is replaced.
     pub fn config(mut self, toml: &str) -> Self {
         merge(&mut self.config, toml.parse().expect("the test's TOML"));
@@ -148,6 +159,12 @@ impl Plan {
     /// Lines for every `dovecot.conf`.
     pub fn dovecot(mut self, lines: &str) -> Self {
         self.dovecot.push_str(lines);
+        self
+    }
+
+    /// Everything is connected by cables of that network. Each proxy then has one plain listener.
+    pub fn lan(mut self, lan: Lan) -> Self {
+        self.lan = Some(lan);
         self
     }
 
@@ -164,43 +181,89 @@ impl Plan {
     }
 
     /// Starts everything but the proxies, whose configuration is written.
-    pub async fn start_without_proxies(self) -> Result<Fleet> {
+    pub async fn start_without_proxies(mut self) -> Result<Fleet> {
         let dir = Workdir::new()?;
         let users = User::first(self.users);
         let store = MailStore::new(dir.path(), &users)?;
-        let redis = Redis::start(dir.path(), self.keep).await?;
+        let redis = match &self.store {
+            None => {
+                let ip = self.server_ip(Net::Store)?;
+                Redis::start_at(free_port(ip)?, &dir.join("redis"), self.keep, &[]).await?
+            }
+            Some((_, address)) => Redis::beside(*address),
+        };
+        let ips = (1..=self.backends).map(|n| self.server_ip(Net::Mail(n))).collect::<Result<Vec<_>>>()?;
         let names: Vec<String> = (1..=self.backends).map(|n| format!("mail{n}")).collect();
-        let starts = names.iter().map(|name| {
-            let options = DovecotOptions { extra: &self.dovecot, ..DovecotOptions::default() };
+        let starts = names.iter().zip(ips).map(|(name, ip)| {
+            let options = DovecotOptions { extra: &self.dovecot, ip: Some(ip), ..DovecotOptions::default() };
             Dovecot::start(dir.path(), name, &store, options)
         });
         let backends = futures_util::future::try_join_all(starts).await?;
-        let proxies = (1..=self.proxies).map(|n| self.proxy(n, &dir, &redis, &backends)).collect::<Result<_>>()?;
-        Ok(Fleet { proxies, backends, redis, store, users, dir })
+        let mut proxies = Vec::new();
+        for number in 1..=self.proxies {
+            proxies.push(self.proxy(number, &dir, &redis, &backends).await?);
+        }
+        Ok(Fleet { proxies, backends, redis, store, users, lan: self.lan, dir })
     }
 
-    fn proxy(&self, number: usize, dir: &Workdir, redis: &Redis, backends: &[Dovecot]) -> Result<Proxy> {
+    /// Where a server listens.
+    fn server_ip(&mut self, net: Net) -> Result<IpAddr> {
+        self.lan.as_mut().map_or_else(|| Ok(fresh_ip()), |lan| lan.server_ip(net))
+    }
+
+    async fn proxy(&mut self, number: usize, dir: &Workdir, redis: &Redis, backends: &[Dovecot]) -> Result<Proxy> {
         let name = format!("proxy{number}");
-        let ip = fresh_ip();
-        let listeners = if self.listeners.is_empty() { vec![PLAIN.to_owned()] } else { self.listeners.clone() };
-        let addresses = listeners.iter().map(|_| free_port(ip)).collect::<Result<Vec<_>>>()?;
-        let mut table: Table = basics(&name, dir, redis).parse()?;
-        for backend in backends {
-            merge(&mut table, backend_entry(backend).parse()?);
+        let mut roads = Roads { store: redis.address, backends: backends.iter().map(|b| b.address).collect() };
+        let (listen, reached, runner) = match &mut self.lan {
+            Some(lan) => {
+                lan.house(number, dir.path()).await?;
+                roads = roads.by_cable(lan, number).await?;
+                let (listen, reached) = lan.door(number).await?;
+                (vec![listen], vec![reached], lan.runner(number))
+            }
+            None => {
+                let ip = fresh_ip();
+                let addresses = (0..self.listeners.len().max(1)).map(|_| free_port(ip)).collect::<Result<Vec<_>>>()?;
+                (addresses.clone(), addresses, Vec::new())
+            }
+        };
+        let url = || format!("url = \"redis://{}/\"\n", roads.store);
+        let store = self.store.as_ref().map_or_else(url, |(lines, _)| lines.clone());
+        let mut table: Table = basics(&name, dir, &store).parse()?;
+        for (backend, address) in backends.iter().zip(&roads.backends) {
+            merge(&mut table, backend_entry_at(&backend.name, *address).parse()?);
         }
         merge(&mut table, self.config.clone());
-        table.insert("listener".into(), listener_entries(&listeners, &addresses)?);
-        Proxy::new(dir.path(), &name, addresses, &table)
+        let listeners = if self.listeners.is_empty() { vec![PLAIN.to_owned()] } else { self.listeners.clone() };
+        table.insert("listener".into(), listener_entries(&listeners, &listen)?);
+        Ok(Proxy::new(dir.path(), &name, reached, &table)?.run_by(runner))
+    }
+}
+
+/// Where a proxy reaches the servers.
+struct Roads {
+    store: SocketAddr,
+    backends: Vec<SocketAddr>,
+}
+
+impl Roads {
+    /// The same by cables of its own.
+    async fn by_cable(self, lan: &mut Lan, proxy: usize) -> Result<Self> {
+        let store = lan.cable(proxy, Net::Store, self.store).await?;
+        let mut backends = Vec::new();
+        for (index, address) in self.backends.into_iter().enumerate() {
+            backends.push(lan.cable(proxy, Net::Mail(index + 1), address).await?);
+        }
+        Ok(Self { store, backends })
     }
 }
 
 /// What every proxy of a test has in its file.
-fn basics(name: &str, dir: &Workdir, redis: &Redis) -> String {
+fn basics(name: &str, dir: &Workdir, store: &str) -> String {
     let at = |end: &str| dir.join(format!("{name}.{end}")).display().to_string();
     format!(
-        "name = {name:?}\n[store]\nkind = \"redis\"\nurl = {:?}\nnamespace = {NAMESPACE:?}\n[fleet]\nstate_file = {:?}\n\
+        "name = {name:?}\n[store]\nkind = \"redis\"\n{store}\nnamespace = {NAMESPACE:?}\n[fleet]\nstate_file = {:?}\n\
          [admin]\nsocket = {:?}\n[log]\nformat = \"json\"\nlevel = \"info\"\n[[passdb]]\nkind = \"backend\"\n",
-        redis.url(),
         at("state"),
         at("sock"),
     )
@@ -208,7 +271,10 @@ fn basics(name: &str, dir: &Workdir, redis: &Redis) -> String {
 
 /// `[backend.NAME]` for a server.
 pub fn backend_entry(backend: &Dovecot) -> String {
-    let Dovecot { name, address, .. } = backend;
+    backend_entry_at(&backend.name, backend.address)
+}
+
+fn backend_entry_at(name: &str, address: SocketAddr) -> String {
     format!("[backend.{name}]\nhost = \"{}\"\nport = {}\n", address.ip(), address.port())
 }
 

@@ -3,12 +3,14 @@
 //! and dies with the test, however that ends.
 
 pub mod address;
+pub mod apart;
 pub mod certs;
 pub mod crowd;
 pub mod dovecot;
 pub mod fleet;
 pub mod haproxy;
 pub mod imap;
+pub mod lan;
 pub mod process;
 pub mod proxy;
 pub mod redis;
@@ -26,6 +28,7 @@ pub use dovecot::{Dovecot, MailStore};
 pub use fleet::Fleet;
 pub use haproxy::HaProxy;
 pub use imap::{Imap, Status};
+pub use lan::{Lan, Net};
 pub use proxy::Proxy;
 pub use redis::Redis;
 pub use users::User;

@@ -18,12 +18,18 @@ use super::{Result, eventually};
 /// Namespace of every fleet's keys.
 pub const NAMESPACE: &str = "homing";
 
+/// The program: `HOMING_REDIS` names another, such as `valkey-server`.
+pub fn program() -> String {
+    std::env::var("HOMING_REDIS").unwrap_or_else(|_| "redis-server".to_owned())
+}
+
 /// A running Redis server.
 pub struct Redis {
     /// Where it listens.
     pub address: SocketAddr,
     dir: PathBuf,
     keep: Keep,
+    extra: Vec<String>,
     daemon: Option<Daemon>,
 }
 
@@ -77,11 +83,28 @@ impl Monitor {
 impl Redis {
     /// Starts a server with files in `dir`.
     pub async fn start(dir: &Path, keep: Keep) -> Result<Self> {
-        let dir = dir.join("redis");
-        std::fs::create_dir_all(&dir)?;
-        let mut redis = Self { address: fresh_address()?, dir, keep, daemon: None };
+        Self::start_at(fresh_address()?, &dir.join("redis"), keep, &[]).await
+    }
+
+    /// Starts a server at an address of the test's choice with files in `dir` itself, and with more arguments.
+    pub async fn start_at(address: SocketAddr, dir: &Path, keep: Keep, extra: &[&str]) -> Result<Self> {
+        std::fs::create_dir_all(dir)?;
+        let extra = extra.iter().map(|word| (*word).to_owned()).collect();
+        let mut redis = Self { address, dir: dir.to_owned(), keep, extra, daemon: None };
         redis.launch().await?;
         Ok(redis)
+    }
+
+    /// What somebody else runs at that address, to look into.
+    pub fn beside(address: SocketAddr) -> Self {
+        Self { address, dir: PathBuf::new(), keep: Keep::Nothing, extra: Vec::new(), daemon: None }
+    }
+
+    /// One field of INFO.
+    pub async fn info(&self, field: &str) -> Result<String> {
+        let info: String = redis::cmd("INFO").query_async(&mut self.connect().await?).await?;
+        let value = info.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+        value.map(str::to_owned).with_context(|| format!("no {field} in INFO"))
     }
 
     /// Starts it again at the same address after [`Redis::kill`].
@@ -100,7 +123,8 @@ impl Redis {
             ["--rdbcompression", "no"],
             ["--maxmemory-policy", "noeviction"],
         ];
-        self.daemon = Some(Daemon::start("redis-server", arguments.concat(), &self.dir.join("log"))?);
+        let arguments = arguments.concat().into_iter().map(str::to_owned).chain(self.extra.iter().cloned());
+        self.daemon = Some(Daemon::start(&program(), arguments, &self.dir.join("log"))?);
         let this = &*self;
         eventually("Redis answers", Duration::from_secs(20), async || {
             let pong: String = redis::cmd("PING").query_async(&mut this.connect().await?).await?;
