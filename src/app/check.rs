@@ -2,8 +2,9 @@
 
 use crate::auth::sources::check_passwd_file;
 use crate::backend::Servers;
-use crate::config::{Config, PassdbConfig};
+use crate::config::{Config, PassdbConfig, StoreConfig};
 use crate::net::ServerTls;
+use crate::store::redis::check_files;
 
 /// Opens the files that `config` names. Empty if a proxy could start, and if every line of every passwd-file is of use.
 pub fn check(config: &Config) -> Vec<String> {
@@ -12,6 +13,11 @@ pub fn check(config: &Config) -> Vec<String> {
         && let Err(fault) = ServerTls::new(&config.tls)
     {
         faults.push(fault.to_string());
+    }
+    if let StoreConfig::Redis(redis) = &config.store
+        && let Err(fault) = check_files(redis)
+    {
+        faults.push(format!("[store] {fault}"));
     }
     if let Err(fault) = Servers::new(&config.backends) {
         faults.push(fault.to_string());
@@ -47,12 +53,14 @@ mod tests {
         let text = format!(
             "[[listener]]\naddress = \"127.0.0.1:0\"\n[tls]\n[[tls.certificate]]\ncertificate = \"{nonsense}\"\n\
              key = \"{nonsense}\"\n[[passdb]]\nkind = \"file\"\npath = \"{users}\"\n[backend.one]\nhost = \"127.0.0.1\"\n\
-             tls = \"starttls\"\ntls_ca = \"{nonsense}\"\n"
+             tls = \"starttls\"\ntls_ca = \"{nonsense}\"\n[store]\nkind = \"redis\"\nurl = \"rediss://h\"\n\
+             tls_ca = \"{nonsense}\"\n"
         );
         let config = Config::parse(&text, "test.toml").unwrap_or_else(|faults| panic!("{}", faults.report(false)));
         let faults = check(&config);
-        assert_eq!(faults.len(), 3, "{faults:?}");
-        assert!(faults[1].contains("[backend.one]"), "{faults:?}");
-        assert!(faults[2].starts_with(&format!("{users}:2: ")), "{faults:?}");
+        assert_eq!(faults.len(), 4, "{faults:?}");
+        assert_eq!(faults[1], format!("[store] {nonsense} holds no certificate"));
+        assert!(faults[2].contains("[backend.one]"), "{faults:?}");
+        assert!(faults[3].starts_with(&format!("{users}:2: ")), "{faults:?}");
     }
 }

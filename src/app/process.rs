@@ -11,10 +11,10 @@ use tracing::{error, warn};
 use super::Proxy;
 use super::proxy::rules;
 use crate::admin::{self, Admin, Reload, Socket};
-use crate::config::{Changes, Config, StoreConfig};
+use crate::config::{Changes, Config, RedisConfig, StoreConfig};
 use crate::store::Store;
 use crate::store::memory::Memory;
-use crate::store::redis::{Redis, RedisSettings};
+use crate::store::redis::Redis;
 
 use crate::telemetry::LogHandle;
 
@@ -81,17 +81,7 @@ pub fn open_store(config: &Config) -> Arc<dyn Store> {
     let rules = rules(&config.fleet);
     match &config.store {
         StoreConfig::Memory => Arc::new(Memory::embedded(rules)),
-        StoreConfig::Redis { address, database, username, password, namespace, timeout } => {
-            let settings = RedisSettings {
-                address: address.clone(),
-                database: *database,
-                username: username.clone(),
-                password: password.clone(),
-                namespace: namespace.clone(),
-                timeout: *timeout,
-            };
-            Arc::new(Redis::new(settings, rules))
-        }
+        StoreConfig::Redis(redis) => Arc::new(Redis::new(RedisConfig::clone(redis), rules)),
     }
 }
 

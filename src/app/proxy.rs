@@ -194,14 +194,14 @@ fn join(config: &Config, servers: &Servers, store: Arc<dyn Store>) -> Result<Fle
         config.fleet.state_file.as_ref().map(|path| StateFile::open(path, incarnation.clone())).transpose()?;
     let identity = Identity { incarnation, name: config.name.clone(), version: env!("CARGO_PKG_VERSION").to_owned() };
     let patience = match &config.store {
-        StoreConfig::Redis { timeout, .. } => *timeout,
+        StoreConfig::Redis(redis) => redis.timeout,
         StoreConfig::Memory => PATIENCE,
     };
     let joining = Joining {
         patience,
         rows: servers.rows().clone(),
         state_file,
-        shards: 1,
+        shards: config.store.shards(),
         affinity: config.fleet.key_template(),
         clock: Clock::boottime(),
         tasks: Tasks::new(|task| drop(tokio::spawn(task))),

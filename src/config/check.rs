@@ -9,13 +9,14 @@ use std::time::Duration;
 use super::fault::REFUSED;
 use super::reader::{Reader, join};
 use super::value::duration_text;
-use super::{ClientAuth, Config, FleetConfig, ListenerConfig, ListenerTls, PassdbConfig, StoreConfig};
+use super::{ClientAuth, Config, FleetConfig, ListenerConfig, ListenerTls, PassdbConfig, RedisServers, StoreConfig};
 
 /// Notes every inconsistency with the reader that the configuration came from.
 pub(super) fn all(config: &Config, reader: &mut Reader<'_>) {
     fleet(&config.fleet, reader);
     limits(config, reader);
     listeners(config, reader);
+    store(config, reader);
     tls(config, reader);
     passdb(config, reader);
     health(config, reader);
@@ -27,12 +28,18 @@ pub(super) fn all(config: &Config, reader: &mut Reader<'_>) {
 /// What is allowed, but seldom meant. One sentence each.
 pub(super) fn warnings(config: &Config) -> Vec<String> {
     let mut warnings = Vec::new();
-    if matches!(config.store, StoreConfig::Redis { .. }) && config.fleet.state_file.is_none() {
+    if matches!(config.store, StoreConfig::Redis(_)) && config.fleet.state_file.is_none() {
         warnings.push(
             "fleet.state_file is not set: after a crash, the keys that this proxy held stay bound for \
              fleet.orphan_grace instead of being freed by its restart"
                 .to_owned(),
         );
+    }
+    if let StoreConfig::Redis(redis) = &config.store
+        && matches!(redis.servers, RedisServers::Cluster(_))
+        && redis.shards == 1
+    {
+        warnings.push("store.shards is 1: all state lies on one node of the Cluster, the others are idle".to_owned());
     }
     for listener in &config.listeners {
         if listener.plaintext_login && !listener.address.ip().is_loopback() {
@@ -52,6 +59,18 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
         warnings.push("every backend is drained or has weight 0: no new user can log in".to_owned());
     }
     warnings
+}
+
+/// Files that the store's TLS needs.
+fn store(config: &Config, reader: &mut Reader<'_>) {
+    let StoreConfig::Redis(redis) = &config.store else { return };
+    let Some(tls) = &redis.tls else { return };
+    let (certificate, key) = tls.identity.as_ref().map(|(certificate, key)| (certificate, key)).unzip();
+    for (name, path) in [("tls_ca", tls.ca.as_ref()), ("tls_certificate", certificate), ("tls_key", key)] {
+        if let Some(path) = path {
+            readable(&format!("store.{name}"), path, reader);
+        }
+    }
 }
 
 fn fleet(fleet: &FleetConfig, reader: &mut Reader<'_>) {

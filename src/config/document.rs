@@ -11,9 +11,8 @@ use super::health::HealthKeys;
 use super::key::section;
 use super::passdb::{Kind as PassdbKind, PassdbKeys};
 use super::reader::Reader;
-use super::store::{Kind as StoreKind, StoreKeys};
 use super::value::checked_name;
-use super::{BackendConfig, BackendTls, Config, DoveadmUrl, HealthConfig, PassdbConfig, StoreConfig, TlsConfig};
+use super::{BackendConfig, BackendTls, Config, DoveadmUrl, HealthConfig, PassdbConfig, TlsConfig, store};
 use crate::model::BackendId;
 
 section! {
@@ -30,7 +29,7 @@ section! {
 pub(super) fn read(reader: &mut Reader<'_>) -> Config {
     Config {
         name: name(reader),
-        store: store(reader),
+        store: store::read(reader),
         fleet: reader.section("fleet"),
         listeners: reader.list("listener").iter().map(|path| reader.section(path)).collect(),
         tls: tls(reader),
@@ -57,47 +56,11 @@ fn name(reader: &mut Reader<'_>) -> String {
 }
 
 /// Notes a fault if the value of `key` is not fit to be a name.
-fn must_be_name(reader: &mut Reader<'_>, key: &str, name: &str) {
+pub(super) fn must_be_name(reader: &mut Reader<'_>, key: &str, name: &str) {
     if let Err(wrong) = checked_name(name)
         && reader.is_sound(key)
     {
         reader.fault(key, &wrong.meaning, REFUSED, &wrong.remedy);
-    }
-}
-
-fn store(reader: &mut Reader<'_>) -> StoreConfig {
-    let keys: StoreKeys = reader.section("store");
-    must_be_name(reader, "store.namespace", &keys.namespace);
-    match keys.kind {
-        StoreKind::Memory if !reader.is_sound("store.kind") => {}
-        StoreKind::Memory => no_store_server(reader),
-        StoreKind::Redis if keys.url.is_none() && reader.is_sound("store.url") => {
-            let remedy = "add url = \"redis://host:6379\" to [store]";
-            reader.fault("store.url", "is missing, but store.kind is \"redis\"", REFUSED, remedy);
-        }
-        StoreKind::Redis => {}
-    }
-    let in_url = keys.url.as_ref().is_some_and(|url| url.password.is_some());
-    if in_url && keys.password_file.is_some() {
-        let meaning = "gives a second password besides that of store.url";
-        reader.fault("store.password_file", meaning, REFUSED, "remove one of them");
-    }
-    let password = reader.secret_file("store.password_file", keys.password_file.as_deref());
-    keys.build(password).unwrap_or(StoreConfig::Memory)
-}
-
-/// With `kind = "memory"`, keys of a server show that the operator meant the other kind.
-fn no_store_server(reader: &mut Reader<'_>) {
-    for key in ["store.url", "store.password_file"] {
-        if reader.is_given(key) {
-            let consequence = "the proxies would share nothing, and put users on several backends at once";
-            reader.fault(
-                key,
-                "has no use with store.kind \"memory\"",
-                consequence,
-                "set kind = \"redis\", or remove it",
-            );
-        }
     }
 }
 

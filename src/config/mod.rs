@@ -40,7 +40,7 @@ pub use limits::LimitsConfig;
 pub use moves::{HookUrl, MovesConfig};
 pub use operations::{AdminConfig, LogConfig, LogFormat};
 pub use passdb::PassdbConfig;
-pub use store::{StoreAddress, StoreConfig};
+pub use store::{RedisConfig, RedisLogin, RedisServers, RedisTls, StoreAddress, StoreConfig};
 use toml::de::DeTable;
 use zeroize::Zeroizing;
 

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use homing::config::{
     BackendTls, ClientAuth, Config, DoveadmConfig, DoveadmCredential, ListenerTls, LogFormat, PassdbConfig,
-    StoreAddress, StoreConfig, TlsVersion,
+    RedisConfig, RedisLogin, RedisServers, RedisTls, StoreAddress, StoreConfig, TlsVersion,
 };
+use homing::model::Secret;
 
 use super::{BACKEND, LISTENER, files, parse_in};
 
@@ -23,22 +25,45 @@ fn key(config: &Config) -> String {
 
 const CASES: &[Case] = &[
     ("", "name", "name = \"p7\"", |c, _| c.name == "p7"),
-    ("store", "kind", REDIS, |c, _| matches!(c.store, StoreConfig::Redis { .. })),
-    ("store", "url", REDIS, |c, _| match &c.store {
-        StoreConfig::Redis { address, database, username, password, .. } => {
-            *address == StoreAddress::Tcp("r.example.org".into(), 6400)
-                && *database == 3
-                && username.as_deref() == Some("us/er")
-                && password.as_ref().is_some_and(|word| word.expose() == b"p@ss")
-        }
-        StoreConfig::Memory => false,
+    ("store", "kind", REDIS, |c, _| matches!(c.store, StoreConfig::Redis(_))),
+    ("store", "url", REDIS, |c, _| {
+        redis(c).is_some_and(|redis| {
+            redis.servers == RedisServers::One(at("r.example.org", 6400))
+                && redis.database == 3
+                && redis.login == login("us/er", "p@ss")
+                && redis.tls.is_none()
+        })
     }),
-    ("store", "password_file", REDIS_FILE, |c, _| match &c.store {
-        StoreConfig::Redis { password, .. } => password.as_ref().is_some_and(|word| word.expose() == b"from-a-file"),
-        StoreConfig::Memory => false,
+    ("store", "sentinels", SENTINEL, |c, _| {
+        sentinel(c).is_some_and(|(sentinels, ..)| *sentinels == [at("s1", 26379), at("fd00::1", 7)])
     }),
-    ("store", "namespace", REDIS, |c, _| matches!(&c.store, StoreConfig::Redis { namespace, .. } if namespace == "n2")),
-    ("store", "timeout", REDIS, |c, _| matches!(c.store, StoreConfig::Redis { timeout, .. } if timeout == SECOND / 4)),
+    ("store", "master", SENTINEL, |c, _| sentinel(c).is_some_and(|(_, master, _)| master == "mymaster")),
+    ("store", "sentinel_username", SENTINEL, |c, _| {
+        sentinel(c).is_some_and(|(_, _, who)| *who == login("guard", "gw"))
+    }),
+    ("store", "sentinel_password", SENTINEL, |c, _| {
+        sentinel(c).is_some_and(|(_, _, who)| *who == login("guard", "gw"))
+    }),
+    ("store", "sentinel_password_file", SENTINEL_FILE, |c, _| {
+        sentinel(c).is_some_and(|(_, _, who)| *who == login("guard", "from-a-file"))
+    }),
+    ("store", "cluster", CLUSTER, |c, _| {
+        let nodes = RedisServers::Cluster(vec![at("n1", 6379), at("n2", 7001)]);
+        redis(c).is_some_and(|redis| redis.servers == nodes)
+    }),
+    ("store", "username", CLUSTER, |c, _| redis(c).is_some_and(|redis| redis.login == login("ada", "word"))),
+    ("store", "password", CLUSTER, |c, _| redis(c).is_some_and(|redis| redis.login == login("ada", "word"))),
+    ("store", "password_file", REDIS_FILE, |c, _| {
+        redis(c).is_some_and(|redis| redis.login.password.as_ref().is_some_and(|word| word.expose() == b"from-a-file"))
+    }),
+    ("store", "database", SENTINEL, |c, _| redis(c).is_some_and(|redis| redis.database == 5)),
+    ("store", "tls", CLUSTER, |c, _| redis(c).is_some_and(|redis| redis.tls.is_some())),
+    ("store", "tls_ca", TLS, |c, dir| tls(c).is_some_and(|tls| tls.ca == Some(dir.join("ca.pem")))),
+    ("store", "tls_certificate", TLS, identified),
+    ("store", "tls_key", TLS, identified),
+    ("store", "shards", CLUSTER, |c, _| c.store.shards() == 16),
+    ("store", "namespace", REDIS, |c, _| redis(c).is_some_and(|redis| redis.namespace == "n2")),
+    ("store", "timeout", REDIS, |c, _| redis(c).is_some_and(|redis| redis.timeout == SECOND / 4)),
     ("fleet", "lease", "lease = \"3s\"", |c, _| c.fleet.lease == 3 * SECOND),
     ("fleet", "orphan_grace", "orphan_grace = \"1h 30min\"", |c, _| c.fleet.orphan_grace == 5400 * SECOND),
     ("fleet", "recovery", "recovery = \"2s\"", |c, _| c.fleet.recovery == 2 * SECOND),
@@ -166,6 +191,14 @@ const CASES: &[Case] = &[
 const REDIS: &str = "kind = \"redis\"\nurl = \"redis://us%2Fer:p%40ss@r.example.org:6400/3\"\nnamespace = \"n2\"\n\
                      timeout = \"250ms\"";
 const REDIS_FILE: &str = "kind = \"redis\"\nurl = \"unix:///run/redis.sock\"\npassword_file = \"word\"";
+const SENTINEL: &str = "kind = \"redis\"\nsentinels = [\"s1\", \"[fd00::1]:7\"]\nmaster = \"mymaster\"\ndatabase = 5\n\
+                        sentinel_username = \"guard\"\nsentinel_password = \"gw\"";
+const SENTINEL_FILE: &str = "kind = \"redis\"\nsentinels = [\"s1\"]\nmaster = \"m\"\nsentinel_username = \"guard\"\n\
+                             sentinel_password_file = \"word\"";
+const CLUSTER: &str = "kind = \"redis\"\ncluster = [\"n1\", \"n2:7001\"]\nusername = \"ada\"\npassword = \"word\"\n\
+                       tls = true\nshards = 16";
+const TLS: &str = "kind = \"redis\"\nurl = \"rediss://r\"\ntls_ca = \"ca.pem\"\ntls_certificate = \"cert.pem\"\n\
+                   tls_key = \"key.pem\"";
 const LISTEN: &str = "address = \"[::1]:1430\"\ntls = \"starttls\"\nplaintext_login = false\nproxy_protocol = true\nproxy_timeout = \"4s\"\nalpn = [\"imap\"]\n\
                       trusted_networks = [\"10.0.0.0/8\", \"192.0.2.7\", \"fd00::/8\"]";
 const CLIENT_AUTH: &str = "client_auth = \"require\"\nclient_ca = \"ca.pem\"";
@@ -176,6 +209,37 @@ const DOVEADM: &str =
 const MASTER: &str = "master_user = \"boss\"\nmaster_password = \"open sesame\"";
 
 const PROBE: &str = "probe_user = \"probe\"\nprobe_password = \"open sesame\"";
+
+fn redis(config: &Config) -> Option<&RedisConfig> {
+    match &config.store {
+        StoreConfig::Redis(redis) => Some(redis),
+        StoreConfig::Memory => None,
+    }
+}
+
+fn sentinel(config: &Config) -> Option<(&Vec<StoreAddress>, &str, &RedisLogin)> {
+    match &redis(config)?.servers {
+        RedisServers::Sentinel { sentinels, master, login } => Some((sentinels, master, login)),
+        _ => None,
+    }
+}
+
+fn tls(config: &Config) -> Option<&RedisTls> {
+    redis(config)?.tls.as_ref()
+}
+
+fn identified(config: &Config, dir: &Path) -> bool {
+    tls(config).is_some_and(|tls| tls.identity == Some((dir.join("cert.pem"), dir.join("key.pem"))))
+}
+
+fn at(host: &str, port: u16) -> StoreAddress {
+    StoreAddress::Tcp(host.to_owned(), port)
+}
+
+fn login(user: &str, password: &str) -> RedisLogin {
+    let password = Arc::new(Secret::new(password.as_bytes().to_vec()));
+    RedisLogin { username: Some(user.to_owned()), password: Some(password) }
+}
 
 fn first(config: &Config) -> &homing::config::BackendConfig {
     config.backends.values().next().unwrap()
@@ -272,14 +336,15 @@ fn store_urls_may_leave_out_what_is_usual() {
     let dir = files();
     let address = |url: &str| {
         let lines = format!("kind = \"redis\"\nurl = \"{url}\"");
-        match parse_in(dir.path(), &file("store", &lines)).unwrap().store {
-            StoreConfig::Redis { address, database, username, password, .. } => {
-                (address, database, username, password.map(|word| word.expose().to_vec()))
-            }
-            StoreConfig::Memory => panic!("{url} is a server"),
-        }
+        let config = parse_in(dir.path(), &file("store", &lines)).unwrap();
+        let redis = redis(&config).unwrap();
+        let RedisServers::One(address) = &redis.servers else { panic!("{url} is a server") };
+        assert_eq!(redis.tls.is_some(), url.starts_with("rediss:"), "{url}");
+        let password = redis.login.password.as_ref().map(|word| word.expose().to_vec());
+        (address.clone(), redis.database, redis.login.username.clone(), password)
     };
-    let tcp = |host: &str, port| StoreAddress::Tcp(host.to_owned(), port);
+    let tcp = at;
+    assert_eq!(address("rediss://r:7/1"), (tcp("r", 7), 1, None, None));
     assert_eq!(address("redis://r"), (tcp("r", 6379), 0, None, None));
     assert_eq!(address("redis://r:7/"), (tcp("r", 7), 0, None, None));
     assert_eq!(address("redis://[::1]:7/2"), (tcp("::1", 7), 2, None, None));

@@ -76,6 +76,10 @@ fn another_password_is_a_change_although_it_is_not_shown() {
         |word: &str| parse(&format!("{LISTENER}{BACKEND}[store]\nkind = \"redis\"\nurl = \"redis://:{word}@h\"\n"));
     assert_eq!(store("a").changes(&store("b")), fixed(&["store.url"]));
     assert!(store("a").changes(&store("a")).is_empty());
+    let listed = |word: &str| {
+        parse(&format!("{LISTENER}{BACKEND}[store]\nkind = \"redis\"\ncluster = [\"n\"]\npassword = \"{word}\"\n"))
+    };
+    assert_eq!(listed("a").changes(&listed("b")), fixed(&["store.password"]));
 }
 
 #[test]

@@ -204,7 +204,6 @@ fn store(url: &str) -> String {
 // URLs of the store
 fault! {
     a_url_of_another_kind: store("http://h") => "store.url", 3, "does not start with \"redis://\"", "redis://user:password@host";
-    a_url_with_tls: store("rediss://h") => "store.url", 3, "TLS", "private network";
     a_url_without_host: store("redis://") => "store.url", 3, "no valid host", "redis://user:password@host";
     a_url_with_port_zero: store("redis://h:0") => "store.url", 3, "no valid host and port", "host:6379";
     a_url_with_a_broken_address: store("redis://[::g]:1") => "store.url", 3, "no valid host", "host:6379";
@@ -212,6 +211,37 @@ fault! {
     a_url_with_a_named_database: store("redis://h/main") => "store.url", 3, "no valid database", "6379/0";
     a_socket_with_a_relative_path: store("unix://redis.sock") => "store.url", 3, "no absolute path", "unix:///run";
     a_url_that_is_a_number: "[store]\nkind = \"redis\"\nurl = 5" => "store.url", 3, "must be a URL in quotes", "redis://";
+}
+
+fn redis(lines: &str) -> String {
+    format!("[store]\nkind = \"redis\"\n{lines}")
+}
+
+// Sentinel, Cluster and TLS
+fault! {
+    no_shard_at_all: redis("url = \"redis://h\"\nshards = 0") => "store.shards", 4, "at least 1", "1 or more";
+    more_shards_than_there_may_be: redis("url = \"redis://h\"\nshards = 1025") => "store.shards", 4, "at most 1024", "1024 or less";
+    shards_of_the_embedded_store: "[store]\nshards = 2" => "store.shards", 2, "no use with store.kind \"memory\"", "kind = \"redis\"";
+    sentinels_for_the_embedded_store: "[store]\nsentinels = [\"h\"]" => "store.sentinels", 2, "no use with store.kind \"memory\"", "kind = \"redis\"";
+    sentinels_beside_a_url: redis("url = \"redis://h\"\nsentinels = [\"s\"]\nmaster = \"m\"") => "store.sentinels", 4, "second time besides store.url", "remove one";
+    a_cluster_beside_sentinels: redis("cluster = [\"n\"]\nsentinels = [\"s\"]\nmaster = \"m\"") => "store.cluster", 3, "second time besides store.sentinels", "remove one";
+    sentinels_without_a_master: redis("sentinels = [\"s\"]") => "store.master", 1, "is missing", "master = \"mymaster\"";
+    a_master_without_sentinels: redis("url = \"redis://h\"\nmaster = \"m\"") => "store.master", 4, "no use without store.sentinels", "add sentinels";
+    a_login_for_no_sentinels: redis("cluster = [\"n\"]\nsentinel_password_file = \"word\"") => "store.sentinel_password_file", 4, "no use without store.sentinels", "remove it";
+    two_passwords_for_the_sentinels: redis("sentinels = [\"s\"]\nmaster = \"m\"\nsentinel_password = \"a\"\nsentinel_password_file = \"word\"") =>
+        "store.sentinel_password_file", 6, "second password", "remove one";
+    two_passwords_for_the_cluster: redis("cluster = [\"n\"]\npassword = \"a\"\npassword_file = \"word\"") => "store.password_file", 5, "second password", "remove one";
+    a_user_beside_that_of_the_url: redis("url = \"redis://ada@h\"\nusername = \"bob\"") => "store.username", 4, "second username", "redis://user@host";
+    a_password_beside_that_of_the_url: redis("url = \"redis://:a@h\"\npassword = \"b\"") => "store.password", 4, "second password", "redis://:password@host";
+    a_database_beside_the_url: redis("url = \"redis://h\"\ndatabase = 2") => "store.database", 4, "second database", "redis://host/1";
+    a_database_in_a_cluster: redis("cluster = [\"n\"]\ndatabase = 2") => "store.database", 4, "no database but 0", "namespace";
+    a_sentinel_that_is_a_url: redis("sentinels = [\"redis://s\"]\nmaster = \"m\"") => "store.sentinels", 3, "(item 1) is not a host", "host.example.org:26379";
+    a_node_with_port_zero: redis("cluster = [\"n\", \"n:0\"]") => "store.cluster", 3, "(item 2) is not a host", "host.example.org:6379";
+    tls_beside_a_url_without: redis("url = \"redis://h\"\ntls = true") => "store.tls", 4, "says itself", "rediss://";
+    authorities_of_a_store_without_tls: redis("url = \"redis://h\"\ntls_ca = \"ca.pem\"") => "store.tls_ca", 4, "no use without TLS", "rediss://";
+    authorities_of_the_store_that_are_not_there: redis("url = \"rediss://h\"\ntls_ca = \"none\"") => "store.tls_ca", 4, "cannot be read", "correct the path";
+    a_certificate_for_the_store_without_key: redis("cluster = [\"n\"]\ntls = true\ntls_certificate = \"cert.pem\"") => "store.tls_certificate", 5, "needs store.tls_key", "add tls_key";
+    a_key_for_the_store_without_certificate: redis("cluster = [\"n\"]\ntls = true\ntls_key = \"key.pem\"") => "store.tls_key", 5, "needs store.tls_certificate", "add tls_certificate";
 }
 
 #[test]
@@ -300,6 +330,7 @@ fn i9_no_report_shows_a_password_whatever_is_wrong_around_it() {
         "[store]\nkind = \"redis\"\nurl = \"http://:hunter2@h\"\n".to_owned(),
         "[store]\nkind = \"redis\"\nurl = 'redis://:hunter2@h:x'\n".to_owned(),
         "[store]\npasword = \"hunter2\"\n".to_owned(),
+        "[store]\npassword = \"hunter2\"\nsentinel_password = \"hunter2\"\n".to_owned(),
         "store = { pasword = \"hunter2\" }\n".to_owned(),
         "secret = { of = { mine = \"hunter2\" } }\n".to_owned(),
         format!("{BACKEND}master_password = \"hunter2\"\n"),

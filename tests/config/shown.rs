@@ -72,6 +72,22 @@ fn what_is_shown_parses_to_the_same_settings() {
 }
 
 #[test]
+fn every_way_to_the_store_is_shown_as_it_would_be_written() {
+    let dir = files();
+    for lines in [
+        "sentinels = [\"s1\", \"[::1]:7\"]\nmaster = \"m\"\nsentinel_username = \"g\"\nusername = \"u\"\ndatabase = 3\n",
+        "cluster = [\"n1\", \"n2:7\"]\ntls = true\ntls_ca = \"ca.pem\"\ntls_certificate = \"cert.pem\"\n\
+         tls_key = \"key.pem\"\nshards = 8\n",
+        "url = \"rediss://u@h:7/2\"\ntls_ca = \"ca.pem\"\n",
+        "url = \"unix:///run/r.sock\"\n",
+    ] {
+        let config = parse_in(dir.path(), &format!("{LISTENER}{BACKEND}[store]\nkind = \"redis\"\n{lines}")).unwrap();
+        let shown = config.show();
+        assert_eq!(parse_in(dir.path(), &shown).unwrap_or_else(|faults| panic!("{shown}\n{faults}")), config);
+    }
+}
+
+#[test]
 fn i9_neither_show_nor_debug_has_a_password() {
     let text = format!(
         "{LISTENER}{BACKEND}master_user = \"m\"\nmaster_password = \"hunter2\"\n[backend.m2]\nhost = \"m2\"\n\
@@ -79,6 +95,12 @@ fn i9_neither_show_nor_debug_has_a_password() {
          [health]\nprobe_user = \"p\"\nprobe_password = \"hunter2\"\n"
     );
     let config = parse(&text);
+    let listed = parse(&format!(
+        "{LISTENER}{BACKEND}[store]\nkind = \"redis\"\nsentinels = [\"s\"]\nmaster = \"m\"\n\
+         sentinel_password = \"hunter2\"\npassword = \"hunter2\"\n"
+    ));
+    assert_eq!(listed.show().matches("password = \"[secret]\"").count(), 2, "{}", listed.show());
+    assert!(!format!("{}{listed:?}", listed.show()).contains("hunter2"));
     for shown in [config.show(), format!("{config:?}"), format!("{:?}", config.changes(&config))] {
         assert!(!shown.contains("hunter2") && !shown.contains("from-a-file"), "{shown}");
     }
@@ -108,6 +130,7 @@ fn backends_on_the_command_line_are_served_on_loopback_without_tls() {
 fn what_is_allowed_but_seldom_meant_gets_a_warning() {
     let warnings = |text: &str| parse(&format!("{LISTENER}{BACKEND}{text}")).warnings().join("\n");
     assert!(warnings("[store]\nkind = \"redis\"\nurl = \"redis://h\"").contains("fleet.state_file"));
+    assert!(warnings("[store]\nkind = \"redis\"\ncluster = [\"n\"]").contains("store.shards"));
     assert!(warnings("tls = \"implicit\"\ntls_verify = false").contains("tls_verify"));
     assert!(warnings("weight = 0").contains("no new user"));
     assert!(warnings("drain = true").contains("no new user"));

@@ -1,7 +1,8 @@
 //! Fleets on loopback: real Redis, real Dovecot servers, real proxies as processes, real mail clients.
 //!
 //! A test of an invariant (ARCHITECTURE.md) starts with its number. `HOMING_CHAOS_SECONDS` sets how long the chaos test
-//! kills proxies (60 by default), `HOMING_SEED` repeats a run's random choices, `HOMING_KEEP` keeps every test's files.
+//! kills proxies (60 by default), `HOMING_SEED` repeats a run's random choices, `HOMING_KEEP` keeps every test's files,
+//! `HOMING_REDIS` names another program than `redis-server`, such as `valkey-server`.
 
 // Whatever fails in a test shall end it.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, unreachable_pub)]
@@ -13,15 +14,18 @@ mod client_address;
 mod clients;
 mod cut_off;
 mod doveadm;
+mod failover;
 mod harness;
 mod health;
 mod homes;
 mod link;
 mod login;
+mod masters;
 mod odd_backends;
 mod outage;
 mod parts;
 mod pause;
 mod reload;
 mod secrets;
+mod store_tls;
 mod tls;

@@ -1,7 +1,8 @@
 //! The contract of a store: every behaviour is played once over memory and once over a real Redis, then seeded random
 //! histories are played over both and every answer compared.
 //!
-//! `HOMING_SEED=n` replays one history; `HOMING_SEEDS=n` plays that many.
+//! `HOMING_SEED=n` replays one history; `HOMING_SEEDS=n` plays that many. `HOMING_STORE=cluster` plays everything over a
+//! Redis Cluster of one node, `HOMING_REDIS=valkey-server` over that program.
 
 #![allow(clippy::panic)] // a test fails by it, also in what tests share
 
@@ -28,6 +29,7 @@ macro_rules! contract {
 mod claims;
 mod declares;
 mod embedded;
+mod errors;
 mod expiry;
 mod histories;
 mod numbering;

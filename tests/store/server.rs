@@ -2,13 +2,13 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-use homing::config::StoreAddress;
-use homing::store::redis::RedisSettings;
+use homing::config::{RedisConfig, RedisLogin, RedisServers, StoreAddress};
 use redis::aio::MultiplexedConnection;
 
 /// A server that ends with this process, however that ends.
@@ -20,10 +20,15 @@ pub(crate) struct Server {
 }
 
 /// `$0` is its directory, the rest what redis-server is given.
-const KEEPER: &str =
-    r#"redis-server "$@" >/dev/null & server=$!; echo $server; cat; kill -9 $server 2>/dev/null; rm -rf "$0""#;
+const KEEPER: &str = r#""${HOMING_REDIS:-redis-server}" "$@" >/dev/null & server=$!; echo $server; cat; kill -9 $server 2>/dev/null; rm -rf "$0""#;
 
-static SERVER: LazyLock<Server> = LazyLock::new(|| Server::start(&[]));
+static SERVER: LazyLock<Server> =
+    LazyLock::new(|| if in_cluster() { Server::start_cluster() } else { Server::start(&[]) });
+
+/// Whether the common server is a Cluster of one node: `HOMING_STORE=cluster`.
+fn in_cluster() -> bool {
+    std::env::var("HOMING_STORE").is_ok_and(|kind| kind == "cluster")
+}
 
 impl Server {
     /// Without persistence, on 127.0.0.1 and on a Unix socket.
@@ -36,6 +41,24 @@ impl Server {
             }
             assert!(Instant::now() < deadline, "redis-server does not start");
         }
+    }
+
+    /// A Cluster of one node that has all slots.
+    fn start_cluster() -> Self {
+        let free = TcpListener::bind("127.0.0.1:0").expect("port");
+        let bus = free.local_addr().expect("address").port().to_string();
+        drop(free);
+        let server = Self::start(&["--cluster-enabled", "yes", "--cluster-port", &bus]);
+        let client = redis::Client::open(("127.0.0.1", server.port)).expect("client");
+        let mut connection = client.get_connection().expect("connection");
+        let mut ask = |words: &[&str]| redis::cmd("CLUSTER").arg(words).query::<String>(&mut connection);
+        ask(&["ADDSLOTSRANGE", "0", "16383"]).expect("slots");
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !ask(&["INFO"]).expect("state").contains("cluster_state:ok") {
+            assert!(Instant::now() < deadline, "the Cluster does not come up");
+            std::thread::sleep(Duration::from_millis(5)); // between two looks at the condition
+        }
+        server
     }
 
     fn spawn(extra: &[&str]) -> Self {
@@ -65,7 +88,7 @@ impl Server {
     fn answers(&self, deadline: Instant) -> bool {
         let patience = deadline.min(Instant::now() + Duration::from_secs(5));
         while Instant::now() < patience {
-            if TcpStream::connect(("127.0.0.1", self.port)).is_ok() && self.socket.exists() {
+            if TcpStream::connect(("127.0.0.1", self.port)).is_ok() && UnixStream::connect(&self.socket).is_ok() {
                 return true;
             }
             std::thread::sleep(Duration::from_millis(5)); // between two looks at the condition
@@ -73,15 +96,12 @@ impl Server {
         false
     }
 
-    pub(crate) fn settings(&self, namespace: &str) -> RedisSettings {
-        RedisSettings {
-            address: StoreAddress::Tcp("127.0.0.1".to_owned(), self.port),
-            database: 0,
-            username: None,
-            password: None,
-            namespace: namespace.to_owned(),
-            timeout: Duration::from_secs(10),
-        }
+    pub(crate) fn address(&self) -> StoreAddress {
+        StoreAddress::Tcp("127.0.0.1".to_owned(), self.port)
+    }
+
+    pub(crate) fn settings(&self, namespace: &str) -> RedisConfig {
+        settings_of(RedisServers::One(self.address()), namespace)
     }
 
     pub(crate) async fn connect(&self) -> MultiplexedConnection {
@@ -100,8 +120,24 @@ impl Drop for Server {
     }
 }
 
-pub(crate) fn settings(namespace: &str) -> RedisSettings {
-    SERVER.settings(namespace)
+pub(crate) fn settings(namespace: &str) -> RedisConfig {
+    match in_cluster() {
+        true => settings_of(RedisServers::Cluster(vec![SERVER.address()]), namespace),
+        false => SERVER.settings(namespace),
+    }
+}
+
+/// The way to servers without passwords, in the clear.
+pub(crate) fn settings_of(servers: RedisServers, namespace: &str) -> RedisConfig {
+    RedisConfig {
+        servers,
+        database: 0,
+        login: RedisLogin::default(),
+        tls: None,
+        namespace: namespace.to_owned(),
+        shards: 1,
+        timeout: Duration::from_secs(10),
+    }
 }
 
 /// The keys of one test in the common server.

@@ -3,15 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use homing::config::StoreAddress;
+use homing::config::{Config, RedisConfig, RedisLogin, RedisServers, StoreAddress};
 use homing::model::{Incarnation, Secret};
-use homing::store::redis::{Redis, RedisSettings};
+use homing::store::redis::Redis;
 use homing::store::*;
 
 use crate::server::Server;
 use crate::stage::claim;
 
-async fn refusal(settings: RedisSettings) -> StoreError {
+fn login(username: &str, password: &str) -> RedisLogin {
+    let password = Some(Arc::new(Secret::new(password.as_bytes().to_vec())));
+    RedisLogin { username: Some(username.to_owned()), password }
+}
+
+async fn refusal(settings: RedisConfig) -> StoreError {
     match Redis::new(settings, Rules::default()).connect(0).await {
         Err(error) => error,
         Ok(_) => panic!("connected"),
@@ -41,23 +46,88 @@ async fn a_server_that_evicts_is_refused_with_the_remedy() {
 }
 
 #[tokio::test]
-async fn a_read_only_replica_is_refused_with_the_remedy() {
+async fn a_replica_is_refused_with_the_remedy_even_if_it_can_be_written_to() {
     let master = Server::start(&[]);
     let replica = Server::start(&["--replicaof", "127.0.0.1", &master.port.to_string()]);
-    let error = refusal(replica.settings("n")).await;
+    for read_only in ["yes", "no"] {
+        config(&replica, "replica-read-only", read_only).await;
+        let error = refusal(replica.settings("n")).await;
+        assert!(matches!(error, StoreError::Unfit { .. }), "{error}");
+        assert!(error.to_string().contains("master (127.0.0.1)"), "{error}");
+    }
+}
+
+/// What the reference of settings advises.
+const LEAST_RIGHTS: &str = "~{homing:* &{homing:* +@read +@write +@scripting +@pubsub +@transaction +@connection \
+                            -@dangerous +info +time +wait +config|get +cluster|slots +cluster|keyslot";
+
+#[tokio::test]
+async fn the_least_rights_that_the_reference_names_are_enough() {
+    let reference: Vec<String> = Config::default_file().split_whitespace().map(str::to_owned).collect();
+    let words: Vec<&str> = LEAST_RIGHTS.split_whitespace().collect();
+    let named = reference.iter().filter(|word| *word != "#").map(String::as_str).collect::<Vec<_>>().join(" ");
+    assert!(named.contains(&words.join(" ")), "the reference names other rights");
+    let mut user = vec!["--user", "proxy", "on", ">word", "resetchannels"];
+    user.extend(&words);
+    let server = Server::start(&user);
+    let settings = RedisConfig { login: login("proxy", "word"), ..server.settings("homing") };
+    let store = Redis::new(settings, Rules::default());
+    let mut connection = store.connect(0).await.expect("connection");
+    assert!(matches!(connection.exchange(&[greeting()]).await.expect("answer")[..], [Reply::Hello(_)]));
+    assert_eq!(store.census(0).await.expect("census").proxies.len(), 1);
+    let mut heard = store.nudges(0, &Incarnation::new("x")).await.expect("nudges");
+    let mut side = server.connect().await;
+    while tokio::time::timeout(Duration::from_millis(10), heard.next()).await.is_err() {
+        let published: ::redis::RedisResult<u32> =
+            ::redis::cmd("PUBLISH").arg("{homing:0}:nudge").arg("x").query_async(&mut side).await;
+        published.expect("PUBLISH");
+    }
+}
+
+#[tokio::test]
+async fn a_user_without_the_rights_is_told_which_and_how_to_grant_them() {
+    let cases: [(&[&str], &[&str]); 5] = [
+        (
+            &["~{n:*", "&{n:*", "+@all", "-hget", "-wait"],
+            &["\"proxy\" may not use HGET, WAIT;", "SETUSER proxy +hget +wait"],
+        ),
+        (&["~{n:*", "&{n:*", "+@all", "-script|load", "-info"], &["INFO, SCRIPT LOAD", "+info +script|load"]),
+        (&["~other:*", "&{n:*", "+@all"], &["may not use keys {n:*;", "SETUSER proxy ~{n:*"]),
+        (&["~{n:*", "resetchannels", "+@all"], &["may not use channels {n:*;", "SETUSER proxy &{n:*"]),
+        (&["~{n:*", "&{n:*", "+@all", "-multi"], &["MULTI", "+@transaction"]),
+    ];
+    for (rights, parts) in cases {
+        let mut user = vec!["--user", "proxy", "on", ">word"];
+        user.extend(rights);
+        let server = Server::start(&user);
+        let error = refusal(RedisConfig { login: login("proxy", "word"), ..server.settings("n") }).await;
+        assert!(matches!(error, StoreError::Unfit { .. }), "{error}");
+        for part in parts {
+            assert!(error.to_string().contains(part), "{part:?} is not in {error}");
+        }
+        let mut side = server.connect().await;
+        let keys: ::redis::RedisResult<u64> = ::redis::cmd("DBSIZE").query_async(&mut side).await;
+        assert_eq!(keys.expect("DBSIZE"), 0, "a refused user has written");
+    }
+}
+
+#[tokio::test]
+async fn a_proxy_with_another_number_of_shards_is_refused() {
+    let server = Server::start(&[]);
+    let with = |shards| RedisConfig { shards, ..server.settings("n") };
+    Redis::new(with(4), Rules::default()).connect(0).await.map(drop).expect("the first decides");
+    Redis::new(with(4), Rules::default()).connect(0).await.map(drop).expect("the second agrees");
+    let error = refusal(with(3)).await;
     assert!(matches!(error, StoreError::Unfit { .. }), "{error}");
-    assert!(error.to_string().contains("master (127.0.0.1)"), "{error}");
+    assert!(error.to_string().contains("in 4 shards, but store.shards is 3"), "{error}");
 }
 
 #[tokio::test]
 async fn a_user_who_may_not_read_the_configuration_can_still_connect() {
     let server =
         Server::start(&["--requirepass", "word", "--user", "proxy", "on", ">word", "~*", "&*", "+@all", "-config"]);
-    let settings = |username: &str, password: &str| RedisSettings {
-        username: Some(username.to_owned()),
-        password: Some(Arc::new(Secret::new(password.as_bytes().to_vec()))),
-        ..server.settings("n")
-    };
+    let settings =
+        |username: &str, password: &str| RedisConfig { login: login(username, password), ..server.settings("n") };
     let store = Redis::new(settings("proxy", "word"), Rules::default());
     let mut connection = store.connect(0).await.expect("connection");
     assert!(matches!(connection.exchange(&[greeting()]).await.expect("answer")[..], [Reply::Hello(_)]));
@@ -75,7 +145,8 @@ async fn a_user_who_may_not_read_the_configuration_can_still_connect() {
 #[tokio::test]
 async fn a_unix_socket_is_an_address_like_any_other() {
     let server = Server::start(&[]);
-    let settings = RedisSettings { address: StoreAddress::Unix(server.socket.clone()), ..server.settings("n") };
+    let settings =
+        RedisConfig { servers: RedisServers::One(StoreAddress::Unix(server.socket.clone())), ..server.settings("n") };
     let store = Redis::new(settings, Rules::default());
     let mut connection = store.connect(0).await.expect("connection");
     assert!(matches!(connection.exchange(&[greeting()]).await.expect("answer")[..], [Reply::Hello(_)]));
@@ -97,7 +168,7 @@ async fn the_run_and_the_clock_are_the_servers_own() {
 #[tokio::test]
 async fn a_server_that_is_not_there_is_unreachable() {
     let gone = Server::start(&[]).settings("n");
-    let error = refusal(RedisSettings { timeout: Duration::from_secs(2), ..gone }).await;
+    let error = refusal(RedisConfig { timeout: Duration::from_secs(2), ..gone }).await;
     assert!(matches!(error, StoreError::Unreachable { .. }), "{error}");
     assert!(error.to_string().contains("127.0.0.1:"), "{error}");
 }

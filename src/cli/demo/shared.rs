@@ -35,12 +35,12 @@ pub(super) struct Remote {
 impl Shared {
     /// Opens the store that `config` names. `url` is the one in `config`.
     pub(super) fn open(config: &Config, url: Option<&str>) -> anyhow::Result<Self> {
-        let (StoreConfig::Redis { namespace, .. }, Some(url)) = (&config.store, url) else {
+        let (StoreConfig::Redis(redis), Some(url)) = (&config.store, url) else {
             return Ok(Self::Memory(Memory::embedded(app::rules(&config.fleet))));
         };
         let client = redis::Client::open(url).context("the URL of the Redis server cannot be used")?;
         let store = app::open_store(config);
-        Ok(Self::Redis(Box::new(Remote { config: config.clone(), namespace: namespace.clone(), client, store })))
+        Ok(Self::Redis(Box::new(Remote { config: config.clone(), namespace: redis.namespace.clone(), client, store })))
     }
 
     /// The store, to look into.

@@ -9,11 +9,17 @@ pub(super) const COUNT: usize = 16;
 #[derive(Clone, Debug)]
 pub(super) struct Keys {
     tag: String,
+    namespace: String,
 }
 
 impl Keys {
     pub(super) fn of_shard(namespace: &str, shard: u16) -> Self {
-        Self { tag: format!("{{{namespace}:{shard}}}") }
+        Self { tag: format!("{{{namespace}:{shard}}}"), namespace: namespace.to_owned() }
+    }
+
+    /// All keys and channels of the fleet, of every shard, for ACL rules.
+    pub(super) fn pattern(&self) -> String {
+        format!("{{{}:*", self.namespace)
     }
 
     /// What every script is given as KEYS: `lua/include/keys.lua` names them in this order. The last six are stems.
@@ -40,6 +46,21 @@ impl Keys {
 
     pub(super) fn shard(&self) -> String {
         self.named("shard")
+    }
+
+    /// In how many shards the fleet keeps its state.
+    pub(super) fn shards(&self) -> String {
+        self.named("shards")
+    }
+
+    /// Named when rights are tried; nothing is ever there.
+    pub(super) fn scratch(&self) -> String {
+        self.named("rights")
+    }
+
+    /// A channel, not a key: something has happened that proxies would else hear with their next heartbeat.
+    pub(super) fn nudge(&self) -> String {
+        self.named("nudge")
     }
 
     pub(super) fn asserting(&self) -> String {
@@ -72,11 +93,6 @@ impl Keys {
 
     pub(super) fn moving(&self) -> String {
         self.named("moving")
-    }
-
-    /// The channel on which everybody is nudged.
-    pub(super) fn nudge(&self) -> String {
-        self.named("nudge")
     }
 
     /// The channel on which one incarnation is nudged.

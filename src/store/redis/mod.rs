@@ -1,19 +1,24 @@
 //! The store in Redis or Valkey: every request is a Lua script in `lua/`, called by EVALSHA.
 //!
-//! The pool is the factory of connections and serves the rare calls of operators; a link takes its connection out of it,
-//! so that nobody else writes between two numbered calls. `keys` knows every key name, `scripts` how a call is sent,
-//! `reply` how an answer is read, `orders` and `replies` do both for orders, `rows` the backend table's lines, `nudges`
-//! listens, `view` reads for operators, `fitness` says which servers are refused.
+//! `master/` finds the master of a shard: the one in the file, the one that the Sentinels name, or a node of a Cluster.
+//! `doors` makes connections to any server; a link takes its connection out of the pool there, so that nobody else writes
+//! between two numbered calls. `keys` knows every key name, `scripts` how a call is sent, `reply` how an answer is read,
+//! `orders` and `replies` do both for orders, `rows` the backend table's lines; `fitness` and `rights` say which servers and
+//! users are refused. Beside the links, `view` and `homes` look, `subscription` and `nudges` listen.
 
+mod doors;
 mod fitness;
 mod homes;
 mod keys;
+mod master;
 mod nudges;
 mod orders;
 mod replies;
 mod reply;
+mod rights;
 mod rows;
 mod scripts;
+mod subscription;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -21,227 +26,231 @@ mod view;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use async_trait::async_trait;
-use deadpool_redis::{Manager, Pool, PoolError};
 use redis::aio::MultiplexedConnection;
-use redis::{
-    AsyncConnectionConfig, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo, RedisConnectionInfo,
-    RedisError, RedisResult, Value,
-};
-use tracing::warn;
+use redis::{RedisResult, Value};
+use tracing::{info, warn};
 
-use self::fitness::Facts;
+use self::doors::{Doors, no_answer};
+use self::fitness::{Facts, Fault, Set, setting};
 use self::keys::Keys;
+use self::master::{Master, Masters};
 use super::clock::Simulated;
 use super::{
     BindingPage, BindingView, Call, Census, Connection, Nudges, Order, Ordered, Reply, Rules, Store, StoreError,
 };
-use crate::config::StoreAddress;
-use crate::model::{Incarnation, Key, Secret};
+use crate::config::{RedisConfig, StoreAddress};
+use crate::model::{Incarnation, Key};
 
-/// Idle connections for operators' questions. Links take theirs out and are not counted.
-const POOLED: usize = 2;
-
-/// Where the store is and how to get in. The fields are those of `[store]`.
-#[derive(Clone, Debug)]
-pub struct RedisSettings {
-    /// Where the server listens.
-    pub address: StoreAddress,
-    /// Number of the database.
-    pub database: u32,
-    /// ACL user, if any.
-    pub username: Option<String>,
-    /// Password, if any.
-    pub password: Option<Arc<Secret>>,
-    /// Prefix of every key.
-    pub namespace: String,
-    /// How long connecting, or the answer to a rare call, may take. Links have their own deadline for an exchange.
-    pub timeout: Duration,
-}
-
-/// A store in a Redis or Valkey server. Nothing is sent before the first connect.
+/// A store in Redis or Valkey. Nothing is sent before the first connect.
 pub struct Redis {
-    pool: Result<Pool, StoreError>,
-    /// Makes the connections that listen.
-    client: Result<redis::Client, StoreError>,
-    /// The address, for messages.
-    at: String,
-    namespace: String,
-    timeout: Duration,
+    masters: Arc<Masters>,
+    doors: Arc<Doors>,
+    config: RedisConfig,
     rules: Rules,
     /// A test's clock and run id in place of the server's.
     server: Option<Arc<Simulated>>,
-    /// That the eviction policy could not be read has been said.
+    /// What was said once: that the eviction policy could not be read, and what is advised.
     warned: AtomicBool,
+    advised: AtomicBool,
+}
+
+/// Whether the files that `config` names can be used. Says what is wrong with one.
+pub fn check_files(config: &RedisConfig) -> Result<(), String> {
+    config.tls.as_ref().map_or(Ok(()), doors::check_files)
 }
 
 impl fmt::Debug for Redis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Not the pool: it prints the password.
-        f.debug_struct("Redis").field("at", &self.at).field("namespace", &self.namespace).finish_non_exhaustive()
+        f.debug_struct("Redis").field("config", &self.config).finish_non_exhaustive()
     }
 }
 
 impl Redis {
-    /// The store at that address. Settings that cannot work show at the first connect.
-    pub fn new(settings: RedisSettings, rules: Rules) -> Self {
-        Self::build(settings, rules, None)
+    /// The store there. Settings that cannot work show at the first connect.
+    pub fn new(config: RedisConfig, rules: Rules) -> Self {
+        Self::build(config, rules, None)
     }
 
     /// A store whose clock and run id a test controls.
-    pub fn simulated(settings: RedisSettings, rules: Rules, server: Arc<Simulated>) -> Self {
-        Self::build(settings, rules, Some(server))
+    pub fn simulated(config: RedisConfig, rules: Rules, server: Arc<Simulated>) -> Self {
+        Self::build(config, rules, Some(server))
     }
 
-    fn build(settings: RedisSettings, rules: Rules, server: Option<Arc<Simulated>>) -> Self {
-        let at = match &settings.address {
-            StoreAddress::Tcp(host, port) => format!("{host}:{port}"),
-            StoreAddress::Unix(path) => path.display().to_string(),
-        };
-        let pool = pool(&settings).map_err(|why| StoreError::Unfit { at: at.clone(), why });
-        let client = connection_info(&settings).and_then(redis::Client::open);
-        let client = client.map_err(|error| StoreError::Unfit { at: at.clone(), why: error.to_string() });
-        let RedisSettings { namespace, timeout, .. } = settings;
-        Self { pool, client, at, namespace, timeout, rules, server, warned: AtomicBool::new(false) }
+    fn build(config: RedisConfig, rules: Rules, server: Option<Arc<Simulated>>) -> Self {
+        let doors = Doors::new(config.login.clone(), config.database, config.tls.clone(), config.timeout);
+        let (masters, doors) = (Arc::new(Masters::new(&config)), Arc::new(doors));
+        let (warned, advised) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { masters, doors, config, rules, server, warned, advised }
     }
 
-    /// A connection from the pool, within the time-out.
-    async fn pooled(&self) -> Result<deadpool_redis::Connection, StoreError> {
-        let pool = self.pool.as_ref().map_err(Clone::clone)?;
-        let unreachable = |why: String| StoreError::Unreachable { at: self.at.clone(), why };
-        match tokio::time::timeout(self.timeout, pool.get()).await {
-            Ok(Ok(connection)) => Ok(connection),
-            Ok(Err(PoolError::Backend(error))) => Err(unreachable(error.to_string())),
-            Ok(Err(error)) => Err(unreachable(error.to_string())),
-            Err(_) => Err(unreachable(format!("no connection within {:?}", self.timeout))),
-        }
+    fn keys(&self, shard: u16) -> Keys {
+        Keys::of_shard(&self.config.namespace, shard)
     }
 
-    /// Sends a rare pipeline, within the time-out.
-    async fn ask(
+    /// A connection to the master of a shard, for one operator's question or order.
+    async fn operator_of(&self, keys: &Keys) -> Result<(StoreAddress, deadpool_redis::Connection), StoreError> {
+        let at = self.masters.of(keys, &self.doors).await?.at;
+        let connection = self.doors.open(&at).await?;
+        Ok((at, connection))
+    }
+
+    /// Refuses a user who may not do what homing does, a server that would lose or not take what is written, and a fleet
+    /// with another number of shards; then loads the scripts.
+    async fn prepare(
         &self,
-        connection: &mut impl redis::aio::ConnectionLike,
-        pipeline: &redis::Pipeline,
-    ) -> Result<Vec<RedisResult<Value>>, StoreError> {
-        match tokio::time::timeout(self.timeout, pipeline.query_async(connection)).await {
-            Ok(answers) => answers.map_err(|error| self.no_answer(&error)),
-            Err(_) => Err(StoreError::NoAnswer { at: self.at.clone(), why: format!("none within {:?}", self.timeout) }),
-        }
-    }
-
-    fn no_answer(&self, why: &impl fmt::Display) -> StoreError {
-        StoreError::NoAnswer { at: self.at.clone(), why: why.to_string() }
-    }
-
-    /// Loads the scripts and refuses a server that would lose or not take what is written.
-    async fn prepare(&self, connection: &mut MultiplexedConnection) -> Result<(), StoreError> {
+        at: &StoreAddress,
+        line: &mut MultiplexedConnection,
+        keys: &Keys,
+    ) -> Result<(), StoreError> {
+        self.try_rights(at, line, keys).await?;
+        self.look_at_server(at, line).await?;
         let mut pipeline = redis::pipe();
         pipeline.ignore_errors();
-        pipeline.cmd("INFO").arg("server").cmd("INFO").arg("replication");
-        pipeline.cmd("CONFIG").arg("GET").arg("maxmemory-policy");
+        pipeline.set_nx(keys.shards(), self.config.shards).get(keys.shards());
         for source in scripts::ALL {
             pipeline.add_command(source.load());
         }
-        let mut answers = self.ask(connection, &pipeline).await?.into_iter();
+        let mut answers = self.doors.ask(at, line, &pipeline).await?.into_iter().skip(1);
+        let shards = answers.next().unwrap_or(Ok(Value::Nil)).and_then(parse::<Option<u16>>);
+        let shards = shards.map_err(|error| no_answer(at, &error))?;
+        if let Some(shards) = shards.filter(|shards| *shards != self.config.shards) {
+            let why = format!(
+                "the fleet \"{}\" keeps its state in {shards} shards, but store.shards is {}; write shards = {shards}, \
+                 or stop all proxies and empty the store",
+                self.config.namespace, self.config.shards
+            );
+            return Err(unfit(at, why));
+        }
+        answers.try_for_each(|answer| answer.map(drop)).map_err(|error| no_answer(at, &error))
+    }
+
+    async fn try_rights(
+        &self,
+        at: &StoreAddress,
+        line: &mut MultiplexedConnection,
+        keys: &Keys,
+    ) -> Result<(), StoreError> {
+        let (set, user) = (self.set(), self.config.login.username.as_deref());
+        let mut multi = redis::pipe();
+        multi.cmd("MULTI").ignore_errors();
+        match self.doors.ask(at, line, &multi).await?.pop() {
+            Some(Ok(_)) => {}
+            Some(Err(error)) if error.code() == Some("NOPERM") => {
+                return Err(unfit(at, rights::refusal(user, "MULTI", "+@transaction")));
+            }
+            // A Sentinel does not know it. What the server is shows next.
+            Some(Err(error)) if error.code() == Some("ERR") => return Ok(()),
+            Some(Err(error)) => return Err(no_answer(at, &error)),
+            None => return Err(no_answer(at, &"an answer is missing")),
+        }
+        let answers = self.doors.ask(at, line, &rights::trial(keys, set == Set::InCluster)).await?;
+        match rights::missing(&answers, keys, set == Set::InCluster, user) {
+            Some(why) => Err(unfit(at, why)),
+            None => Ok(()),
+        }
+    }
+
+    async fn look_at_server(&self, at: &StoreAddress, line: &mut MultiplexedConnection) -> Result<(), StoreError> {
+        let mut pipeline = redis::pipe();
+        pipeline.ignore_errors();
+        pipeline.cmd("INFO").arg("server").cmd("INFO").arg("replication");
+        pipeline.cmd("CONFIG").arg("GET").arg("maxmemory-policy").cmd("CONFIG").arg("GET").arg("min-replicas-to-write");
+        let mut answers = self.doors.ask(at, line, &pipeline).await?.into_iter();
         let mut info = String::new();
         for answer in answers.by_ref().take(2) {
-            let text: String = answer.and_then(parse).map_err(|error| self.no_answer(&error))?;
+            let text: String = answer.and_then(parse).map_err(|error| no_answer(at, &error))?;
             info.push_str(&text);
         }
-        let policy = answers.next().and_then(Result::ok).and_then(fitness::policy);
+        let mut next = || answers.next().and_then(Result::ok).and_then(setting);
+        let (policy, min_replicas) = (next(), next());
         if policy.is_none() && !self.warned.swap(true, Ordering::Relaxed) {
-            warn!(store = %self.at, "maxmemory-policy could not be read (CONFIG GET is forbidden); make sure that it is noeviction");
+            warn!(store = %at, "maxmemory-policy could not be read (CONFIG GET is forbidden); make sure that it is noeviction");
         }
-        if let Some(why) = fitness::fault(&Facts { info: &info, policy: policy.as_deref() }) {
-            return Err(StoreError::Unfit { at: self.at.clone(), why });
+        let facts = Facts { info: &info, policy: policy.as_deref(), min_replicas: min_replicas.as_deref() };
+        match facts.fault(self.set()) {
+            Some(Fault::Unfit(why)) => return Err(unfit(at, why)),
+            Some(Fault::Passing(why)) => return Err(no_answer(at, &why)),
+            None => {}
         }
-        answers.try_for_each(|answer| answer.map(drop)).map_err(|error| self.no_answer(&error))
+        if let Some(advice) = facts.advice().filter(|_| !self.advised.swap(true, Ordering::Relaxed)) {
+            info!(store = %at, "{advice}");
+        }
+        Ok(())
     }
+
+    fn set(&self) -> Set {
+        match *self.masters {
+            Masters::One(_) => Set::Alone,
+            Masters::Sentinel(_) => Set::BySentinels,
+            Masters::Cluster(_) => Set::InCluster,
+        }
+    }
+}
+
+fn unfit(at: &StoreAddress, why: String) -> StoreError {
+    StoreError::Unfit { at: at.to_string(), why }
 }
 
 fn parse<T: redis::FromRedisValue>(value: Value) -> RedisResult<T> {
     Ok(redis::from_redis_value(value)?)
 }
 
-/// The factory of connections. Its own time-outs never fire before ours: whoever waits has a deadline of their own.
-fn pool(settings: &RedisSettings) -> Result<Pool, String> {
-    let timeouts = AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(settings.timeout))
-        .set_response_timeout(Some(settings.timeout * 2));
-    let manager = connection_info(settings)
-        .and_then(|info| Manager::new_with_config(info, timeouts))
-        .map_err(|error| error.to_string())?;
-    Pool::builder(manager).max_size(POOLED).build().map_err(|error| error.to_string())
-}
-
-fn connection_info(settings: &RedisSettings) -> RedisResult<ConnectionInfo> {
-    let address = match &settings.address {
-        StoreAddress::Tcp(host, port) => ConnectionAddr::Tcp(host.clone(), *port),
-        StoreAddress::Unix(path) => ConnectionAddr::Unix(path.clone()),
-    };
-    let mut login = RedisConnectionInfo::default().set_db(settings.database.into());
-    if let Some(username) = &settings.username {
-        login = login.set_username(username);
-    }
-    if let Some(password) = &settings.password {
-        let text = std::str::from_utf8(password.expose())
-            .map_err(|_| RedisError::from((ErrorKind::InvalidClientConfig, "the password is not UTF-8")))?;
-        login = login.set_password(text);
-    }
-    Ok(address.into_connection_info()?.set_redis_settings(login))
-}
-
 #[async_trait]
 impl Store for Redis {
     async fn connect(&self, shard: u16) -> Result<Box<dyn Connection>, StoreError> {
-        let mut connection = deadpool_redis::Connection::take(self.pooled().await?);
-        self.prepare(&mut connection).await?;
-        Ok(Box::new(ToShard {
-            connection,
-            keys: Keys::of_shard(&self.namespace, shard).for_scripts(),
-            at: self.at.clone(),
-            rules: self.rules,
-            server: self.server.clone(),
-        }))
+        let keys = self.keys(shard);
+        let master = self.masters.of(&keys, &self.doors).await?;
+        let mut connection = self.doors.own(&master.at).await?;
+        self.prepare(&master.at, &mut connection, &keys).await?;
+        let (keys, server) = (keys.for_scripts(), self.server.clone());
+        Ok(Box::new(ToShard { connection, master, keys, rules: self.rules, server }))
     }
 
     async fn order(&self, shard: u16, order: &Order) -> Result<Ordered, StoreError> {
-        let mut connection = self.pooled().await?;
-        self.carry_out(&mut connection, &Keys::of_shard(&self.namespace, shard), order).await
+        self.carry_out(&self.keys(shard), order).await
     }
 
     async fn nudges(&self, shard: u16, incarnation: &Incarnation) -> Result<Box<dyn Nudges>, StoreError> {
-        let client = self.client.as_ref().map_err(Clone::clone)?;
-        self.listen(client, &Keys::of_shard(&self.namespace, shard), incarnation).await
+        self.listen(self.keys(shard), incarnation).await
     }
 
     async fn bindings(&self, shard: u16, cursor: &str) -> Result<BindingPage, StoreError> {
-        self.view_bindings(&Keys::of_shard(&self.namespace, shard), cursor).await
+        self.view_bindings(&self.keys(shard), cursor).await
     }
 
     async fn binding(&self, shard: u16, key: &Key) -> Result<Option<BindingView>, StoreError> {
-        self.view_binding(&Keys::of_shard(&self.namespace, shard), key).await
+        self.view_binding(&self.keys(shard), key).await
     }
 
     async fn census(&self, shard: u16) -> Result<Census, StoreError> {
-        self.view_census(&Keys::of_shard(&self.namespace, shard)).await
+        self.view_census(&self.keys(shard)).await
     }
 }
 
 /// A link's own connection.
 struct ToShard {
     connection: MultiplexedConnection,
+    master: Master,
     keys: [String; keys::COUNT],
-    at: String,
     rules: Rules,
     server: Option<Arc<Simulated>>,
 }
 
 impl ToShard {
     fn no_answer(&self, why: String) -> StoreError {
-        StoreError::NoAnswer { at: self.at.clone(), why }
+        no_answer(&self.master.at, &why)
+    }
+
+    /// Sends a pipeline, unless its server is deposed, and gives up when it is.
+    async fn send(&mut self, pipeline: &redis::Pipeline) -> Result<Vec<RedisResult<Value>>, StoreError> {
+        let (at, connection) = (self.master.at.clone(), &mut self.connection);
+        tokio::select! {
+            biased;
+            () = self.master.deposed() => Err(no_answer(&at, &"the Sentinels have named another master")),
+            answers = pipeline.query_async(connection) => answers.map_err(|error| no_answer(&at, &error)),
+        }
     }
 }
 
@@ -258,8 +267,7 @@ impl Connection for ToShard {
         }
         // The answers are values first: one that is an error (NOSCRIPT, OOM, READONLY) spoils all, for the calls behind
         // it were numbered as if it had been applied.
-        let answers: Vec<RedisResult<Value>> =
-            pipeline.query_async(&mut self.connection).await.map_err(|error| self.no_answer(error.to_string()))?;
+        let answers = self.send(&pipeline).await?;
         if answers.len() != calls.len() {
             return Err(self.no_answer(format!("{} answers to {} calls", answers.len(), calls.len())));
         }

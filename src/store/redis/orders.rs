@@ -8,9 +8,11 @@ use redis::{ErrorKind, RedisError, RedisResult, ServerErrorKind, Value};
 use super::super::order::{MarkChange, Move, Moved, Order, Ordered, Outcome, Settle, Settled, Target};
 use super::super::request::Table;
 use super::super::{Rules, StoreError};
+use super::doors::no_answer;
 use super::keys::Keys;
 use super::scripts::{self, Arguments, Source};
 use super::{Redis, parse, replies};
+use crate::config::StoreAddress;
 use crate::model::Pool;
 use crate::store::clock::Simulated;
 
@@ -21,54 +23,56 @@ const CONFIRMATION: u64 = 1000;
 const LONGEST: u64 = 1_000_000_000_000_000;
 
 impl Redis {
-    /// Gives an order on that connection, which nobody else uses meanwhile.
-    pub(super) async fn carry_out(
-        &self,
-        connection: &mut impl ConnectionLike,
-        keys: &Keys,
-        order: &Order,
-    ) -> Result<Ordered, StoreError> {
+    /// Gives an order on a connection that nobody else uses meanwhile.
+    pub(super) async fn carry_out(&self, keys: &Keys, order: &Order) -> Result<Ordered, StoreError> {
+        let (at, mut connection) = self.operator_of(keys).await?;
+        let line = &mut Line { at: &at, connection: &mut connection, patience: self.doors.patience() };
         let (source, arguments) = script_and_arguments(order, &self.rules, self.server.as_deref());
         let keys = keys.for_scripts();
-        let answer = match self.ask_one(connection, source.call(&keys, &arguments), Duration::ZERO).await? {
+        let answer = match line.ask(source.call(&keys, &arguments), Duration::ZERO).await? {
             Err(error) if is_unknown_script(&error) => {
-                self.ask_one(connection, source.teach(&keys, &arguments), Duration::ZERO).await?
+                line.ask(source.teach(&keys, &arguments), Duration::ZERO).await?
             }
             answer => answer,
         };
-        let value = answer.map_err(|error| self.no_answer(&format!("{}: {error}", source.name)))?;
-        let garbled = |_| self.no_answer(&format!("{}: an answer that homing's scripts do not give", source.name));
+        let value = answer.map_err(|error| no_answer(&at, &format!("{}: {error}", source.name)))?;
+        let garbled = |_| no_answer(&at, &format!("{}: an answer that homing's scripts do not give", source.name));
         let outcome = replies::decode(order, value).map_err(garbled)?;
-        let replicas = if has_written(order, &outcome) { self.confirmed(connection).await } else { None };
+        let replicas = if has_written(order, &outcome) { line.confirmed().await } else { None };
         Ok(Ordered { outcome, replicas })
     }
+}
 
+/// A connection, for as long as an order takes.
+struct Line<'a, C> {
+    at: &'a StoreAddress,
+    connection: &'a mut C,
+    /// How long an answer may take.
+    patience: Duration,
+}
+
+impl<C: ConnectionLike> Line<'_, C> {
     /// How many replicas have all that was written on this connection, and how many there are. What was ordered stands
     /// also if that cannot be found out.
-    async fn confirmed(&self, connection: &mut impl ConnectionLike) -> Option<(u32, u32)> {
+    async fn confirmed(&mut self) -> Option<(u32, u32)> {
         let mut info = redis::cmd("INFO");
         info.arg("replication");
-        let text: String = self.ask_one(connection, info, Duration::ZERO).await.ok()?.and_then(parse).ok()?;
+        let text: String = self.ask(info, Duration::ZERO).await.ok()?.and_then(parse).ok()?;
         let count = |line: &str| line.strip_prefix("connected_slaves:")?.trim().parse::<u32>().ok();
         let all = text.lines().find_map(count).filter(|all| *all > 0)?;
         let mut wait = redis::cmd("WAIT");
         wait.arg(1).arg(CONFIRMATION);
-        let have = self.ask_one(connection, wait, Duration::from_millis(CONFIRMATION)).await;
+        let have = self.ask(wait, Duration::from_millis(CONFIRMATION)).await;
         let have: u32 = have.ok().and_then(Result::ok).and_then(|value| parse(value).ok()).unwrap_or(0);
         Some((have.min(all), all))
     }
 
     /// Sends one command. It may take `longer` than others may.
-    async fn ask_one(
-        &self,
-        connection: &mut impl ConnectionLike,
-        command: redis::Cmd,
-        longer: Duration,
-    ) -> Result<RedisResult<Value>, StoreError> {
-        let patience = self.timeout + longer;
-        match tokio::time::timeout(patience, command.query_async(connection)).await {
+    async fn ask(&mut self, command: redis::Cmd, longer: Duration) -> Result<RedisResult<Value>, StoreError> {
+        let patience = self.patience + longer;
+        match tokio::time::timeout(patience, command.query_async(self.connection)).await {
             Ok(answer) => Ok(answer),
-            Err(_) => Err(self.no_answer(&format!("none within {patience:?}"))),
+            Err(_) => Err(no_answer(self.at, &format!("none within {patience:?}"))),
         }
     }
 }

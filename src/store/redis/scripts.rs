@@ -21,7 +21,7 @@ pub(super) struct Source {
     #[cfg(test)]
     pub(super) includes: &'static [&'static str],
     /// Both joined.
-    text: &'static str,
+    pub(super) text: &'static str,
     script: LazyLock<Script>,
 }
 

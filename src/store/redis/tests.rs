@@ -1,11 +1,13 @@
 //! Callers and scripts must agree on the order of KEYS and ARGV, and on what is included.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
 
 use super::keys::{COUNT, Keys};
 use super::scripts::{ALL, Source, script_and_arguments};
-use crate::model::{BackendId, Generation, Incarnation, Key, Pool};
-use crate::store::redis::RedisSettings;
+use crate::config::{RedisConfig, RedisLogin, RedisServers, StoreAddress};
+use crate::model::{BackendId, Generation, Incarnation, Key, Pool, Secret};
 use crate::store::*;
 
 /// The names in the header's lines `-- LABEL[1] this  [2] that  then for each line: key  count`.
@@ -125,24 +127,26 @@ fn keys_are_named_in_their_order_and_share_one_slot() {
     }
 }
 
-#[test]
-fn neither_debug_nor_errors_show_the_password() {
-    let settings = RedisSettings {
-        address: crate::config::StoreAddress::Tcp("127.0.0.1".to_owned(), 1),
-        database: 0,
+#[tokio::test]
+async fn neither_debug_nor_errors_show_the_password() {
+    let login = |word: &[u8]| RedisLogin {
         username: Some("u".to_owned()),
-        password: Some(std::sync::Arc::new(crate::model::Secret::new(b"hunter2".to_vec()))),
+        password: Some(Arc::new(Secret::new(word.to_vec()))),
+    };
+    let config = |word: &[u8]| RedisConfig {
+        servers: RedisServers::One(StoreAddress::Tcp("127.0.0.1".to_owned(), 1)),
+        database: 0,
+        login: login(word),
+        tls: None,
         namespace: "n".to_owned(),
-        timeout: std::time::Duration::from_secs(1),
+        shards: 1,
+        timeout: Duration::from_secs(1),
     };
-    let store = redis::Redis::new(settings.clone(), Rules::default());
-    assert!(!format!("{store:?} {settings:?}").contains("hunter2"));
-    assert!(store.pool.is_ok());
-    let unfit = super::RedisSettings {
-        password: Some(std::sync::Arc::new(crate::model::Secret::new(b"hunter2\xff".to_vec()))),
-        ..settings
-    };
-    let store = redis::Redis::new(unfit, Rules::default());
-    let why = store.pool.err().map(|error| error.to_string()).unwrap_or_default();
-    assert!(why.contains("UTF-8") && !why.contains("hunter2"));
+    for word in ["hunter2".as_bytes(), b"hunter2\xff"] {
+        let store = redis::Redis::new(config(word), Rules::default());
+        let error = store.connect(0).await.err().expect("nobody is there");
+        let said = format!("{store:?} {error} {error:?} {:?}", config(word));
+        assert!(!said.contains("hunter2"), "{said}");
+        assert_eq!(said.contains("UTF-8"), word.ends_with(b"\xff"), "{said}");
+    }
 }

@@ -26,7 +26,7 @@ impl Redis {
         let mut pipeline = redis::pipe();
         pipeline.atomic().ignore_errors();
         pipeline.cmd("TIME").hgetall(keys.shard()).hgetall(keys.binding(key)).lrange(keys.past(key), 0, -1);
-        let mut answers = self.read(&pipeline).await?;
+        let mut answers = self.read(keys, &pipeline).await?;
         let shared = self.shared(&mut answers)?;
         let (fields, past): (Fields, Vec<String>) = (self.take(&mut answers)?, self.take(&mut answers)?);
         Ok(homes::view(&fields, &past, shared.now, self.rules.remember))
@@ -37,7 +37,7 @@ impl Redis {
         let mut pipeline = redis::pipe();
         pipeline.ignore_errors();
         pipeline.cmd("SCAN").arg(cursor).arg("MATCH").arg(keys.bindings_pattern()).arg("COUNT").arg(PAGE);
-        let (next, names): (String, Vec<String>) = self.take(&mut self.read(&pipeline).await?)?;
+        let (next, names): (String, Vec<String>) = self.take(&mut self.read(keys, &pipeline).await?)?;
         let page: Vec<Key> = names.iter().filter_map(|name| keys.key_of_binding(name)).collect();
         let mut pipeline = redis::pipe();
         pipeline.ignore_errors();
@@ -45,7 +45,7 @@ impl Redis {
         for key in &page {
             pipeline.hgetall(keys.binding(key)).lrange(keys.past(key), 0, -1);
         }
-        let mut answers = self.read(&pipeline).await?;
+        let mut answers = self.read(keys, &pipeline).await?;
         let shared = self.shared(&mut answers)?;
         let mut bindings = Vec::new();
         for key in page {
@@ -62,7 +62,7 @@ impl Redis {
         pipeline.hgetall(keys.users()).scard(keys.asserting());
         pipeline.zrange_withscores(keys.leases(), 0, -1).zrange_withscores(keys.orphans(), 0, -1);
         pipeline.zcard(keys.moving());
-        let mut answers = self.read(&pipeline).await?;
+        let mut answers = self.read(keys, &pipeline).await?;
         let shared = self.shared(&mut answers)?;
         let table: Fields = self.take(&mut answers)?;
         let (load, users): (Fields, Fields) = (self.take(&mut answers)?, self.take(&mut answers)?);
@@ -86,17 +86,25 @@ impl Redis {
     }
 
     /// Sends a pipeline on a pooled connection.
-    async fn read(&self, pipeline: &redis::Pipeline) -> Result<std::vec::IntoIter<RedisResult<Value>>, StoreError> {
-        let mut connection = self.pooled().await?;
-        Ok(self.ask(&mut connection, pipeline).await?.into_iter())
+    async fn read(
+        &self,
+        keys: &Keys,
+        pipeline: &redis::Pipeline,
+    ) -> Result<std::vec::IntoIter<RedisResult<Value>>, StoreError> {
+        let (at, mut connection) = self.operator_of(keys).await?;
+        Ok(self.doors.ask(&at, &mut connection, pipeline).await?.into_iter())
     }
 
     fn take<T: redis::FromRedisValue>(
         &self,
         answers: &mut impl Iterator<Item = RedisResult<Value>>,
     ) -> Result<T, StoreError> {
-        let answer = answers.next().ok_or_else(|| self.no_answer(&"an answer is missing"))?;
-        answer.and_then(parse).map_err(|error| self.no_answer(&error))
+        let answer = answers.next().ok_or_else(|| self.unread(&"an answer is missing"))?;
+        answer.and_then(parse).map_err(|error| self.unread(&error))
+    }
+
+    fn unread(&self, why: &impl std::fmt::Display) -> StoreError {
+        StoreError::NoAnswer { at: self.masters.to_string(), why: why.to_string() }
     }
 
     fn shared(&self, answers: &mut impl Iterator<Item = RedisResult<Value>>) -> Result<Shared, StoreError> {
@@ -133,7 +141,7 @@ impl Redis {
         for incarnation in registered.keys() {
             pipeline.hgetall(keys.proxy(incarnation));
         }
-        let mut answers = self.read(&pipeline).await?;
+        let mut answers = self.read(keys, &pipeline).await?;
         let mut proxies = Vec::new();
         for (incarnation, (until, orphan)) in registered {
             let fields: Fields = self.take(&mut answers)?;
