@@ -17,9 +17,11 @@ fast_interval = "150ms"
 timeout = "1s"
 [backend.mail1]
 connect_timeout = "1s"
+login_timeout = "2s"
 retry_budget = "2s"
 [backend.mail2]
 connect_timeout = "1s"
+login_timeout = "2s"
 retry_budget = "2s"
 "#;
 
@@ -113,7 +115,8 @@ async fn closes_in_time(fleet: &Fleet) -> Result {
             // Not a condition to wait for: once is once too often.
             return Ok(Err(anyhow::anyhow!("{free} keys are free, {open:?} sessions go on")));
         }
-        ensure!(free == 40, "{free} keys are free");
+        let held: Vec<_> = bindings.iter().filter(|(_, binding)| binding.sessions > 0).collect();
+        ensure!(free == 40, "{free} keys are free, {} are known, these are held: {held:?}", bindings.len());
         Ok(Ok(()))
     })
     .await??;

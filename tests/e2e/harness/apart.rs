@@ -21,7 +21,7 @@ const PERMITTED: &str = "HOMING_NAMESPACES";
 const WAYS: [&[&str]; 2] = [&["unshare", "-n", "--"], &["unshare", "-c", "-n", "--keep-caps", "--"]];
 
 /// All that a test does there, in small.
-const TRIAL: &str = "ip link set lo up && ip link add b type bridge && ip link add v type veth peer name w && \
+const TRIAL: &str = "ip link set lo up && ip link add name t0 type bridge && ip link add name t1 type veth peer name t2 && \
                      unshare -n -- ip link set lo up";
 
 /// Runs `story` in a namespace of its own. `name` is the path of the test that calls this, its crate first.

@@ -8,11 +8,25 @@ use anyhow::{Context, bail, ensure};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::imap::{Imap, Status};
+use super::imap::{Imap, STEP, Status};
 use super::{Dovecot, Result, User};
 
-/// How long a client tries to come back before it counts as shut out.
-const SHUT_OUT: Duration = Duration::from_secs(20);
+/// What a client bears.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Temper {
+    /// How long it waits for a connection.
+    pub connect: Duration,
+    /// How long it waits for an answer before it takes the connection for dead.
+    pub answer: Duration,
+    /// How long it tries to come back before it counts as shut out.
+    pub shut_out: Duration,
+}
+
+impl Default for Temper {
+    fn default() -> Self {
+        Self { connect: STEP, answer: STEP, shut_out: Duration::from_secs(20) }
+    }
+}
 
 /// How a client behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +82,16 @@ enum Orders {
 impl Crowd {
     /// Sends in one client for each entry of `who`. They choose among `doors` at random; `seed` makes it repeatable.
     pub fn enter(doors: &[SocketAddr], who: impl IntoIterator<Item = (User, Habit)>, seed: u64) -> Self {
+        Self::enter_with(Temper::default(), doors, who, seed)
+    }
+
+    /// The same with clients of that temper.
+    pub fn enter_with(
+        temper: Temper,
+        doors: &[SocketAddr],
+        who: impl IntoIterator<Item = (User, Habit)>,
+        seed: u64,
+    ) -> Self {
         let (orders, hear) = watch::channel(Orders::Live);
         let (count, presence) = watch::channel(Presence::default());
         let mut clients = JoinSet::new();
@@ -77,6 +101,7 @@ impl Crowd {
             let client = Client {
                 user,
                 habit,
+                temper,
                 dice,
                 diary,
                 number,
@@ -198,6 +223,7 @@ pub fn percentile(values: &[Duration], share: f64) -> Duration {
 struct Client {
     user: User,
     habit: Habit,
+    temper: Temper,
     number: usize,
     dice: Dice,
     doors: Vec<SocketAddr>,
@@ -241,7 +267,7 @@ impl Client {
                         self.diary.returns.extend(self.lost_at.take().map(|at| at.elapsed()));
                         return Ok(imap);
                     }
-                    Err(reason) if begun.elapsed() > SHUT_OUT => {
+                    Err(reason) if begun.elapsed() > self.temper.shut_out => {
                         bail!("{} is shut out: {reason:#}; refusals {:?}", self.user.name, self.diary.refusals)
                     }
                     Err(_) => {}
@@ -253,7 +279,9 @@ impl Client {
     }
 
     async fn try_door(&mut self, door: SocketAddr) -> Result<Imap> {
-        let mut imap = Imap::connect(door).await?;
+        let Temper { connect, answer, .. } = self.temper;
+        let mut imap = Imap::dial_within(door, connect).await?.with_patience(answer);
+        imap.greet().await?;
         let answer = imap.try_login(&self.user).await?;
         if answer.status != Status::Ok {
             self.diary.refusals.push(format!("{:?} {}", answer.status, answer.text));

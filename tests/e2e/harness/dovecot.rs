@@ -6,9 +6,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, ensure};
+use rustix::process::Signal;
 
 use super::address::{free_port, fresh_ip};
 use super::certs::Issued;
@@ -68,6 +69,9 @@ pub struct DovecotOptions<'a> {
     pub extra: &'a str,
     /// Where it listens; an address of its own on loopback if there is none.
     pub ip: Option<IpAddr>,
+    /// It will be killed at work. Then it leaves locks behind, which are honoured for minutes: they are kept where they
+    /// hold up itself alone, and are removed when it starts again.
+    pub mortal: bool,
 }
 
 /// A running Dovecot.
@@ -88,6 +92,7 @@ pub struct Dovecot {
     pub doveadm_http_address: SocketAddr,
     dir: PathBuf,
     daemon: Option<Daemon>,
+    deaths: Vec<u64>,
 }
 
 impl Dovecot {
@@ -104,6 +109,7 @@ impl Dovecot {
             doveadm_tls_address: free_port(ip)?,
             doveadm_http_address: free_port(ip)?,
             daemon: None,
+            deaths: Vec::new(),
             dir,
         };
         fs::create_dir_all(server.dir.join("run"))?;
@@ -116,6 +122,7 @@ impl Dovecot {
     /// Starts it again after [`Dovecot::kill`].
     pub async fn launch(&mut self) -> Result {
         ensure!(self.daemon.is_none(), "{} runs already", self.name);
+        remove_locks(&self.dir.join("index"))?;
         let console = self.dir.join("console");
         let config = self.config_path();
         let mut daemon = Daemon::start("dovecot", ["-F".as_ref(), "-c".as_ref(), config.as_os_str()], &console)?;
@@ -130,7 +137,19 @@ impl Dovecot {
 
     /// `kill -9` of the server and everything it has started.
     pub fn kill(&mut self) {
-        self.daemon = None;
+        if self.daemon.take().is_some() {
+            self.deaths.push(micros_since_1970());
+        }
+    }
+
+    /// Sends a signal to the server and everything it has started.
+    pub fn signal(&self, signal: Signal) -> Result {
+        self.daemon.as_ref().context("not running")?.signal_all(signal)
+    }
+
+    /// When it was killed and nothing of it was left any more: microseconds since 1970.
+    pub fn deaths(&self) -> &[u64] {
+        &self.deaths
     }
 
     /// Everything it has logged.
@@ -164,6 +183,7 @@ impl Dovecot {
                 tls.key.display()
             ),
         };
+        let control = if options.mortal { format!(":CONTROL={dir}/index/%u") } else { String::new() };
         let tls_port = if options.tls.is_some() { tls_address.port() } else { 0 };
         let doveadm_tls_port = if options.tls.is_some() { self.doveadm_tls_address.port() } else { 0 };
         let (doveadm_port, http_port) = (self.doveadm_address.port(), self.doveadm_http_address.port());
@@ -186,7 +206,7 @@ login_trusted_networks = 127.0.0.0/8 10.77.0.0/16
 haproxy_trusted_networks = 127.0.0.0/8 10.77.0.0/16
 first_valid_uid = 1
 first_valid_gid = 1
-mail_location = maildir:{mail}/mail/%u/Maildir:INDEX={dir}/index/%u
+mail_location = maildir:{mail}/mail/%u/Maildir:INDEX={dir}/index/%u{control}
 mail_fsync = never
 mail_max_userip_connections = 10000
 default_process_limit = 2000
@@ -262,6 +282,23 @@ service anvil {{
         text.push_str(options.extra);
         Ok(text)
     }
+}
+
+fn micros_since_1970() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |span| span.as_micros() as u64)
+}
+
+/// Removes the locks of a dead server.
+fn remove_locks(index: &Path) -> Result {
+    for user in fs::read_dir(index)?.flatten() {
+        for file in fs::read_dir(user.path())?.flatten() {
+            if file.path().extension().is_some_and(|end| end == "lock") {
+                fs::remove_file(file.path())?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Fails with advice if there is no Dovecot that the tests can use.

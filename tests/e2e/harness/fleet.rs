@@ -53,6 +53,7 @@ pub struct Plan {
     store: Option<(String, SocketAddr)>,
     config: Table,
     dovecot: String,
+    mortal: bool,
     lan: Option<Lan>,
 }
 
@@ -62,7 +63,7 @@ impl Fleet {
         let config = TIMES.parse().expect("the constant is TOML");
         let dovecot = String::new();
         let (listeners, keep, store) = (Vec::new(), Keep::Nothing, None);
-        Plan { proxies: 1, backends: 3, users: 10, listeners, keep, store, config, dovecot, lan: None }
+        Plan { proxies: 1, backends: 3, users: 10, listeners, keep, store, config, dovecot, mortal: false, lan: None }
     }
 
     /// The first proxy.
@@ -162,6 +163,12 @@ impl Plan {
         self
     }
 
+    /// Mail servers that can be killed at work.
+    pub fn mortal_backends(mut self) -> Self {
+        self.mortal = true;
+        self
+    }
+
     /// Everything is connected by cables of that network. Each proxy then has one plain listener.
     pub fn lan(mut self, lan: Lan) -> Self {
         self.lan = Some(lan);
@@ -195,7 +202,7 @@ impl Plan {
         let ips = (1..=self.backends).map(|n| self.server_ip(Net::Mail(n))).collect::<Result<Vec<_>>>()?;
         let names: Vec<String> = (1..=self.backends).map(|n| format!("mail{n}")).collect();
         let starts = names.iter().zip(ips).map(|(name, ip)| {
-            let options = DovecotOptions { extra: &self.dovecot, ip: Some(ip), ..DovecotOptions::default() };
+            let options = DovecotOptions { extra: &self.dovecot, ip: Some(ip), mortal: self.mortal, tls: None };
             Dovecot::start(dir.path(), name, &store, options)
         });
         let backends = futures_util::future::try_join_all(starts).await?;

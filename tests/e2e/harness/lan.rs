@@ -192,7 +192,7 @@ impl Lan {
         let room = rooms.get(&proxy).with_context(|| format!("proxy {proxy} has no room"))?.id();
         let (bridge, end, address) = (net.name(), net.end(proxy), net.of_proxy(proxy));
         let mut hub = String::new();
-        writeln!(hub, "link add {end} type veth peer name {bridge} netns {room}")?;
+        writeln!(hub, "link add name {end} type veth peer name {bridge} netns {room}")?;
         writeln!(hub, "link set {end} master {bridge}\nlink set {end} up")?;
         ip(&[], &hub)?;
         ip(&self.runner(proxy), &format!("addr add {address}/24 dev {bridge}\nlink set {bridge} up\n"))
@@ -208,7 +208,7 @@ fn set(wires: &BTreeMap<Cable, Wire>, cable: Cable, mode: Mode) -> Result {
 fn lay(nets: &mut Vec<Net>, net: Net) -> Result {
     if !nets.contains(&net) {
         let (bridge, address) = (net.name(), net.of_hub());
-        ip(&[], &format!("link add {bridge} type bridge\naddr add {address}/24 dev {bridge}\nlink set {bridge} up\n"))?;
+        ip(&[], &format!("link add name {bridge} type bridge\naddr add {address}/24 dev {bridge}\nlink set {bridge} up\n"))?;
         nets.push(net);
     }
     Ok(())

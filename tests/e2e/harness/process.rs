@@ -50,6 +50,11 @@ impl Daemon {
         Ok(kill_process(self.pid(), signal)?)
     }
 
+    /// Sends a signal to it and to everything that it has started.
+    pub fn signal_all(&self, signal: Signal) -> Result {
+        Ok(kill_process_group(self.pid(), signal)?)
+    }
+
     /// Fails if the process has ended.
     pub fn check(&mut self) -> Result {
         match self.child.try_wait()? {
