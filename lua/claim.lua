@@ -2,7 +2,7 @@
 -- ARGV[1] inc  [2] run  [3] seq  [4] clock  [5] key  [6] have  [7] pool  [8] pin  [9] limit  [10] unproven  [11] hint
 -- ARGV[12] recovery  [13] recovery_max  [14] user_expire  [15] remember  [16] balance_factor  [17] slow_start  [18] strict
 -- ARGV[19] kick_delay
--- Includes: keys, clock, enter, window, alive, add, tell, kick_out, expire, unbind, fetch, bind, prove, count, hook, attend, rest, oust, row, usable, place, heading, note_past, halt, cancel, rehome, finish, due
+-- Includes: keys, clock, enter, window, alive, gather, add, enlist, tell, kick_out, save, expire, unbind, fetch, bind, prove, count, hook, attend, rest, oust, row, usable, takes_users, has_room, fields, turn, rank, place, chosen, heading, note_past, halt, cancel, rehome, move_in, finish, due
 -- Returns {"bound", backend, generation} | {"wait", ms, reason} | {"limit"} | {"full"} | {"no_backend"} | {"lost"} | {"stale"}
 -- Repeating it counts once: it carries the number of sessions, never a difference. Bound, have + 1 are counted, else have.
 local inc, run, seq, given, key, have, pool, pin, limit, unproven, hint, recovery, recovery_max, user_expire, remember,
@@ -13,6 +13,7 @@ local AGAIN = 250 -- ms: how long to wait for what may be over at any moment
 
 local now, till = enter(inc, run, seq, given)
 if not now then return { till } end
+lives[inc] = true
 local b, marks = fetch(key, now, remember)
 pin = marks.pin or pin
 
@@ -22,10 +23,11 @@ local function place_anew(remembered, fair)
   return 'no_backend'
 end
 
--- Joins the home, if it has room.
+-- Joins the home, if it has room beside what inc says that it has there.
 local function enter_home(line)
-  local full = line.most > 0 and tonumber(redis.call('HGET', load, b.backend) or 0) >= line.most
-  return full and 'full' or 'join'
+  if line.most == 0 then return 'join' end
+  local others = math.max((redis.call('HGET', load, b.backend) or 0) - (b.h[inc] or 0), 0)
+  return others + have >= line.most and 'full' or 'join'
 end
 
 -- The home is down or gone. Whoever lives and holds the key is closing it: wait, or two homes would be open at once.
@@ -99,6 +101,7 @@ end
 
 -- A home that the key had not, or that nobody is sure of any more: orphans lose the key.
 local function open(backend)
+  if pin == '' then chosen(backend) end
   if not b then
     b = bind(nil, key, backend, now, unproven, marks)
     return
@@ -126,7 +129,7 @@ if word == 'join' then
 elseif b then
   count(b, inc, have)
 else
-  redis.call('SREM', held .. inc, key)
+  enlist(inc, key, false)
 end
 if b then rest(b, now, remember, kick_delay) end
 if word == 'join' then return { 'bound', b.backend, b.generation } end

@@ -1,13 +1,15 @@
 -- declare: how many sessions of each key an incarnation holds; decides if two say different homes.
 -- ARGV[1] inc  [2] run  [3] seq  [4] clock  [5] remember  [6] kick_delay
 -- ARGV[7] then for each line: key  backend  generation  count  unproven
--- Includes: keys, clock, enter, alive, add, tell, kick_out, expire, unbind, fetch, bind, prove, count, hook, attend, rest, oust, note_past, halt, kick
+-- Includes: keys, clock, enter, alive, gather, add, enlist, tell, kick_out, save, expire, unbind, fetch, bind, prove, count, hook, attend, rest, oust, note_past, halt, kick, spill
 -- Returns {"ok", {{key, backend, generation}, ...}}: sessions here that must be closed | {"lost"} | {"stale"}
 local inc, run, seq, given, remember, kick_delay = unpack(ARGV, 1, 6)
 remember, kick_delay = tonumber(remember), tonumber(kick_delay)
 
 local now, refusal = enter(inc, run, seq, given)
 if not now then return { refusal } end
+lives[inc] = true
+local kicked = redis.call('EXISTS', kicks .. inc) == 1
 
 -- Makes binding and declaration the same. Returns the binding, and whether the declaration stands.
 local function agree(b, marks, key, backend, generation, unproven)
@@ -29,6 +31,7 @@ local function agree(b, marks, key, backend, generation, unproven)
 end
 
 local refused = {}
+gather()
 for i = 7, #ARGV, 5 do
   local key, backend, generation = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2])
   local sessions, unproven, stands = tonumber(ARGV[i + 3]), ARGV[i + 4] == '1', true
@@ -37,7 +40,7 @@ for i = 7, #ARGV, 5 do
   -- The key is being moved, and these sessions are from before.
   local leaves = sessions > 0 and b.moving and generation < b.generation
   if stands then
-    redis.call('SREM', kicks .. inc, key)
+    if kicked then redis.call('SREM', kicks .. inc, key) end
     -- Sessions that came and went between two declarations may have been accepted, too.
     if b and b.h[inc] and not unproven then prove(b) end
   else
@@ -47,13 +50,15 @@ for i = 7, #ARGV, 5 do
     count(b, inc, sessions)
     rest(b, now, remember, kick_delay)
   else
-    redis.call('SREM', held .. inc, key)
+    enlist(inc, key, false)
   end
   if leaves or not stands then
     redis.call('SADD', kicks .. inc, key)
+    kicked = true
     refused[#refused + 1] = key
   end
 end
+spill()
 
 for i, key in ipairs(refused) do refused[i] = kick(key, now, remember) end
 return { 'ok', refused }

@@ -3,7 +3,7 @@
 -- ARGV[1] clock  [2] recovery  [3] recovery_max  [4] key  [5] seen  [6] to  [7] force  [8] hook  [9] timeout
 -- ARGV[10] parallel  [11] per_second  [12] remember  [13] kick_delay  [14] slow_start  [15] pool
 -- to: see heading. seen is empty for any, parallel if it is one move only; pool is the one of a home that left the table.
--- Includes: keys, clock, recall, window, alive, add, tell, kick_out, expire, unbind, fetch, bind, count, hook, attend, oust, row, usable, place, heading, note_past, halt, cancel, rehome, holders
+-- Includes: keys, clock, recall, window, alive, gather, add, enlist, tell, kick_out, save, expire, unbind, fetch, bind, count, hook, attend, oust, row, usable, takes_users, has_room, fields, turn, rank, place, chosen, heading, note_past, halt, cancel, rehome, move_in, holders
 -- Returns {"begun", generation, sessions, {holder, sessions, ...}} | {"done", backend, generation} | {"changed"} | {"busy"}
 -- | {"unbound"} | {"no_backend"} | {"later", ms} | {"recovering", ms}
 local given, recovery, recovery_max, key, seen, to, force, has_hook, timeout, parallel, per_second, remember, kick_delay,
@@ -28,7 +28,9 @@ local function bind_first()
   local backend = heading(to, nil, nil, now, slow_start)
   if not backend then return { 'no_backend' } end
   b = bind(nil, key, backend, now, false, marks)
-  redis.call('HSET', binding .. key, 'n', 0, 'idle', now)
+  put(b, 'n', 0)
+  put(b, 'idle', now)
+  save(b)
   expire(key, marks, now, remember)
   return done()
 end
@@ -38,7 +40,7 @@ local function leave_there()
   if force and b.moving then cancel(b, now, remember) end
   if to == 'anywhere' then
     b.generation = math.max(b.generation + 1, now)
-    redis.call('HSET', binding .. key, 'gen', b.generation)
+    put(b, 'gen', b.generation)
   end
   return done()
 end
@@ -57,35 +59,41 @@ end
 local function begin()
   local move = { to = to, began = b.generation, deadline = now + timeout, hook = has_hook and 'pending' or nil }
   b.moving, b.generation = move, math.max(b.generation + 1, now)
-  redis.call('HSET', binding .. key, 'to', to, 'began', move.began, 'deadline', move.deadline, 'gen', b.generation)
-  if has_hook then redis.call('HSET', binding .. key, 'hook', 'pending') end
+  for _, field in ipairs({ 'to', 'began', 'deadline', 'hook' }) do put(b, field, move[field]) end
+  put(b, 'gen', b.generation)
   if b.idle then
     move.not_before = b.idle + kick_delay
-    redis.call('HSET', binding .. key, 'not_before', move.not_before)
-    redis.call('PERSIST', binding .. key)
+    put(b, 'not_before', move.not_before)
+    redis.call('PERSIST', b.name)
   end
   attend(b, now, kick_delay)
   for holder in pairs(b.h) do kick_out(key, holder) end
   return { 'begun', b.generation, b.n, holders(b) }
 end
 
+local function go()
+  if seen ~= '' and tonumber(seen) ~= b.generation then return { 'changed' } end
+  if b.moving and not force then return { 'busy' } end
+  local own = row(redis.call('HGET', backends, 'r:' .. b.backend))
+  local target, line = heading(to, b.backend, own and own.pool or pool, now, slow_start)
+  if not target or (own and line and line.pool ~= own.pool) then return { 'no_backend' } end
+  if target == b.backend and to ~= 'stay' then return leave_there() end
+  local ms = parallel ~= '' and too_fast()
+  if ms then return { 'later', ms } end
+  if force then
+    oust(b)
+    move_in(b, to, target, now, remember, 'force')
+    return done()
+  end
+  local is_idle = b.idle and b.idle + kick_delay <= now
+  if b.n == 0 and not has_hook and (is_idle or to == 'stay') then
+    move_in(b, to, target, now, remember)
+    return done()
+  end
+  return begin()
+end
+
 if not b then return bind_first() end
-if seen ~= '' and tonumber(seen) ~= b.generation then return { 'changed' } end
-if b.moving and not force then return { 'busy' } end
-local own = row(redis.call('HGET', backends, 'r:' .. b.backend))
-local target, line = heading(to, b.backend, own and own.pool or pool, now, slow_start)
-if not target or (own and line and line.pool ~= own.pool) then return { 'no_backend' } end
-if target == b.backend and to ~= 'stay' then return leave_there() end
-local ms = parallel ~= '' and too_fast()
-if ms then return { 'later', ms } end
-if force then
-  oust(b)
-  rehome(b, target, now, remember, 'force')
-  return done()
-end
-local is_idle = b.idle and b.idle + kick_delay <= now
-if b.n == 0 and not has_hook and (is_idle or to == 'stay') then
-  rehome(b, target, now, remember, to == 'stay' and 'kick' or 'move')
-  return done()
-end
-return begin()
+local answer = go()
+save(b)
+return answer

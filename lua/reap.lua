@@ -1,6 +1,6 @@
 -- reap: two-stage expiry. A lease that is over costs the load; only an orphan that is due loses its keys, page by page.
 -- ARGV[1] inc  [2] run  [3] seq  [4] clock  [5] whose  [6] orphan_grace  [7] remember  [8] kick_delay
--- Includes: keys, clock, enter, alive, add, expire, unbind, fetch, count, hook, attend, rest, orphan
+-- Includes: keys, clock, enter, alive, gather, add, enlist, save, expire, unbind, fetch, count, hook, attend, rest, orphan, spill
 -- Returns {"alive"} | {"orphan"} | {"more"} | {"gone"} | {"lost"} | {"stale"}
 -- The first page voids the epoch, so that an orphan that returns half freed re-asserts all of it.
 local inc, run, seq, given, whose, orphan_grace, remember, kick_delay = unpack(ARGV)
@@ -19,6 +19,7 @@ local due = redis.call('ZSCORE', orphans, whose)
 if due and tonumber(due) > now then return { 'orphan' } end
 
 if redis.call('EXISTS', proxy .. whose) == 1 then redis.call('HSET', proxy .. whose, 'epoch', 0) end
+gather()
 for _, key in ipairs(redis.call('SPOP', held .. whose, PAGE)) do
   local b = fetch(key, now, remember)
   if b then
@@ -26,6 +27,7 @@ for _, key in ipairs(redis.call('SPOP', held .. whose, PAGE)) do
     rest(b, now, remember, kick_delay)
   end
 end
+spill()
 if redis.call('EXISTS', held .. whose) == 1 then return { 'more' } end
 redis.call('ZREM', orphans, whose)
 redis.call('DEL', proxy .. whose, kicks .. whose)

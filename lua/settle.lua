@@ -3,7 +3,7 @@
 -- ARGV[1] clock  [2] recovery  [3] recovery_max  [4] key  [5] incarnation  [6] hook  [7] remember  [8] slow_start
 -- ARGV[9] hook_lease  [10] pool
 -- hook is the verdict: 1, 0 or empty; pool is the one of a home that left the table.
--- Includes: keys, clock, recall, window, expire, unbind, fetch, hook, row, usable, place, heading, note_past, halt, cancel, rehome, finish, due
+-- Includes: keys, clock, recall, window, gather, save, expire, unbind, fetch, hook, row, usable, takes_users, has_room, fields, turn, rank, place, chosen, heading, note_past, halt, cancel, rehome, move_in, finish, due
 -- Returns {"still", backend or "", generation} | {"waiting", ms left, holders} | {"run", from, to, 1 if again or 0}
 -- | {"done", from, backend, generation} | {"cancelled", why, holders} | {"recovering", ms}
 -- Holders: {incarnation, sessions, ms until freed or -1 if it is no orphan, ...}
@@ -42,36 +42,42 @@ local function waiting() return { 'waiting', math.max(move.deadline - now, 0), w
 
 local function run_hook(again)
   local its_end = now + hook_lease
-  redis.call('HSET', binding .. key, 'hook', string.format('%.0f ', its_end) .. inc)
+  put(b, 'hook', string.format('%.0f ', its_end) .. inc)
   redis.call('ZADD', moving, its_end, key)
   return { 'run', b.backend, move.to, again }
 end
 
--- The verdict counts of whoever was told to run the hook, unless somebody else was told since.
-local hook_till, told = hook(move)
-if verdict == '0' and told == inc then return give_up('hook') end
-if verdict == '1' and told == inc then
-  move.hook, hook_till = nil, nil
-  redis.call('HDEL', binding .. key, 'hook')
-  if move.not_before and move.not_before > now then
-    move.not_before = now -- the hook has done what the delay is for
-    redis.call('HSET', binding .. key, 'not_before', now)
+local function go_on()
+  -- The verdict counts of whoever was told to run the hook, unless somebody else was told since.
+  local hook_till, told = hook(move)
+  if verdict == '0' and told == inc then return give_up('hook') end
+  if verdict == '1' and told == inc then
+    move.hook, hook_till = nil, nil
+    put(b, 'hook', nil)
+    if move.not_before and move.not_before > now then
+      move.not_before = now -- the hook has done what the delay is for
+      put(b, 'not_before', now)
+    end
   end
+
+  local over = now >= move.deadline
+  if b.n > 0 then
+    if over then return give_up('deadline') end
+    return waiting()
+  end
+  if not move.hook then
+    if not due(b, now) then return waiting() end
+    local own, from = row(redis.call('HGET', backends, 'r:' .. b.backend)), b.backend
+    if finish(b, own and own.pool or pool, now, remember, slow_start) then
+      return { 'done', from, b.backend, b.generation }
+    end
+    return { 'cancelled', 'no_backend', {} }
+  end
+  if hook_till and hook_till > now then return waiting() end
+  if over then return give_up('deadline') end
+  return run_hook(hook_till and 1 or 0)
 end
 
-local over = now >= move.deadline
-if b.n > 0 then
-  if over then return give_up('deadline') end
-  return waiting()
-end
-if not move.hook then
-  if not due(b, now) then return waiting() end
-  local own, from = row(redis.call('HGET', backends, 'r:' .. b.backend)), b.backend
-  if finish(b, own and own.pool or pool, now, remember, slow_start) then
-    return { 'done', from, b.backend, b.generation }
-  end
-  return { 'cancelled', 'no_backend', {} }
-end
-if hook_till and hook_till > now then return waiting() end
-if over then return give_up('deadline') end
-return run_hook(hook_till and 1 or 0)
+local answer = go_on()
+save(b)
+return answer

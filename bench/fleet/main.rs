@@ -8,6 +8,8 @@ mod args;
 mod auth_http;
 mod client;
 mod fake_backend;
+#[path = "../header.rs"]
+mod header;
 mod kernel;
 mod machine;
 mod process;

@@ -3,12 +3,12 @@
 local function attend(b, now, kick_delay)
   local move, at = b.moving, nil
   if b.n > 0 then
-    if move.not_before then redis.call('HDEL', binding .. b.key, 'not_before') end
+    if move.not_before then put(b, 'not_before', nil) end
     move.not_before, at = nil, move.deadline
   else
     if not move.not_before then
       move.not_before = now + kick_delay
-      redis.call('HSET', binding .. b.key, 'not_before', move.not_before)
+      put(b, 'not_before', move.not_before)
     end
     at = move.hook and (hook(move) or now) or move.not_before
   end

@@ -7,6 +7,6 @@ local function finish(b, pool, now, remember, slow_start)
     cancel(b, now, remember)
     return false
   end
-  rehome(b, backend, now, remember, to == 'stay' and 'kick' or 'move')
+  move_in(b, to, backend, now, remember)
   return true
 end

@@ -2,6 +2,6 @@
 local function halt(b)
   if not b.moving then return end
   redis.call('ZREM', moving, b.key)
-  redis.call('HDEL', binding .. b.key, 'to', 'began', 'deadline', 'not_before', 'hook')
+  for _, field in ipairs({ 'to', 'began', 'deadline', 'not_before', 'hook' }) do put(b, field, nil) end
   b.moving = nil
 end

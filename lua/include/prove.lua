@@ -1,7 +1,7 @@
 -- prove(b): the user exists, so the binding is to be remembered.
 local function prove(b)
   if b.unproven then
-    redis.call('HDEL', binding .. b.key, 'unproven')
+    put(b, 'unproven', nil)
     b.unproven = nil
   end
 end

@@ -4,7 +4,9 @@ local function rehome(b, backend, now, remember, why)
   local generation = math.max(b.generation + 1, now)
   note_past(b, generation, why, remember)
   halt(b)
-  redis.call('HSET', binding .. b.key, 'be', backend, 'gen', generation, 'idle', now)
+  put(b, 'be', backend)
+  put(b, 'gen', generation)
+  put(b, 'idle', now)
   b.backend, b.generation, b.idle = backend, generation, now
   expire(b.key, b.marks, now, remember)
 end

@@ -2,9 +2,11 @@
 local function unbind(b, now, remember)
   if b.moving then redis.call('ZREM', moving, b.key) end
   if not next(b.marks) then
-    redis.call('DEL', binding .. b.key)
+    gone, puts = nil, 0
+    redis.call('DEL', b.name)
     return
   end
-  redis.call('HDEL', binding .. b.key, 'be', 'gen', 'n', 'idle', 'unproven', 'to', 'began', 'deadline', 'not_before', 'hook')
+  save(b)
+  redis.call('HDEL', b.name, 'be', 'gen', 'n', 'idle', 'unproven', 'to', 'began', 'deadline', 'not_before', 'hook')
   expire(b.key, b.marks, now, remember)
 end

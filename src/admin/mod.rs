@@ -1,17 +1,30 @@
 //! The operator's door: HTTP and JSON over a Unix socket that only its owner may open.
 //!
-//! | route                  | answers                                             |
-//! |------------------------|-----------------------------------------------------|
-//! | `GET /v1/status`       | [`wire::Status`]: this proxy, its peers, backends    |
-//! | `GET /v1/users/{name}` | [`wire::Whereabouts`]: where a user is at home       |
-//! | `POST /v1/reload`      | [`wire::Reloaded`]: what a changed file has changed  |
+//! | route                               | answers                                                       |
+//! |-------------------------------------|---------------------------------------------------------------|
+//! | `GET /v1/status`                    | [`wire::Status`]: this proxy, its peers, backends              |
+//! | `GET /v1/users?backend=..`          | lines of [`wire::UserRow`]; asked by [`wire::ListAsk`]         |
+//! | `GET /v1/users/{name}`              | [`wire::Whereabouts`]: where a user is at home                 |
+//! | `GET /v1/users/{name}/explain`      | [`wire::Explained`]: why, and where a login would go           |
+//! | `GET /v1/users/{name}/history`      | [`wire::History`]: former homes                                |
+//! | `POST /v1/users/{name}/move`        | [`wire::MoveAsk`]; a line of [`wire::Moved`]                   |
+//! | `POST /v1/users/{name}/kick`        | [`wire::KickAsk`]; a line of [`wire::Moved`]                   |
+//! | `POST /v1/users/{name}/hold`        | [`wire::HoldAsk`]; a line of [`wire::Marked`]                  |
+//! | `POST /v1/users/{name}/pin`         | [`wire::PinAsk`]; a line of [`wire::Marked`]                   |
+//! | `POST /v1/users/{name}/release`, `/unpin` | a line of [`wire::Marked`]                               |
+//! | `POST /v1/users/{name}/migrate`     | [`wire::MigrateAsk`]; a line of [`wire::Migrated`]             |
+//! | `POST /v1/proxies/{name}/forget`    | [`wire::ForgetAsk`]; a line of [`wire::Forgotten`]             |
+//! | `POST /v1/reload`                   | [`wire::Reloaded`]: what a changed file has changed            |
 //!
-//! A failure is [`wire::Failure`], with 503 if the store cannot be asked and 409 if a reload was refused.
+//! A failure is [`wire::Failure`], with 503 if the store cannot be asked and 409 if a reload was refused. What may take a
+//! while is answered in lines, each a [`wire::Line`]; it is done to its end also if nobody waits for that.
 
 mod client;
+mod proxies;
 mod reload;
 mod socket;
 mod status;
+mod stream;
 mod users;
 pub mod wire;
 
@@ -29,8 +42,9 @@ use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 use crate::config::Changes;
-use crate::fleet::Fleet;
+use crate::fleet::{Fleet, Hook};
 use crate::health::Health;
+use crate::placement::{Moves, Quiet};
 use crate::session::Services;
 pub use socket::Socket;
 
@@ -49,6 +63,19 @@ pub struct Admin {
     pub began: Instant,
     /// Reads the configuration again.
     pub reload: Arc<dyn Reload>,
+    /// What is done to users.
+    pub moves: Arc<Moves>,
+    /// What migrations use.
+    pub tools: Arc<dyn Tools>,
+}
+
+/// What a migration is done with, beside the store.
+pub trait Tools: Send + Sync {
+    /// Something to run, as the operator names it: a command or a URL. It may take so long.
+    fn hook(&self, what: &str, limit: Duration) -> Result<Arc<dyn Hook>, String>;
+
+    /// Who can say whether a mail server has let go of a user.
+    fn quiet(&self) -> Arc<dyn Quiet>;
 }
 
 /// Reads the configuration again; the error is for the operator.
@@ -81,7 +108,18 @@ pub async fn open(socket: &Path, admin: Admin) -> io::Result<Open> {
 pub fn serve(socket: Socket, admin: Admin) -> io::Result<Open> {
     let router = Router::new()
         .route("/v1/status", get(status::status))
+        .route("/v1/users", get(users::all))
         .route("/v1/users/{name}", get(users::whereabouts))
+        .route("/v1/users/{name}/explain", get(users::explain))
+        .route("/v1/users/{name}/history", get(users::history))
+        .route("/v1/users/{name}/move", post(users::move_user))
+        .route("/v1/users/{name}/kick", post(users::kick))
+        .route("/v1/users/{name}/hold", post(users::hold))
+        .route("/v1/users/{name}/release", post(users::release))
+        .route("/v1/users/{name}/pin", post(users::pin))
+        .route("/v1/users/{name}/unpin", post(users::unpin))
+        .route("/v1/users/{name}/migrate", post(users::migrate))
+        .route("/v1/proxies/{name}/forget", post(proxies::forget))
         .route("/v1/reload", post(reload::reload))
         .fallback(async || failure(StatusCode::NOT_FOUND, "there is no such route"))
         .method_not_allowed_fallback(async || failure(StatusCode::METHOD_NOT_ALLOWED, "not with this method"))

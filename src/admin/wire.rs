@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+mod users;
+
 pub use super::client::{Client, ClientError};
+pub use users::*;
 
 /// The answer to a request that failed.
 #[derive(Debug, Serialize, Deserialize)]
@@ -134,41 +137,6 @@ pub struct Health {
     pub error_rate: Option<f64>,
     /// Those attempts.
     pub recent_attempts: u32,
-}
-
-/// Where a user is at home.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Whereabouts {
-    /// The affinity key that the name makes.
-    pub key: String,
-    /// The binding, if there is one.
-    pub home: Option<Home>,
-}
-
-/// A binding.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Home {
-    /// The backend.
-    pub backend: String,
-    /// The binding's generation.
-    pub generation: u64,
-    /// Sessions in the whole fleet.
-    pub sessions: u32,
-    /// Who holds them.
-    pub holders: Vec<Holder>,
-    /// Seconds without a session, if there is none.
-    pub idle_s: Option<u64>,
-}
-
-/// A proxy that holds sessions of a user.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Holder {
-    /// Its configured name, if the store knows it.
-    pub proxy: Option<String>,
-    /// Its incarnation.
-    pub incarnation: String,
-    /// How many.
-    pub sessions: u32,
 }
 
 /// What a reload has done.

@@ -6,6 +6,7 @@ mod check;
 mod process;
 mod proxy;
 mod reload;
+mod tools;
 
 pub use check::check;
 pub use process::{open_store, serve};

@@ -42,6 +42,8 @@ pub async fn serve(config: Config, path: Option<PathBuf>, log: LogHandle) -> Res
         health: proxy.health().clone(),
         began: std::time::Instant::now(),
         reload: reloader.clone(),
+        moves: proxy.moves().clone(),
+        tools: proxy.tools(),
     };
     let door = socket.map(|socket| admin::serve(socket, admin)).transpose().context("the admin socket")?;
     loop {
@@ -78,7 +80,7 @@ async fn admin_socket(path: &Path, configured: bool) -> Result<Option<Socket>> {
 
 /// The store that a configuration names.
 pub fn open_store(config: &Config) -> Arc<dyn Store> {
-    let rules = rules(&config.fleet);
+    let rules = rules(config);
     match &config.store {
         StoreConfig::Memory => Arc::new(Memory::embedded(rules)),
         StoreConfig::Redis(redis) => Arc::new(Redis::new(RedisConfig::clone(redis), rules)),

@@ -12,14 +12,16 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
+use super::tools::{self, MigrationTools};
+use crate::admin;
 use crate::auth::Chain;
 use crate::backend::Servers;
-use crate::config::{Config, FleetConfig, LimitsConfig, StoreConfig};
-use crate::fleet::{Fleet, Joining, Reports, StateFile};
+use crate::config::{Config, LimitsConfig, StoreConfig};
+use crate::fleet::{Fleet, Joining, Reports, Settler, StateFile};
 use crate::health::{Health, Visitor};
 use crate::model::{BackendId, Clock, Ending, Incarnation, Tasks};
 use crate::net::{Listener, ServerTls};
-use crate::placement::{Placement, Times};
+use crate::placement::{Moves, Placement, Times, errand};
 use crate::protocol::imap;
 use crate::relay::{BufferPool, RelaySettings};
 use crate::session::{Connections, Door, Services};
@@ -32,18 +34,21 @@ const RELAY_BUFFER: usize = 16 * 1024;
 const RELAY_BUFFERS_KEPT: usize = 256;
 /// Between two portions of sessions that are told to end when the proxy goes down.
 const PORTION: Duration = Duration::from_millis(100);
+/// Between the longest that a hook can take and the time when whoever runs it is taken for dead.
+const HOOK_MARGIN: Duration = Duration::from_secs(10);
 /// How long an answer from a store without a time-out of its own may take.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A running proxy.
 pub struct Proxy {
-    pub(super) config: Mutex<Config>,
+    pub(super) config: Arc<Mutex<Config>>,
     pub(super) services: Arc<Services>,
     pub(super) fleet: Arc<Fleet>,
     pub(super) health: Arc<Health>,
     /// None if no listener has TLS.
     pub(super) tls: Option<Arc<ServerTls>>,
     pub(super) pool: Arc<BufferPool>,
+    moves: Arc<Moves>,
     addresses: Vec<SocketAddr>,
 }
 
@@ -58,7 +63,7 @@ impl Proxy {
         // Before any user comes, so that there is an opinion by then.
         let prober = Arc::new(Visitor::default());
         let health = Arc::new(Health::start(&config.health, &servers, prober.clone()));
-        let fleet = Arc::new(join(&config, &servers, store)?);
+        let fleet = Arc::new(join(&config, &servers, store.clone())?);
         // The first shard counts the votes for all.
         tokio::spawn(vote(health.watch(), fleet.shards()[0].reports.clone()));
         let times = Times {
@@ -83,6 +88,10 @@ impl Proxy {
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),
         });
+        let hook = tools::before_move(&config.moves, &services)?;
+        let settler = Arc::new(Settler::new(store, fleet.incarnation().clone(), hook));
+        let moves = Moves::new(fleet.clone(), settler.clone(), config.moves.timeout, rules(&config));
+        fleet.attend(&settler, &errand::runner(&fleet), &services.closing);
         for (listener, settings) in listeners.into_iter().zip(&config.listeners) {
             let door = Door { listener: settings.clone(), tls: tls.clone(), services: services.clone() };
             services.tasks.spawn(accept(listener, Arc::new(door)));
@@ -93,8 +102,8 @@ impl Proxy {
             listeners = addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
             "ready"
         );
-        let config = Mutex::new(config);
-        Ok(Self { config, services, fleet, health, tls, pool, addresses })
+        let config = Arc::new(Mutex::new(config));
+        Ok(Self { config, services, fleet, health, tls, pool, moves: Arc::new(moves), addresses })
     }
 
     /// Where clients connect, in the order of the configuration.
@@ -110,6 +119,16 @@ impl Proxy {
     /// Which backends it finds fit.
     pub fn health(&self) -> &Arc<Health> {
         &self.health
+    }
+
+    /// What operators do to users.
+    pub fn moves(&self) -> &Arc<Moves> {
+        &self.moves
+    }
+
+    /// What its migrations use.
+    pub fn tools(&self) -> Arc<dyn admin::Tools> {
+        Arc::new(MigrationTools::new(&self.services, &self.config))
     }
 
     /// What its sessions use.
@@ -171,7 +190,8 @@ pub(super) fn relay_settings(limits: &LimitsConfig, pool: &Arc<BufferPool>) -> R
 }
 
 /// The state protocol's times and factors.
-pub fn rules(config: &FleetConfig) -> Rules {
+pub fn rules(config: &Config) -> Rules {
+    let (config, moves) = (&config.fleet, &config.moves);
     let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     Rules {
         lease: ms(config.lease),
@@ -184,6 +204,9 @@ pub fn rules(config: &FleetConfig) -> Rules {
         slow_start: ms(config.slow_start),
         strict: config.strict,
         max_down: config.max_down,
+        kick_delay: ms(moves.kick_delay),
+        // Time to tell the store how it went, before somebody else is asked.
+        hook_lease: ms(moves.hook_timeout + HOOK_MARGIN),
         ..Rules::default()
     }
 }

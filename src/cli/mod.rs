@@ -3,6 +3,7 @@
 
 mod config;
 mod demo;
+mod proxy;
 mod reload;
 mod serve;
 mod socket;
@@ -34,6 +35,7 @@ enum Command {
     Config(config::Args),
     Status(status::Args),
     User(user::Args),
+    Proxy(proxy::Args),
     Reload(reload::Args),
 }
 
@@ -42,6 +44,8 @@ enum Command {
 enum Failure {
     /// Exit code 1: something went wrong while it ran.
     Runtime(anyhow::Error),
+    /// Exit code 1: what it printed says what went wrong.
+    Told,
     /// Exit code 2: what was asked for cannot be done.
     Usage(anyhow::Error),
     /// Exit code 2: the configuration is faulty.
@@ -74,6 +78,7 @@ impl Command {
             Self::Config(args) => args.run(),
             Self::Status(args) => args.run(),
             Self::User(args) => args.run(),
+            Self::Proxy(args) => args.run(),
             Self::Reload(args) => args.run(),
         }
     }
@@ -87,6 +92,7 @@ impl Failure {
                 eprintln!("homing: {}", chain(error.as_ref()));
                 ExitCode::from(1)
             }
+            Self::Told => ExitCode::from(1),
             Self::Usage(error) => {
                 eprintln!("homing: {}", chain(error.as_ref()));
                 ExitCode::from(2)

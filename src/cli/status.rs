@@ -1,11 +1,11 @@
 //! `homing status`: proxies with their leases, backends with their sessions.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{CellAlignment, Table};
 
+use super::proxy::proxies_text;
 use super::{Failure, runtime, socket};
 use crate::admin::wire::{Client, FleetView, Health, Status};
 
@@ -35,7 +35,7 @@ impl Door {
     ) -> Result<(), Failure> {
         let text =
             if self.json { serde_json::to_string_pretty(answer).map_err(anyhow::Error::from)? } else { text(answer) };
-        println!("{text}");
+        println!("{}", printable(&text));
         Ok(())
     }
 }
@@ -83,18 +83,7 @@ fn fleet_text(fleet: &FleetView) -> Vec<String> {
         Some(ms) => format!("recovering, logins wait (at least {ms} ms more)"),
         None => "settled".to_owned(),
     };
-    let mut proxies = table(&["proxy", "incarnation", "version", "state", "lease left", "up", "sessions"], &[6]);
-    for proxy in &fleet.proxies {
-        proxies.add_row([
-            proxy.name.clone(),
-            proxy.incarnation.clone(),
-            proxy.version.clone(),
-            proxy.state.clone(),
-            format!("{:.1} s", Duration::from_millis(proxy.left_ms).as_secs_f64()),
-            for_people(proxy.age_s),
-            proxy.sessions.to_string(),
-        ]);
-    }
+    let proxies = proxies_text(&fleet.proxies);
     let mut backends = table(&["backend", "pool", "state", "weight", "sessions", "users"], &[3, 4, 5]);
     for backend in &fleet.backends {
         backends.add_row([
@@ -107,7 +96,7 @@ fn fleet_text(fleet: &FleetView) -> Vec<String> {
         ]);
     }
     let store = format!("Store: epoch {}, backend table {}, {recovery}", fleet.epoch, fleet.table_version);
-    vec![store, proxies.to_string(), backends.to_string()]
+    vec![store, proxies, backends.to_string()]
 }
 
 fn health_table(health: &[Health]) -> Table {
@@ -128,7 +117,13 @@ fn health_table(health: &[Health]) -> Table {
     rows
 }
 
-fn table(header: &[&str], numbers: &[usize]) -> Table {
+/// Fit for a terminal: names come from clients, and may be meant for it.
+pub(super) fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\n' { '?' } else { c }).collect()
+}
+
+/// A table with those columns, of which some are numbers.
+pub(super) fn table(header: &[&str], numbers: &[usize]) -> Table {
     let mut table = Table::new();
     table.load_style(UTF8_FULL_CONDENSED).set_header(header.to_vec());
     for number in numbers {
@@ -139,7 +134,8 @@ fn table(header: &[&str], numbers: &[usize]) -> Table {
     table
 }
 
-fn for_people(seconds: u64) -> String {
+/// A span as people say it.
+pub(super) fn for_people(seconds: u64) -> String {
     match seconds {
         0..60 => format!("{seconds} s"),
         60..3600 => format!("{} min", seconds / 60),

@@ -12,10 +12,17 @@ use super::value::{REDACTED, Shown, Value, Wrong, quoted};
 use crate::model::Secret;
 
 section! {
-    /// Moves of users from one backend to another. A hook runs once for each user: when no session is left at the old
+    /// Moves of users from one backend to another, and kicks. A hook runs once for each user: when no session is left at the old
     /// backend, and before the new one is used. If it fails, the user stays.
     #[derive(Clone, Debug, PartialEq)]
     pub struct MovesConfig {
+        /// How long the sessions at the old backend may take to end, and the hook to begin, before a move is given up and
+        /// the user stays.
+        pub timeout: Duration = Duration::from_secs(60), min("1s"), max("1h");
+        /// Between the end of the last session at the old backend and the first at the new one, and after a kick: the
+        /// backend may still be writing what the session left. A hook that succeeds ends it early. The same in every
+        /// proxy of a fleet.
+        pub kick_delay: Duration = Duration::from_secs(2), max("5min");
         /// The hook as a command: absolute path and arguments, without a shell. Behind these it gets those of a Dovecot
         /// Director's flush script: FLUSH, the key, host of the old backend, host of the new one (or "-"), "up" or "down"
         /// and weight of the old. HOMING_KEY, HOMING_FROM, HOMING_TO and others are in its environment; HOMING_AGAIN is 1
@@ -33,6 +40,12 @@ section! {
 pub struct HookUrl(Endpoint);
 
 impl HookUrl {
+    /// Reads one, as it is written in the file.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let schemes = [("http", Some(80)), ("https", Some(443))];
+        Endpoint::parse(text, &schemes).map(Self).map_err(|what| format!("{text} {what}"))
+    }
+
     /// Where to post.
     pub fn endpoint(&self) -> &Endpoint {
         &self.0

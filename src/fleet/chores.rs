@@ -73,7 +73,8 @@ pub(super) async fn bury(links: Vec<Link>, mut file: StateFile) {
     std::future::pending::<()>().await;
 }
 
-async fn forget(link: &Link, dead: &Incarnation) -> Result<Reaped, NoAnswer> {
+/// Frees what a dead incarnation held.
+pub async fn forget(link: &Link, dead: &Incarnation) -> Result<Reaped, NoAnswer> {
     link.call(Request::Forget { dead: dead.clone() }).await?;
     reap(link, dead).await
 }

@@ -1,29 +1,36 @@
 //! This proxy among its peers: per shard a link, a ledger and a lease, kept by a heartbeat.
 //!
 //! `lease.rs` renews and knows when this proxy must assume that its keys were given away; `reassert.rs` tells a store
-//! that lost its memory what is here; `reports.rs` is what a heartbeat carries beside; `chores.rs` frees what dead proxies held; `roster.rs` keeps the backend table;
+//! that lost its memory what is here; `reports.rs` is what a heartbeat carries beside; `chores.rs` frees what dead proxies held;
+//! `duties.rs` does what heartbeats ask for, `settle.rs` goes on with moves; `roster.rs` keeps the backend table;
 //! `statefile.rs` remembers who ran here before.
 
 mod chores;
+mod duties;
 mod lease;
 mod reassert;
 mod reports;
 mod roster;
+mod settle;
 mod statefile;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::config::FleetConfig;
 use crate::ledger::Ledger;
 use crate::model::{Clock, Incarnation, Key, KeyTemplate, Tasks};
 use crate::store::Store;
 use crate::store::link::{Identity, Link};
+pub use chores::forget;
+pub use duties::Errands;
 pub use lease::Lease;
 pub use reports::{Duty, Reports};
 pub use roster::{Roster, Rows};
+pub use settle::{Hook, HookTurn, NoOrder, Settler, cancelled_text};
 pub use statefile::{StateFile, StateFileError};
 
 /// One shard of the store, as this proxy sees it.
@@ -128,6 +135,13 @@ impl Fleet {
             .bytes()
             .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
         (hash % self.shards.len() as u64) as usize // less than len, which is a usize
+    }
+
+    /// From now on does what the heartbeats of its shards ask for, until `closing`.
+    pub fn attend(&self, settler: &Arc<Settler>, errands: &Errands, closing: &CancellationToken) {
+        for shard in &self.shards {
+            duties::attend(shard, settler.clone(), errands.clone(), closing.clone());
+        }
     }
 
     /// Resolves once every shard can place logins: hello said, all asserted, table known, no recovery window.

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -10,8 +11,9 @@ use futures_util::stream::iter;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep, timeout_at};
+use tracing::debug;
 
-use crate::fleet::{Fleet, Shard};
+use crate::fleet::{Errands, Fleet, Shard};
 use crate::ledger::{Live, Place};
 use crate::model::{BackendId, Ending, Incarnation, Key};
 use crate::store::{Answered, Ask, Order, Outcome, Reply, Request, Store, StoreError};
@@ -153,9 +155,23 @@ fn read(answers: Vec<Answered>) -> Answers {
     all
 }
 
+/// What does errands for that proxy, while it is there.
+pub fn runner(fleet: &Arc<Fleet>) -> Errands {
+    let fleet = Arc::downgrade(fleet);
+    Arc::new(move |number, text| {
+        let fleet = fleet.clone();
+        Box::pin(async move {
+            let Some(fleet) = fleet.upgrade() else { return };
+            if let Err(error) = run(&fleet, number, &text).await {
+                debug!(number, %error, "an errand's answer was not heard");
+            }
+        })
+    })
+}
+
 /// Does an errand for this proxy and answers it. An answer that the store does not take is missed by whoever asked, who
 /// then names this proxy as silent.
-pub async fn run(fleet: &Fleet, number: u64, text: &str) -> Result<(), StoreError> {
+async fn run(fleet: &Fleet, number: u64, text: &str) -> Result<(), StoreError> {
     let report = match serde_json::from_str(text) {
         Ok(Errand::Kick(whom)) => kick(fleet, &whom).await,
         Ok(Errand::Audit) => match audit(fleet).await {

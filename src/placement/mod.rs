@@ -1,17 +1,46 @@
 //! A key's home: `claim.rs` joins a live session or asks the store; `declare.rs` tells the store what has changed;
 //! `errand.rs` is what the whole fleet does at an operator's word.
+//!
+//! What operators do to it: `moves.rs` (move, kick, hold, release, pin) with `watch.rs`, `migrate.rs`, `forget.rs`; and what they ask:
+//! `explain.rs`, `list.rs`.
 
 mod claim;
 mod declare;
 pub mod errand;
+mod explain;
+mod forget;
+mod list;
+mod migrate;
+mod moves;
+mod people;
+mod watch;
 
+use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use tokio::time::timeout;
+
 use crate::fleet::Fleet;
 use crate::ledger::{Slot, Stop};
 use crate::model::{BackendId, Key, Pool, Refusal};
+pub use explain::{Candidate, Explanation, Next};
+pub use forget::Forgotten;
+pub use list::{Bookmark, Filter};
+pub use migrate::{Migration, MigrationReport, MigrationStep, Quiet};
+pub use moves::{MarkReport, MoveEnd, MoveReport, MoveWish, Moves, Refused, Who};
+
+/// How long an operator's look into the store may take.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Asks the store, but not for ever: operators ask just when something hangs.
+async fn in_time<T, E: Display>(question: impl Future<Output = Result<T, E>>) -> Result<T, String> {
+    match timeout(PATIENCE, question).await {
+        Ok(answer) => answer.map_err(|error| error.to_string()),
+        Err(_) => Err(format!("the store gave no answer within {PATIENCE:?}")),
+    }
+}
 
 /// What a login asks for.
 #[derive(Clone, Debug)]

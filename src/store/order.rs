@@ -5,6 +5,7 @@
 //! leaves nothing undone that somebody else could not go on with.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use super::request::{Row, Table};
 use crate::model::{BackendId, Generation, Incarnation, Key};
@@ -76,6 +77,17 @@ pub enum Target {
     Anywhere,
     /// Nowhere: its sessions are ended, and it stays. This is a kick.
     Stay,
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Backend(backend) => write!(f, "to {backend}"),
+            Self::Elsewhere => f.write_str("to another backend"),
+            Self::Anywhere => f.write_str("to any backend"),
+            Self::Stay => f.write_str("out, by a kick"),
+        }
+    }
 }
 
 /// How fast many keys are moved, by all proxies together.

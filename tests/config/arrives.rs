@@ -78,6 +78,8 @@ const CASES: &[Case] = &[
     ("fleet", "affinity_detail", "affinity_detail = \"+\"", |c, _| key(c) == "ann@ex+y.org"),
     ("fleet", "login_wait", "login_wait = \"7s\"", |c, _| c.fleet.login_wait == 7 * SECOND),
     ("fleet", "state_file", "state_file = \"st\"", |c, dir| c.fleet.state_file == Some(dir.join("st"))),
+    ("moves", "timeout", "timeout = \"90s\"", |c, _| c.moves.timeout == 90 * SECOND),
+    ("moves", "kick_delay", "kick_delay = \"0s\"", |c, _| c.moves.kick_delay == Duration::ZERO),
     ("listener", "address", LISTEN, |c, _| c.listeners[0].address.to_string() == "[::1]:1430"),
     ("listener", "tls", LISTEN, |c, _| c.listeners[0].tls == ListenerTls::StartTls),
     ("listener", "plaintext_login", LISTEN, |c, _| !c.listeners[0].plaintext_login),

@@ -44,6 +44,7 @@ fn backends_health_limits_passdb_tls_and_the_log_level_are_applied_by_a_reload()
 #[test]
 fn name_store_fleet_listeners_moves_log_form_and_admin_need_a_restart() {
     assert_eq!(with("[fleet]\nlease = \"14s\""), fixed(&["fleet.lease"]));
+    assert_eq!(with("[moves]\ntimeout = \"9s\""), fixed(&["moves.timeout"]));
     assert_eq!(with("[store]\nkind = \"redis\"\nurl = \"redis://h\""), fixed(&["store.kind", "store.url"]));
     assert_eq!(with("[log]\nformat = \"json\""), fixed(&["log.format"]));
     assert_eq!(with("[moves]\nhook_timeout = \"1s\""), fixed(&["moves.hook_timeout"]));

@@ -22,6 +22,7 @@ mod link;
 mod login;
 mod masters;
 mod odd_backends;
+mod operators;
 mod outage;
 mod parts;
 mod pause;

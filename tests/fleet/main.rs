@@ -12,5 +12,7 @@ mod amnesia;
 mod chaos;
 mod expiry;
 mod harness;
+mod migrations;
+mod moves;
 mod placing;
 mod tables;

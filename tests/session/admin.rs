@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use async_trait::async_trait;
-use homing::admin::wire::{Client, Status, Whereabouts};
+use homing::admin::wire::{Client, Explained, KickAsk, ListAsk, Marked, Moved, PinAsk, Status, UserRow, Whereabouts};
 use homing::admin::{self, Admin, Reload, Socket};
 use homing::app::rules;
 use homing::config::Changes;
@@ -33,6 +33,8 @@ pub(crate) fn door(site: &Site) -> Admin {
         health: site.proxy.health().clone(),
         began: Instant::now(),
         reload: Arc::new(NoFile),
+        moves: site.proxy.moves().clone(),
+        tools: site.proxy.tools(),
     }
 }
 
@@ -132,6 +134,35 @@ async fn any_name_of_a_user_can_be_asked_for() {
 }
 
 #[tokio::test]
+async fn what_is_done_to_users_is_asked_for_and_answered_over_the_door() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("admin.sock");
+    let site = Site::start().await;
+    let _open = admin::open(&path, door(&site)).await.unwrap();
+    let client = Client::new(&path);
+    let mut ann = site.client().await;
+    let mut server = ann.log_in("ann", &site.server).await;
+    let pinned: Marked = client.work("/v1/users/ANN/pin", &PinAsk { backend: "home".into(), go: true }).await.unwrap();
+    assert_eq!((pinned.key.as_str(), pinned.holders[0].sessions, pinned.moved.is_some()), ("ann", 1, false));
+    let kick = KickAsk { wait: true };
+    let (kicked, _) = tokio::join!(client.work::<Moved>("/v1/users/ann/kick", &kick), async {
+        server.expect_end().await;
+        drop(server);
+    });
+    let kicked = kicked.unwrap();
+    assert_eq!((kicked.end.as_str(), kicked.confirmed, kicked.proxies, kicked.closed), ("done", 1, 1, 1));
+    let mut rows = Vec::new();
+    client.list("/v1/users?pinned=true&limit=1", |row: UserRow| rows.push(row)).await.unwrap();
+    assert_eq!((rows.len(), rows[0].key.as_str(), rows[0].marks.pin.as_deref()), (1, "ann", Some("home")));
+    let why: Explained = client.get("/v1/users/Ann/explain").await.unwrap();
+    assert_eq!((why.name.as_str(), why.key.as_str(), why.next.as_str()), ("Ann", "ann", "waits"));
+    let refused = client.work::<Marked>("/v1/users/ann/pin", &PinAsk { backend: "nowhere".into(), go: true }).await;
+    assert_eq!(refused.err().unwrap().to_string(), "there is no backend nowhere");
+    let nonsense = client.work::<Moved>("/v1/users/ann/kick", &ListAsk::default()).await;
+    assert!(nonsense.err().unwrap().to_string().contains("missing field `wait`"));
+}
+
+#[tokio::test]
 async fn failures_come_with_every_word_of_their_cause() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("admin.sock");
@@ -153,7 +184,7 @@ async fn status_answers_although_the_store_hangs() {
     let server = Server::open().await;
     let config = config(server.address);
     let hangs = Arc::new(AtomicBool::new(false));
-    let store = Hanging { store: Memory::embedded(rules(&config.fleet)), hangs: hangs.clone() };
+    let store = Hanging { store: Memory::embedded(rules(&config)), hangs: hangs.clone() };
     let site = Site::over(Arc::new(store), server, config).await;
     let _open = admin::open(&path, door(&site)).await.unwrap();
     hangs.store(true, Ordering::Relaxed);

@@ -6,6 +6,7 @@ use homing::store::*;
 use crate::stage::*;
 
 contract!(
+    two_homes_of_a_key_are_counted,
     a_declaration_is_the_count_whatever_was_before,
     the_last_release_makes_a_key_idle,
     an_unbound_key_is_bound_as_declared,
@@ -226,4 +227,16 @@ async fn a_release_of_what_was_never_held_changes_nothing(stage: Stage) {
     z.release("nobody").await;
     assert_eq!((world.binding("anna").await, world.load("a").await), before);
     assert_eq!(world.binding("nobody").await, None);
+}
+
+async fn two_homes_of_a_key_are_counted(stage: Stage) {
+    let (world, mut z) = stage.pair().await;
+    let mut y = conflict(&world, &mut z, "anna").await;
+    assert_eq!(world.census().await.splits, 1);
+    y.declare(&[declared("bob", "a", 5, 1)]).await;
+    assert_eq!(z.declare(&[declared("bob", "b", 5, 1)]).await.len(), 1, "also if it is refused");
+    assert_eq!(world.census().await.splits, 2);
+    y.release("bob").await;
+    z.declare(&[declared("bob", "b", 6, 1)]).await;
+    assert_eq!(world.census().await.splits, 2, "nobody else was there");
 }

@@ -26,16 +26,23 @@ macro_rules! contract {
     };
 }
 
+mod bulk;
 mod claims;
 mod declares;
 mod embedded;
+mod errands;
 mod errors;
 mod expiry;
 mod histories;
+mod hooks;
+mod marks;
+mod moves;
 mod numbering;
+mod orders;
 mod placing;
 mod recovery;
 mod server;
 mod sums;
 mod tables;
 mod unfit;
+mod votes;

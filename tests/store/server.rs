@@ -88,6 +88,7 @@ impl Server {
     fn answers(&self, deadline: Instant) -> bool {
         let patience = deadline.min(Instant::now() + Duration::from_secs(5));
         while Instant::now() < patience {
+            // Once it listens on both: the socket's file is there before that.
             if TcpStream::connect(("127.0.0.1", self.port)).is_ok() && UnixStream::connect(&self.socket).is_ok() {
                 return true;
             }

@@ -12,22 +12,22 @@ use anyhow::Context;
 use tokio::task::LocalSet;
 
 use crate::args::{Args, Scenario};
-use crate::machine;
 use crate::report::Table;
 use crate::subjects::{Running, Subject};
 use crate::world::World;
+use crate::{header, machine};
 
 /// Runs what was asked for, prints each table when it is ready, and writes all to the file that was asked for.
 pub(crate) async fn tell(args: &Args) -> anyhow::Result<()> {
     let world = World::create()?;
-    let mut report = machine::describe(args.quick);
+    let mut report = header::describe("Fleet bench", &machine::PEERS, args.quick);
     println!("{report}");
     for scenario in args.scenarios() {
         let table = LocalSet::new().run_until(run(scenario, &world, args)).await?;
         println!("{}", table.markdown());
         report += &table.markdown();
     }
-    report += &format!("\nLoad after the run: {}\n", machine::load());
+    report += &format!("\nLoad after the run: {}\n", header::load());
     if let Some(out) = &args.out {
         fs::write(out, report).with_context(|| format!("cannot write {}", out.display()))?;
     }

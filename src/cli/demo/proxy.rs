@@ -75,6 +75,8 @@ async fn launch(config: Config, store: Arc<dyn Store>) -> anyhow::Result<Arc<app
         health: proxy.health().clone(),
         began: Instant::now(),
         reload: Arc::new(NoFile),
+        moves: proxy.moves().clone(),
+        tools: proxy.tools(),
     };
     admin::open(&socket, admin).await.context("its admin socket cannot be opened")?;
     Ok(proxy)

@@ -36,7 +36,7 @@ impl Shared {
     /// Opens the store that `config` names. `url` is the one in `config`.
     pub(super) fn open(config: &Config, url: Option<&str>) -> anyhow::Result<Self> {
         let (StoreConfig::Redis(redis), Some(url)) = (&config.store, url) else {
-            return Ok(Self::Memory(Memory::embedded(app::rules(&config.fleet))));
+            return Ok(Self::Memory(Memory::embedded(app::rules(config))));
         };
         let client = redis::Client::open(url).context("the URL of the Redis server cannot be used")?;
         let store = app::open_store(config);

@@ -83,17 +83,18 @@ impl Shard {
         let Some(row) = row else { return self.leave_the_dead(inc, claim, binding, now, rules) };
         let sessions = binding.sessions.saturating_sub(binding.held_by(inc)).saturating_add(claim.have);
         match sessions {
-            0 => self.come_back(claim, binding, row, now, rules),
+            0 => self.come_back(inc, claim, binding, row, now, rules),
             _ if claim.limit > 0 && sessions >= claim.limit && self.is_full(inc, claim, binding) => {
                 Verdict::Not(Home::Limit)
             }
-            _ => self.enter_home(binding, row),
+            _ => self.enter_home(inc, claim, binding, row),
         }
     }
 
-    /// Joins the home, if it has room.
-    fn enter_home(&self, home: &Binding, row: &Row) -> Verdict {
-        let full = row.max_sessions > 0 && self.load.get(&home.backend) >= row.max_sessions;
+    /// Joins the home, if it has room beside what `inc` says that it has there.
+    fn enter_home(&self, inc: &Incarnation, claim: &Claim, home: &Binding, row: &Row) -> Verdict {
+        let others = self.load.get(&home.backend).saturating_sub(home.held_by(inc));
+        let full = row.max_sessions > 0 && others.saturating_add(claim.have) >= row.max_sessions;
         if full { Verdict::Not(Home::Full) } else { Verdict::Join }
     }
 
@@ -107,9 +108,18 @@ impl Shard {
     }
 
     /// Nobody holds the key, but it is remembered where it was.
-    fn come_back(&self, claim: &Claim, home: &Binding, row: &Row, now: u64, rules: &Rules) -> Verdict {
+    fn come_back(
+        &self,
+        inc: &Incarnation,
+        claim: &Claim,
+        home: &Binding,
+        row: &Row,
+        now: u64,
+        rules: &Rules,
+    ) -> Verdict {
+        let enter_home = || self.enter_home(inc, claim, home, row);
         if let Some(pin) = &claim.pin {
-            return if *pin == home.backend { self.enter_home(home, row) } else { self.anew(claim, None, now, rules) };
+            return if *pin == home.backend { enter_home() } else { self.anew(claim, None, now, rules) };
         }
         match row.active_job() {
             Some(job) if job.kind == JobKind::Flush && home.generation.0 < job.since => {
@@ -122,7 +132,7 @@ impl Shard {
         }
         let fits = row.state == BackendState::Up && row.pool == claim.pool;
         if fits && home.idle.is_none_or(|idle| now < idle + rules.user_expire) {
-            return self.enter_home(home, row);
+            return enter_home();
         }
         self.anew(claim, Some(&home.backend), now, rules)
     }
@@ -141,6 +151,9 @@ impl Shard {
     /// Opens a home that the key had not, or that nobody is sure of any more: orphans lose the key.
     fn open(&mut self, inc: &Incarnation, claim: &Claim, backend: BackendId, now: u64) -> Home {
         let why = self.why_it_leaves(claim);
+        if claim.pin.is_none() {
+            self.placed.add(&backend, 1);
+        }
         self.count(&claim.key, inc, 0);
         self.oust_others(&claim.key, inc);
         let flushed = self.table.rows.get(&backend).and_then(Row::active_job);

@@ -108,7 +108,7 @@ impl Shard {
             return Moved::Later(ms);
         }
         if order.force {
-            return self.force(&order.key, target, now);
+            return self.force(&order.key, &order.to, target, now);
         }
         self.empty(order, target, now, rules)
     }
@@ -172,10 +172,10 @@ impl Shard {
         None
     }
 
-    fn force(&mut self, key: &Key, target: BackendId, now: u64) -> Moved {
+    fn force(&mut self, key: &Key, to: &Target, target: BackendId, now: u64) -> Moved {
         let holders = self.bindings.get(key).map(|binding| binding.holders.clone()).unwrap_or_default();
         holders.keys().for_each(|holder| self.oust(key, holder));
-        self.rehome(key, target, now, "force");
+        self.move_in(key, to, target, now, Some("force"));
         self.done(key)
     }
 
@@ -183,7 +183,7 @@ impl Shard {
         let Some(binding) = self.bindings.get_mut(&order.key) else { return Moved::Unbound };
         let idle_enough = binding.idle.is_some_and(|idle| idle + rules.kick_delay <= now);
         if binding.sessions == 0 && !order.hook && (idle_enough || order.to == Target::Stay) {
-            self.rehome(&order.key, target, now, if order.to == Target::Stay { "kick" } else { "move" });
+            self.move_in(&order.key, &order.to, target, now, None);
             return self.done(&order.key);
         }
         let hook = if order.hook { Hook::Pending } else { Hook::None };
@@ -297,7 +297,6 @@ impl Shard {
     pub(super) fn finish(&mut self, key: &Key, pool: &Pool, now: u64, rules: &Rules) -> Settled {
         let Some((binding, moving)) = self.moving_binding(key) else { return self.still(key) };
         let (from, to) = (binding.backend.clone(), moving.to.clone());
-        let why = if to == Target::Stay { "kick" } else { "move" };
         let claim = anybody(key, Some(pool.clone()));
         let usable = |backend: &BackendId| self.table.rows.get(backend).is_some_and(Row::usable);
         let backend = match &to {
@@ -307,7 +306,7 @@ impl Shard {
             Target::Elsewhere => self.place(&claim, None, Some(&from), now, rules),
         };
         let Some(backend) = backend else { return self.give_up(key, Cancelled::NoBackend, now) };
-        self.rehome(key, backend.clone(), now, why);
+        self.move_in(key, &to, backend.clone(), now, None);
         let generation = self.bindings.get(key).map_or(Generation(0), |binding| binding.generation);
         Settled::Done { from, backend, generation }
     }
@@ -325,6 +324,16 @@ impl Shard {
         binding.moving = None;
         let holders: Vec<_> = binding.holders.keys().cloned().collect();
         holders.iter().for_each(|holder| self.unkick(key, holder));
+    }
+
+    /// Ends a move of a key that nobody holds: its home is where `to` leads. `why` is what its history says, if not what
+    /// follows from `to`.
+    fn move_in(&mut self, key: &Key, to: &Target, backend: BackendId, now: u64, why: Option<&str>) {
+        if matches!(to, Target::Anywhere | Target::Elsewhere) {
+            self.placed.add(&backend, 1);
+        }
+        let usual = if *to == Target::Stay { "kick" } else { "move" };
+        self.rehome(key, backend, now, why.unwrap_or(usual));
     }
 
     /// Gives a key that nobody holds another home, or the same anew.

@@ -1,4 +1,5 @@
-//! Which backend a key without a home goes to. One linear pass; `lua/include/place.lua` does the same arithmetic.
+//! Which backend a key without a home goes to. A linear pass; `lua/include/place.lua` does the same arithmetic, but keeps
+//! the candidates in order (`lua/include/rank.lua`) rather than look at each of them.
 
 use std::cmp::Ordering;
 
@@ -14,14 +15,17 @@ struct Candidate<'a> {
     /// Its share: weight times percent of the slow start, 1 to 1,000,000.
     share: u64,
     load: u64,
-    users: u32,
+    /// Lowest first among equals: how often it was chosen since the table changed, for its share.
+    turn: u64,
 }
 
 impl Candidate<'_> {
-    /// Lowest `(load + 1) / share`; multiplied out, so that it is exact. Then fewer users, then by name.
+    /// Lowest `load / share`, then whose turn it is, then by name. Not `(load + 1) / share`: that would send every user to
+    /// the heaviest backend while nobody has a session, and the first ones to it beyond its share.
     fn compare(&self, other: &Self) -> Ordering {
-        let (mine, theirs) = ((self.load + 1) * other.share, (other.load + 1) * self.share);
-        mine.cmp(&theirs).then(self.users.cmp(&other.users)).then(self.backend.cmp(other.backend))
+        // The quotient of two integers below 2^53 is the same in every double.
+        let (mine, theirs) = (self.load as f64 / self.share as f64, other.load as f64 / other.share as f64);
+        mine.total_cmp(&theirs).then(self.turn.cmp(&other.turn)).then(self.backend.cmp(other.backend))
     }
 }
 
@@ -57,11 +61,10 @@ impl Shard {
         let fits = move |row: &Row| row.pool == claim.pool && row.takes_users();
         let has_room = |backend, row: &Row| row.max_sessions == 0 || self.load.get(backend) < row.max_sessions;
         let rows = self.table.rows.iter().filter(move |(backend, row)| fits(row) && has_room(backend, row));
-        rows.map(move |(backend, row)| Candidate {
-            backend,
-            share: share(row, now, rules.slow_start),
-            load: u64::from(self.load.get(backend)),
-            users: self.users.get(backend),
+        rows.map(move |(backend, row)| {
+            let share = share(row, now, rules.slow_start);
+            let turn = (u64::from(self.placed.get(backend)) + 1) * 1_000_000 / share;
+            Candidate { backend, share, load: u64::from(self.load.get(backend)), turn }
         })
     }
 }

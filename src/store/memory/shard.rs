@@ -41,6 +41,8 @@ pub(super) struct Shard {
     pub(super) load: Tally,
     /// Keys with sessions per backend.
     pub(super) users: Tally,
+    /// How often each backend was chosen for a key that was given a home, since the table changed.
+    pub(super) placed: Tally,
     pub(super) table: Table,
     /// Keys that are being moved, and when somebody should look after each.
     pub(super) moving: Attention,
@@ -76,6 +78,12 @@ impl Shared {
     pub(super) fn now(&self, moment: &Moment<'_>) -> u64 {
         advance(self.clock, self.seen, moment.server_ms)
     }
+}
+
+/// Why a call is not carried out. See [`Reply`].
+enum Refused {
+    Lost,
+    Stale,
 }
 
 /// What is known of one incarnation.
@@ -114,7 +122,8 @@ impl Shard {
         }
         let now = match self.enter(call, moment) {
             Ok(now) => now,
-            Err(reply) => return reply,
+            Err(Refused::Lost) => return Reply::Lost,
+            Err(Refused::Stale) => return Reply::Stale,
         };
         match &call.request {
             Request::Heartbeat(beat) => self.heartbeat(inc, beat, now, moment),
@@ -148,17 +157,17 @@ impl Shard {
     }
 
     /// Rule 2: a call counts only if caller and store share a past and the call before it was applied.
-    fn enter(&mut self, call: &Call, moment: &Moment<'_>) -> Result<u64, Reply> {
-        let shared = self.shared.as_ref().filter(|shared| shared.run == call.run).ok_or(Reply::Lost)?;
+    fn enter(&mut self, call: &Call, moment: &Moment<'_>) -> Result<u64, Refused> {
+        let shared = self.shared.as_ref().filter(|shared| shared.run == call.run).ok_or(Refused::Lost)?;
         if !self.leases.contains_key(&call.incarnation) {
-            return Err(Reply::Lost);
+            return Err(Refused::Lost);
         }
-        let proxy = self.proxies.get_mut(&call.incarnation).ok_or(Reply::Lost)?;
+        let proxy = self.proxies.get_mut(&call.incarnation).ok_or(Refused::Lost)?;
         if proxy.epoch != shared.epoch || proxy.seq.saturating_add(1) < call.seq {
-            return Err(Reply::Lost);
+            return Err(Refused::Lost);
         }
         if call.seq <= proxy.seq {
-            return Err(Reply::Stale);
+            return Err(Refused::Stale);
         }
         proxy.seq = call.seq;
         Ok(shared.now(moment))
@@ -302,6 +311,12 @@ impl Shard {
         due.into_iter().take(SETTLES).map(|(_, key)| key.clone()).collect()
     }
 
+    /// Everybody should hear of it, and who is placed from now on is counted anew.
+    pub(super) fn table_has_changed(&mut self) {
+        self.placed = Tally::default();
+        self.nudge_all();
+    }
+
     pub(super) fn nudge_all(&mut self) {
         self.nudged.extend(self.leases.keys().cloned());
     }
@@ -335,7 +350,7 @@ impl Shard {
         }
         let version = now.max(based_on.saturating_add(1));
         self.table = Table { version, rows: self.table.succeeded_by(rows.clone(), version) };
-        self.nudge_all();
+        self.table_has_changed();
         Ok(version)
     }
 
@@ -347,7 +362,7 @@ impl Shard {
                 table.rows.iter_mut().for_each(|(name, row)| row.continue_from(self.table.rows.get(name), now));
             }
             self.table = table;
-            self.nudge_all();
+            self.table_has_changed();
         }
         Outcome::Done
     }

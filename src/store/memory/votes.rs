@@ -26,7 +26,7 @@ impl Shard {
             row.continue_from(Some(&before), version);
         }
         self.table.version = version;
-        self.nudge_all();
+        self.table_has_changed();
     }
 
     /// How many names of live proxies vote, and how many of them against each backend.

@@ -3,7 +3,7 @@
 use crate::model::{Incarnation, Key};
 
 /// How many keys a script is given.
-pub(super) const COUNT: usize = 16;
+pub(super) const COUNT: usize = 19;
 
 /// The keys of one shard. Its number, with the namespace, is the hash tag: a shard lives in one Cluster slot.
 #[derive(Clone, Debug)]
@@ -22,7 +22,7 @@ impl Keys {
         format!("{{{}:*", self.namespace)
     }
 
-    /// What every script is given as KEYS: `lua/include/keys.lua` names them in this order. The last six are stems.
+    /// What every script is given as KEYS: `lua/include/keys.lua` names them in this order. The last seven are stems.
     pub(super) fn for_scripts(&self) -> [String; COUNT] {
         [
             self.shard(),
@@ -34,6 +34,8 @@ impl Keys {
             self.users(),
             self.moving(),
             self.named("errands"),
+            self.named("ranks"),
+            self.named("stale"),
             self.nudge(),
             self.named("p:"),
             self.named("px:"),
@@ -41,6 +43,7 @@ impl Keys {
             self.named("b:"),
             self.named("past:"),
             self.named("said:"),
+            self.named("rank:"),
         ]
     }
 

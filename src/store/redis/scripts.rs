@@ -49,7 +49,7 @@ macro_rules! source {
     };
 }
 
-static HELLO: Source = source!("hello", "keys", "clock", "window", "add");
+static HELLO: Source = source!("hello", "keys", "clock", "window", "gather", "add");
 static HEARTBEAT: Source = source!(
     "heartbeat",
     "keys",
@@ -73,9 +73,12 @@ static CLAIM: Source = source!(
     "enter",
     "window",
     "alive",
+    "gather",
     "add",
+    "enlist",
     "tell",
     "kick_out",
+    "save",
     "expire",
     "unbind",
     "fetch",
@@ -88,12 +91,19 @@ static CLAIM: Source = source!(
     "oust",
     "row",
     "usable",
+    "takes_users",
+    "has_room",
+    "fields",
+    "turn",
+    "rank",
     "place",
+    "chosen",
     "heading",
     "note_past",
     "halt",
     "cancel",
     "rehome",
+    "move_in",
     "finish",
     "due"
 );
@@ -103,9 +113,12 @@ static DECLARE: Source = source!(
     "clock",
     "enter",
     "alive",
+    "gather",
     "add",
+    "enlist",
     "tell",
     "kick_out",
+    "save",
     "expire",
     "unbind",
     "fetch",
@@ -118,14 +131,15 @@ static DECLARE: Source = source!(
     "oust",
     "note_past",
     "halt",
-    "kick"
+    "kick",
+    "spill"
 );
 static HELD: Source = source!("held", "keys", "clock", "enter");
 static REAP: Source = source!(
-    "reap", "keys", "clock", "enter", "alive", "add", "expire", "unbind", "fetch", "count", "hook", "attend", "rest",
-    "orphan"
+    "reap", "keys", "clock", "enter", "alive", "gather", "add", "enlist", "save", "expire", "unbind", "fetch", "count",
+    "hook", "attend", "rest", "orphan", "spill"
 );
-static FORGET: Source = source!("forget", "keys", "clock", "enter", "add", "orphan");
+static FORGET: Source = source!("forget", "keys", "clock", "enter", "gather", "add", "orphan");
 static TABLE: Source =
     source!("table", "keys", "clock", "enter", "tell", "row", "text", "in_force", "continue", "install", "replace");
 pub(super) static MOVE: Source = source!(
@@ -135,9 +149,12 @@ pub(super) static MOVE: Source = source!(
     "recall",
     "window",
     "alive",
+    "gather",
     "add",
+    "enlist",
     "tell",
     "kick_out",
+    "save",
     "expire",
     "unbind",
     "fetch",
@@ -148,12 +165,19 @@ pub(super) static MOVE: Source = source!(
     "oust",
     "row",
     "usable",
+    "takes_users",
+    "has_room",
+    "fields",
+    "turn",
+    "rank",
     "place",
+    "chosen",
     "heading",
     "note_past",
     "halt",
     "cancel",
     "rehome",
+    "move_in",
     "holders"
 );
 pub(super) static SETTLE: Source = source!(
@@ -162,23 +186,33 @@ pub(super) static SETTLE: Source = source!(
     "clock",
     "recall",
     "window",
+    "gather",
+    "save",
     "expire",
     "unbind",
     "fetch",
     "hook",
     "row",
     "usable",
+    "takes_users",
+    "has_room",
+    "fields",
+    "turn",
+    "rank",
     "place",
+    "chosen",
     "heading",
     "note_past",
     "halt",
     "cancel",
     "rehome",
+    "move_in",
     "finish",
     "due"
 );
-pub(super) static MARK: Source =
-    source!("mark", "keys", "clock", "recall", "expire", "unbind", "fetch", "row", "usable", "holders");
+pub(super) static MARK: Source = source!(
+    "mark", "keys", "clock", "recall", "gather", "save", "expire", "unbind", "fetch", "row", "usable", "holders"
+);
 pub(super) static REVISE: Source =
     source!("revise", "keys", "clock", "recall", "tell", "row", "text", "in_force", "continue", "install", "replace");
 pub(super) static COPY: Source =

@@ -118,8 +118,8 @@ fn keys_are_named_in_their_order_and_share_one_slot() {
     let names = named_in_header(include_str!("../../../lua/include/keys.lua"), "KEYS");
     assert_eq!(names.len(), COUNT);
     let keys = Keys::of_shard("ns", 3).for_scripts();
-    let said = ["proxy", "held", "kicks", "binding", "past", "said"].into_iter();
-    let said = said.zip(["p:", "px:", "kick:", "b:", "past:", "said:"]);
+    let said = ["proxy", "held", "kicks", "binding", "past", "said", "ranked"].into_iter();
+    let said = said.zip(["p:", "px:", "kick:", "b:", "past:", "said:", "rank:"]);
     let said: std::collections::BTreeMap<_, _> = said.collect();
     for (name, key) in names.iter().zip(&keys) {
         let name = said.get(name.as_str()).copied().unwrap_or(name);

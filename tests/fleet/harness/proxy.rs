@@ -1,30 +1,37 @@
 //! A proxy without sockets: it can be killed, cut off and made to stand still, and its sessions are tasks.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use homing::fleet::{Fleet, Joining, Rows, StateFile};
+use homing::fleet::{Fleet, Hook, Joining, Rows, Settler, StateFile};
 use homing::ledger::{Ledger, Place, Slot, Stop};
 use homing::model::{Clock, Ending, Incarnation, Key, KeyTemplate, Pool, Refusal, Tasks};
-use homing::placement::{Placement, Times, Wanted};
+use homing::placement::{Moves, Placement, Times, Wanted};
 use homing::store::link::Identity;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::{AbortHandle, JoinHandle};
+use tokio_util::sync::CancellationToken;
 
 use super::{Road, Stage, Witness};
 
 /// How long an answer of the store may take.
 const PATIENCE: Duration = Duration::from_millis(100);
-/// How long a backend takes to close.
-const FIN: Duration = Duration::from_millis(10);
+/// How many milliseconds a backend takes to close, unless a test says otherwise.
+const FIN: u64 = 10;
 
 pub struct Proxy {
     pub name: String,
     pub road: Road,
     pub fleet: Arc<Fleet>,
     pub placement: Arc<Placement>,
+    pub moves: Arc<Moves>,
+    /// Cancelled: it goes down, and takes no more duties.
+    pub closing: CancellationToken,
+    /// How many milliseconds a backend takes to close.
+    fin: Arc<AtomicU64>,
     witness: Witness,
     handle: Handle,
     /// One thread: what blocks it makes the whole proxy stand still.
@@ -43,8 +50,10 @@ impl Proxy {
         let state = state.map(|path| StateFile::open(path, incarnation.clone()).unwrap());
         let identity = Identity { incarnation, name: name.to_owned(), version: "test".to_owned() };
         let (config, way) = (stage.config(), Arc::new(road.clone()));
-        let times =
-            Times { login_wait: Duration::from_secs(5), fresh: config.recovery / 2, user_expire: config.user_expire };
+        let times = Times { login_wait: stage.login_wait, fresh: config.recovery / 2, user_expire: config.user_expire };
+        let hook = stage.hook.as_ref().map(|hook| hook.at(name) as Arc<dyn Hook>);
+        let (rules, timeout, closing) = (stage.rules, stage.move_timeout, CancellationToken::new());
+        let attending = closing.clone();
         let start = async move {
             let joining = Joining {
                 patience: PATIENCE,
@@ -55,16 +64,22 @@ impl Proxy {
                 clock: Clock::boottime(),
                 tasks: Tasks::new(|task| drop(tokio::spawn(task))),
             };
-            let fleet = Arc::new(Fleet::join(way, identity, &config, joining));
-            (fleet.clone(), Arc::new(Placement::start(fleet, times)))
+            let fleet = Arc::new(Fleet::join(way.clone(), identity, &config, joining));
+            let settler = Arc::new(Settler::new(way, fleet.incarnation().clone(), hook));
+            fleet.attend(&settler, &homing::placement::errand::runner(&fleet), &attending);
+            let moves = Arc::new(Moves::new(fleet.clone(), settler, timeout, rules));
+            (fleet.clone(), Arc::new(Placement::start(fleet, times)), moves)
         };
-        let (fleet, placement) = runtime.spawn(start).await.unwrap();
+        let (fleet, placement, moves) = runtime.spawn(start).await.unwrap();
         let witness = stage.witness.clone();
         Self {
             name: name.to_owned(),
             road,
             fleet,
             placement,
+            moves,
+            closing,
+            fin: Arc::new(AtomicU64::new(FIN)),
             witness,
             handle: runtime.handle().clone(),
             runtime: Mutex::new(Some(runtime)),
@@ -89,6 +104,20 @@ impl Proxy {
         self.fleet.shards()[0].roster.change(&old, new);
     }
 
+    /// From now on its backends take so long to close.
+    pub fn backends_close_after(&self, span: Duration) {
+        self.fin.store(span.as_millis() as u64, Ordering::Relaxed);
+    }
+
+    /// Has an operator's work done by this proxy: it dies with it.
+    pub fn operate<T, F>(&self, work: impl FnOnce(Arc<Moves>) -> F) -> JoinHandle<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = T> + Send + 'static,
+    {
+        self.handle.spawn(work(self.moves.clone()))
+    }
+
     /// kill -9: nothing of it runs on.
     pub fn kill(&self) {
         if let Some(runtime) = self.runtime.lock().unwrap().take() {
@@ -109,7 +138,7 @@ impl Proxy {
         let (arrived, arrival) = oneshot::channel();
         let told = Arc::new(Told::default());
         let (stop, placement) = (told.clone(), self.placement.clone());
-        let (witness, name) = (self.witness.clone(), self.name.clone());
+        let (witness, name, fin) = (self.witness.clone(), self.name.clone(), self.fin.clone());
         let (client, client_left) = oneshot::channel::<()>();
         let task = self.handle.spawn(async move {
             let slot: Slot = match placement.place(&wanted, stop.clone()).await {
@@ -127,7 +156,7 @@ impl Proxy {
                     () = stop.rung.notified() => {}
                 }
             }
-            tokio::time::sleep(FIN).await;
+            tokio::time::sleep(Duration::from_millis(fin.load(Ordering::Relaxed))).await;
             drop(visit);
             drop(slot);
         });

@@ -1,6 +1,7 @@
 //! One store, one witness, and the rules that the proxies of a test share. Times are short: a lease of one second.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -11,13 +12,19 @@ use homing::store::memory::Memory;
 use homing::store::{Census, Row, Rules, Store};
 
 use super::wait::whether;
-use super::{Proxy, Road, Witness, eventually};
+use super::{Proxy, Road, Script, Witness, eventually};
 
 pub struct Stage {
     pub memory: Memory,
     pub rules: Rules,
     pub witness: Witness,
     pub seed: u64,
+    /// How long a login waits for its home.
+    pub login_wait: Duration,
+    /// How long a move may take.
+    pub move_timeout: Duration,
+    /// What is run between two homes.
+    pub hook: Option<Arc<Script>>,
     roads: AtomicU64,
 }
 
@@ -38,7 +45,16 @@ impl Stage {
     }
 
     pub fn over(memory: Memory, rules: Rules) -> Self {
-        Self { memory, rules, witness: Witness::default(), seed: super::Dice::seed(), roads: AtomicU64::new(0) }
+        Self {
+            memory,
+            rules,
+            witness: Witness::default(),
+            seed: super::Dice::seed(),
+            login_wait: Duration::from_secs(5),
+            move_timeout: Duration::from_secs(20),
+            hook: None,
+            roads: AtomicU64::new(0),
+        }
     }
 
     pub fn config(&self) -> FleetConfig {

@@ -46,7 +46,7 @@ impl Site {
         let server = Server::open().await;
         let mut config = config(server.address);
         change(&mut config);
-        let store: Arc<dyn Store> = Arc::new(Memory::embedded(rules(&config.fleet)));
+        let store: Arc<dyn Store> = Arc::new(Memory::embedded(rules(&config)));
         Self::over(store, server, config).await
     }
 

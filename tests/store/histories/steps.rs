@@ -9,7 +9,7 @@ use crate::stage::*;
 
 pub(super) const PROXIES: u64 = 4;
 pub(super) const KEYS: u64 = 10;
-const BACKENDS: [&str; 4] = ["a", "b", "c", "gone"];
+const BACKENDS: [&str; 5] = ["a", "b", "c", "d", "gone"];
 
 /// One step. It is resolved against what the proxies know when it is played, so any part of a history is one, too.
 #[derive(Clone, Debug)]
@@ -165,10 +165,10 @@ impl Dice {
     }
 
     fn a_move(&mut self) -> Move {
-        let to = match self.below(6) {
+        let to = match self.below(8) {
             0 => Target::Stay,
-            1 => Target::Anywhere,
-            2 => Target::Elsewhere,
+            1 | 2 => Target::Anywhere,
+            3 | 4 => Target::Elsewhere,
             _ => Target::Backend(BackendId::new(self.one_of(&BACKENDS))),
         };
         let pace = Pace { parallel: 1 + self.count(3), per_second: [0, 1, 7, 100][self.proxy()] };
@@ -230,13 +230,24 @@ impl Dice {
     }
 
     fn rows(&mut self) -> BTreeMap<BackendId, Row> {
-        let mut rows = BTreeMap::new();
-        for name in &BACKENDS[..3] {
+        let (mut rows, even) = (BTreeMap::new(), self.once_in(2));
+        for name in &BACKENDS[..4] {
             if !self.once_in(8) {
-                rows.insert(BackendId::new(name), self.row());
+                let row = if even { self.candidate() } else { self.row() };
+                rows.insert(BackendId::new(name), row);
             }
         }
         rows
+    }
+
+    /// One of those among which users are placed, unless it is found dead or full.
+    fn candidate(&mut self) -> Row {
+        Row {
+            weight: Weight::new([50, 100, 100, 300][self.proxy()]).expect("weight"),
+            pool: Pool::default(),
+            state: BackendState::Up,
+            ..self.row()
+        }
     }
 
     fn row(&mut self) -> Row {

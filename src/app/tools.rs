@@ -1,0 +1,110 @@
+//! What moves and migrations are done with: hooks that know the servers' addresses, and the servers' own word for who is
+//! there.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use crate::admin::Tools;
+use crate::config::{Config, HookUrl, MovesConfig};
+use crate::doveadm::{Doveadm, Presence};
+use crate::fleet::{self, HookTurn};
+use crate::hook::{Hook, MoveArguments};
+use crate::model::{BackendId, Key};
+use crate::net::TlsFault;
+use crate::placement::Quiet;
+use crate::session::Services;
+
+/// How long a mail server may take to let go of a user whose sessions are closed.
+const LEAVING: Duration = Duration::from_secs(30);
+
+/// The hook of `[moves]`, if there is one.
+pub(super) fn before_move(
+    config: &MovesConfig,
+    services: &Arc<Services>,
+) -> Result<Option<Arc<dyn fleet::Hook>>, TlsFault> {
+    let addressed = |hook| Arc::new(Addressed { hook, services: services.clone() }) as Arc<dyn fleet::Hook>;
+    Ok(Hook::new(config)?.map(addressed))
+}
+
+/// A hook that is told the addresses of backends, too.
+struct Addressed {
+    hook: Hook,
+    services: Arc<Services>,
+}
+
+impl Addressed {
+    fn host(&self, backend: &BackendId) -> String {
+        let servers = self.services.servers.load();
+        servers.get(backend).map_or_else(|| "-".to_owned(), |server| server.host.clone())
+    }
+}
+
+#[async_trait]
+impl fleet::Hook for Addressed {
+    async fn run(&self, turn: &HookTurn) -> Result<(), String> {
+        let arguments = MoveArguments {
+            key: turn.key.clone(),
+            from: turn.from.clone(),
+            from_host: self.host(&turn.from),
+            from_up: turn.from_up,
+            from_weight: turn.from_weight,
+            to: turn.to.clone(),
+            to_host: turn.to.as_ref().map(|to| self.host(to)),
+            again: turn.again,
+        };
+        self.hook.run(&arguments).await.map_err(|failure| failure.to_string())
+    }
+}
+
+/// What operators' migrations use.
+pub(super) struct MigrationTools {
+    services: Arc<Services>,
+    config: Arc<Mutex<Config>>,
+}
+
+impl MigrationTools {
+    pub(super) fn new(services: &Arc<Services>, config: &Arc<Mutex<Config>>) -> Self {
+        Self { services: services.clone(), config: config.clone() }
+    }
+}
+
+impl Tools for MigrationTools {
+    fn hook(&self, what: &str, limit: Duration) -> Result<Arc<dyn fleet::Hook>, String> {
+        let mut config = MovesConfig { hook_timeout: limit, ..MovesConfig::default() };
+        if what.starts_with("http://") || what.starts_with("https://") {
+            config.before_move_url = Some(HookUrl::parse(what)?);
+        } else {
+            // As the operator would write it in a shell; the arguments follow.
+            config.before_move = ["/bin/sh", "-c", &format!("{what} \"$@\""), "sh"].map(str::to_owned).to_vec();
+        }
+        let hook = before_move(&config, &self.services).map_err(|fault| fault.to_string())?;
+        hook.ok_or_else(|| "the hook is empty".to_owned())
+    }
+
+    fn quiet(&self) -> Arc<dyn Quiet> {
+        Arc::new(ByDoveadm(self.config.clone()))
+    }
+}
+
+/// Asks the mail server itself.
+struct ByDoveadm(Arc<Mutex<Config>>);
+
+#[async_trait]
+impl Quiet for ByDoveadm {
+    async fn wait(&self, key: &Key, backend: &BackendId) -> Result<(), String> {
+        let config = self.0.lock().await.backends.get(backend).and_then(|backend| backend.doveadm.clone());
+        let config = config.ok_or_else(|| format!("[backend.{backend}] has no doveadm, which is to be asked"))?;
+        let doveadm = Doveadm::new(&config).map_err(|fault| fault.to_string())?;
+        let left =
+            doveadm.until_gone(key.as_str(), Instant::now() + LEAVING).await.map_err(|fault| fault.to_string())?;
+        if left.is_empty() {
+            return Ok(());
+        }
+        let connections: u32 = left.iter().map(|presence: &Presence| presence.connections).sum();
+        Err(format!("{backend} still has {connections} connections of the user, {LEAVING:?} after they were closed"))
+    }
+}
