@@ -29,4 +29,5 @@ mod pause;
 mod reload;
 mod secrets;
 mod store_tls;
+mod storm;
 mod tls;
