@@ -1,8 +1,9 @@
 //! Fleets on loopback: real Redis, real Dovecot servers, real proxies as processes, real mail clients.
 //!
 //! A test of an invariant (ARCHITECTURE.md) starts with its number. `HOMING_CHAOS_SECONDS` sets how long the chaos test
-//! kills proxies (60 by default), `HOMING_SEED` repeats a run's random choices, `HOMING_KEEP` keeps every test's files,
-//! `HOMING_REDIS` names another program than `redis-server`, such as `valkey-server`.
+//! kills proxies (60 by default) and how long the storm lasts (20), `HOMING_SEED` repeats a run's random choices,
+//! `HOMING_KEEP` keeps every test's files, `HOMING_REDIS` names another program than `redis-server`, such as
+//! `valkey-server`, and `HOMING_NAMESPACES=no` does without network namespaces where they are permitted.
 
 // Whatever fails in a test shall end it.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, unreachable_pub)]
