@@ -2,13 +2,17 @@
 -- ARGV[1] inc  [2] run  [3] seq  [4] clock  [5] key  [6] have  [7] pool  [8] pin  [9] limit  [10] unproven  [11] hint
 -- ARGV[12] recovery  [13] recovery_max  [14] user_expire  [15] remember  [16] balance_factor  [17] slow_start  [18] strict
 -- ARGV[19] kick_delay
--- Includes: keys, clock, enter, window, alive, gather, add, enlist, tell, kick_out, save, expire, unbind, fetch, bind, prove, count, hook, attend, rest, oust, row, usable, takes_users, has_room, fields, turn, rank, place, chosen, heading, note_past, halt, cancel, rehome, move_in, finish, due
--- Returns {"bound", backend, generation} | {"wait", ms, reason} | {"limit"} | {"full"} | {"no_backend"} | {"lost"} | {"stale"}
+-- Includes: keys, clock, enter, window, alive, gather, add, enlist, tell, kick_out, save, expire, unbind, fetch, bind
+-- Includes: prove, count, hook, attend, rest, oust, row, usable, takes_users, has_room, fields, turn, rank, place
+-- Includes: chosen, heading, note_past, halt, cancel, rehome, move_in, finish, due
+-- Returns {"bound", backend, generation} | {"wait", ms, reason} | {"limit"} | {"full"} | {"no_backend"} | {"lost"}
+-- | {"stale"}
 -- Repeating it counts once: it carries the number of sessions, never a difference. Bound, have + 1 are counted, else have.
 local inc, run, seq, given, key, have, pool, pin, limit, unproven, hint, recovery, recovery_max, user_expire, remember,
   factor, slow_start, strict, kick_delay = unpack(ARGV)
-have, limit, unproven, strict, kick_delay = tonumber(have), tonumber(limit), unproven == '1', strict == '1', tonumber(kick_delay)
-user_expire, remember, factor, slow_start = tonumber(user_expire), tonumber(remember), tonumber(factor), tonumber(slow_start)
+have, limit, unproven, strict = tonumber(have), tonumber(limit), unproven == '1', strict == '1'
+user_expire, remember, factor = tonumber(user_expire), tonumber(remember), tonumber(factor)
+slow_start, kick_delay = tonumber(slow_start), tonumber(kick_delay)
 local AGAIN = 250 -- ms: how long to wait for what may be over at any moment
 
 local now, till = enter(inc, run, seq, given)

@@ -3,8 +3,9 @@
 -- ARGV[10] lease  [11] recovery  [12] recovery_max  [13] remember  [14] max_down
 -- failing is a JSON list of names, or empty where nobody votes; left is kept as it is.
 -- Includes: keys, clock, enter, window, kick, tell, row, text, in_force, votes, verdicts, vote, errand
--- Returns {"ok", table version, ms until a recovery window may close, {{key, backend, generation}, ...}, {incarnation, ...},
--- {backend, row, ...} or nil if the table is not newer, {key, ...} to settle, {number, errand, ...}} | {"lost"} | {"stale"}
+-- Returns {"ok", table version, ms until a recovery window may close, {{key, backend, generation}, ...} to close,
+-- {incarnation, ...} to reap, {backend, row, ...} or nil if the table is not newer, {key, ...} to settle,
+-- {number, errand, ...}} | {"lost"} | {"stale"}
 -- Kicks are repeated until the key is declared or claimed anew: a proxy that missed one hears of it a second later.
 local inc, run, seq, given, asserted, table_version, failing, left, taken, lease, recovery, recovery_max, remember,
   max_down = unpack(ARGV)

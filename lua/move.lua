@@ -3,13 +3,16 @@
 -- ARGV[1] clock  [2] recovery  [3] recovery_max  [4] key  [5] seen  [6] to  [7] force  [8] hook  [9] timeout
 -- ARGV[10] parallel  [11] per_second  [12] remember  [13] kick_delay  [14] slow_start  [15] pool
 -- to: see heading. seen is empty for any, parallel if it is one move only; pool is the one of a home that left the table.
--- Includes: keys, clock, recall, window, alive, gather, add, enlist, tell, kick_out, save, expire, unbind, fetch, bind, count, hook, attend, oust, row, usable, takes_users, has_room, fields, turn, rank, place, chosen, heading, note_past, halt, cancel, rehome, move_in, holders
+-- Includes: keys, clock, recall, window, alive, gather, add, enlist, tell, kick_out, save, expire, unbind, fetch, bind
+-- Includes: count, hook, attend, oust, row, usable, takes_users, has_room, fields, turn, rank, place, chosen, heading
+-- Includes: note_past, halt, cancel, rehome, move_in, holders
 -- Returns {"begun", generation, sessions, {holder, sessions, ...}} | {"done", backend, generation} | {"changed"} | {"busy"}
 -- | {"unbound"} | {"no_backend"} | {"later", ms} | {"recovering", ms}
 local given, recovery, recovery_max, key, seen, to, force, has_hook, timeout, parallel, per_second, remember, kick_delay,
   slow_start, pool = unpack(ARGV)
-recovery, force, has_hook, timeout, remember = tonumber(recovery), force == '1', has_hook == '1', tonumber(timeout), tonumber(remember)
-per_second, kick_delay, slow_start = tonumber(per_second), tonumber(kick_delay), tonumber(slow_start)
+recovery, force, has_hook, timeout = tonumber(recovery), force == '1', has_hook == '1', tonumber(timeout)
+remember, per_second = tonumber(remember), tonumber(per_second)
+kick_delay, slow_start = tonumber(kick_delay), tonumber(slow_start)
 local AGAIN = 250 -- ms: how long to wait before one of many moves is tried again
 local BURST = 250000 -- microseconds: how far many moves may run ahead of their rate
 

@@ -16,6 +16,7 @@ mod work;
 use std::process::ExitCode;
 
 use args::Args;
+use tokio::signal::unix::{SignalKind, signal};
 
 fn main() -> ExitCode {
     // `cargo test --all-targets` runs bench targets without the flag that `cargo bench` gives; it is not meant to wait.
@@ -37,7 +38,15 @@ fn run(args: &Args) -> anyhow::Result<()> {
     let redis: (&str, &str, &[&str]) = ("Redis", "redis-server", &["--version"]);
     let mut report = header::describe("Store bench", &[redis], args.quick);
     print!("{report}");
-    let figures = runtime.block_on(story::tell(args))?;
+    let figures = runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        // Dropping the story drops its server, which ends the process.
+        tokio::select! {
+            told = Box::pin(story::tell(args)) => told,
+            _ = tokio::signal::ctrl_c() => anyhow::bail!("interrupted"),
+            _ = terminate.recv() => anyhow::bail!("terminated"),
+        }
+    })?;
     let end = format!("\nLoad after the run: {}\n", header::load());
     print!("{figures}{end}");
     report.extend([figures, end]);

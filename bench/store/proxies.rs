@@ -63,7 +63,12 @@ impl Proxy {
 
     pub(crate) async fn beat(&mut self) -> anyhow::Result<()> {
         self.last_beat = Instant::now();
-        let beat = Heartbeat { asserted: true, table_version: self.table_version, ..Heartbeat::default() };
+        let beat = Heartbeat {
+            asserted: true,
+            table_version: self.table_version,
+            failing: Some(Vec::new()),
+            ..Heartbeat::default()
+        };
         let beat = self.number(Request::Heartbeat(beat));
         match self.connection.exchange(&[beat]).await?.pop() {
             Some(Reply::Heartbeat(beat)) => self.table_version = beat.table_version,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use homing::model::{BackendId, Generation, Key, Pool, Weight};
-use homing::store::{BackendState, Claim, Declared, PAGE, Request, Row};
+use homing::store::{Claim, Declared, PAGE, Request, Row};
 
 use crate::proxies::PROXIES;
 
@@ -30,8 +30,6 @@ fn backend(number: u32) -> BackendId {
 pub(crate) fn table(backends: u32, since: u64) -> BTreeMap<BackendId, Row> {
     let row = |number: u32| Row {
         weight: Weight::new(50 * (1 + number * 7 % 8)).unwrap_or_default(),
-        pool: Pool::default(),
-        state: BackendState::Up,
         since: if number + 1 == backends { since } else { 0 },
         ..Row::default()
     };
@@ -40,15 +38,8 @@ pub(crate) fn table(backends: u32, since: u64) -> BTreeMap<BackendId, Row> {
 
 /// A claim by a proxy that has so many sessions of the user.
 pub(crate) fn claim(number: u32, have: u32) -> Request {
-    Request::Claim(Claim {
-        key: key(number),
-        have,
-        pool: Pool::default(),
-        pin: None,
-        limit: 0,
-        unproven: false,
-        hint: None,
-    })
+    let key = key(number);
+    Request::Claim(Claim { key, have, pool: Pool::default(), pin: None, limit: 0, unproven: false, hint: None })
 }
 
 /// Declarations of so many sessions of each of these users, a page at most in each.

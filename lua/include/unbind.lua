@@ -7,6 +7,7 @@ local function unbind(b, now, remember)
     return
   end
   save(b)
-  redis.call('HDEL', b.name, 'be', 'gen', 'n', 'idle', 'unproven', 'to', 'began', 'deadline', 'not_before', 'hook')
+  redis.call('HDEL', b.name, 'be', 'gen', 'n', 'idle', 'unproven')
+  redis.call('HDEL', b.name, 'to', 'began', 'deadline', 'not_before', 'hook')
   expire(b.key, b.marks, now, remember)
 end

@@ -1,5 +1,6 @@
--- verdicts(lines, voters, against, max_down): which backends are to count as dead: those that the majority of the names finds dead. If they
--- are more of a pool than max_down, the network is the suspect, not the servers: then nobody is called dead who was not.
+-- verdicts(lines, voters, against, max_down): which backends are to count as dead: those that the majority of the names
+-- finds dead. If they are more of a pool than max_down, the network is the suspect, not the servers: then nobody is called
+-- dead who was not.
 local function verdicts(lines, voters, against, max_down)
   local pools, dead = {}, {}
   for name, line in pairs(lines) do

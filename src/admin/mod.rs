@@ -14,12 +14,18 @@
 //! | `POST /v1/users/{name}/release`, `/unpin` | a line of [`wire::Marked`]                               |
 //! | `POST /v1/users/{name}/migrate`     | [`wire::MigrateAsk`]; a line of [`wire::Migrated`]             |
 //! | `POST /v1/proxies/{name}/forget`    | [`wire::ForgetAsk`]; a line of [`wire::Forgotten`]             |
+//! | `GET /v1/backends`     | [`wire::Backends`]: the backend table, loads, work   |
+//! | `GET /v1/backends/{name}` | [`wire::BackendShown`]: one of them, with progress |
+//! | `POST /v1/backends?verb=…&name=…` | [`wire::Changed`]: a change, and who follows; with `dry`, [`wire::Planned`] |
+//! | `GET /v1/dump`         | [`wire::Dump`]: commands that restore what is set    |
 //! | `POST /v1/reload`                   | [`wire::Reloaded`]: what a changed file has changed            |
 //!
-//! A failure is [`wire::Failure`], with 503 if the store cannot be asked and 409 if a reload was refused. What may take a
+//! A failure is [`wire::Failure`], with 503 if the store cannot be asked and 409 if a reload or a change was refused. What may take a
 //! while is answered in lines, each a [`wire::Line`]; it is done to its end also if nobody waits for that.
 
+mod backends;
 mod client;
+mod dump;
 mod proxies;
 mod reload;
 mod socket;
@@ -120,6 +126,9 @@ pub fn serve(socket: Socket, admin: Admin) -> io::Result<Open> {
         .route("/v1/users/{name}/unpin", post(users::unpin))
         .route("/v1/users/{name}/migrate", post(users::migrate))
         .route("/v1/proxies/{name}/forget", post(proxies::forget))
+        .route("/v1/backends", get(backends::list).post(backends::change))
+        .route("/v1/backends/{name}", get(backends::show))
+        .route("/v1/dump", get(dump::dump))
         .route("/v1/reload", post(reload::reload))
         .fallback(async || failure(StatusCode::NOT_FOUND, "there is no such route"))
         .method_not_allowed_fallback(async || failure(StatusCode::METHOD_NOT_ALLOWED, "not with this method"))

@@ -1,10 +1,13 @@
 //! What goes over the admin socket, as JSON, and the client that asks for it.
 
+mod backends;
+
 use serde::{Deserialize, Serialize};
 
 mod users;
 
 pub use super::client::{Client, ClientError};
+pub use backends::{BackendLine, BackendShown, Backends, Changed, Destination, Dump, JobLine, Planned, PlannedAt};
 pub use users::*;
 
 /// The answer to a request that failed.
@@ -90,7 +93,7 @@ pub struct Backend {
     pub name: String,
     /// Its pool.
     pub pool: String,
-    /// "up", "down" or "drain".
+    /// "up", "down", "drain" or "removed"; "failing" if the fleet finds it dead.
     pub state: String,
     /// Its share of new users.
     pub weight: u32,

@@ -10,14 +10,14 @@ use tokio::sync::{Mutex, watch};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::tools::{self, MigrationTools};
 use crate::admin;
 use crate::auth::Chain;
 use crate::backend::Servers;
-use crate::config::{Config, LimitsConfig, StoreConfig};
-use crate::fleet::{Fleet, Joining, Reports, Settler, StateFile};
+use crate::config::{Config, LimitsConfig, MovesConfig, StoreConfig};
+use crate::fleet::{Fleet, JobSettings, Joining, Reports, Rows, Settler, StateFile};
 use crate::health::{Health, Visitor};
 use crate::model::{BackendId, Clock, Ending, Incarnation, Tasks};
 use crate::net::{Listener, ServerTls};
@@ -49,6 +49,8 @@ pub struct Proxy {
     pub(super) tls: Option<Arc<ServerTls>>,
     pub(super) pool: Arc<BufferPool>,
     moves: Arc<Moves>,
+    /// How fast bulk work goes on.
+    pub(super) pace: Arc<ArcSwap<MovesConfig>>,
     addresses: Vec<SocketAddr>,
 }
 
@@ -57,13 +59,13 @@ impl Proxy {
     ///
     /// Fails if a file cannot be used or an address cannot be bound; waits while the store cannot be reached.
     pub async fn start(config: Config, store: Arc<dyn Store>) -> Result<Self> {
-        let servers = Servers::new(&config.backends)?;
+        let servers = Arc::new(ArcSwap::from_pointee(Servers::new(&config.backends)?));
         let passdb = Chain::open(&config.passdb, config.limits.hash_threads).await;
         let tls = server_tls(&config)?;
         // Before any user comes, so that there is an opinion by then.
         let prober = Arc::new(Visitor::default());
-        let health = Arc::new(Health::start(&config.health, &servers, prober.clone()));
-        let fleet = Arc::new(join(&config, &servers, store.clone())?);
+        let health = Arc::new(Health::start(&config.health, &servers.load(), prober.clone()));
+        let fleet = Arc::new(join(&config, &servers, &health, store.clone())?);
         // The first shard counts the votes for all.
         tokio::spawn(vote(health.watch(), fleet.shards()[0].reports.clone()));
         let times = Times {
@@ -79,7 +81,7 @@ impl Proxy {
         let services = Arc::new(Services {
             passdb: ArcSwap::from_pointee(passdb),
             placement: Placement::start(fleet.clone(), times),
-            servers: ArcSwap::from_pointee(servers),
+            servers,
             relay: ArcSwap::from_pointee(relay_settings(&config.limits, &pool)),
             limits: ArcSwap::from_pointee(config.limits.clone()),
             own: addresses.clone(),
@@ -102,8 +104,10 @@ impl Proxy {
             listeners = addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
             "ready"
         );
+        let pace = Arc::new(ArcSwap::from_pointee(config.moves.clone()));
+        fleet.work(&job_settings(&pace, &config, &health));
         let config = Arc::new(Mutex::new(config));
-        Ok(Self { config, services, fleet, health, tls, pool, moves: Arc::new(moves), addresses })
+        Ok(Self { config, services, fleet, health, tls, pool, moves: Arc::new(moves), pace, addresses })
     }
 
     /// Where clients connect, in the order of the configuration.
@@ -211,7 +215,39 @@ pub fn rules(config: &Config) -> Rules {
     }
 }
 
-fn join(config: &Config, servers: &Servers, store: Arc<dyn Store>) -> Result<Fleet> {
+/// How this proxy takes part in bulk work.
+fn job_settings(pace: &Arc<ArcSwap<MovesConfig>>, config: &Config, health: &Arc<Health>) -> JobSettings {
+    let health = health.clone();
+    JobSettings {
+        moves: pace.clone(),
+        move_timeout: config.moves.timeout,
+        hook: !config.moves.before_move.is_empty() || config.moves.before_move_url.is_some(),
+        kick_delay: config.moves.kick_delay,
+        trouble: Arc::new(move |backend| {
+            let recent = health.error_rate(backend)?;
+            let attempts = u64::from(recent.attempts);
+            Some((attempts, (recent.rate * attempts as f64).round() as u64)) // a part of them, so no more
+        }),
+    }
+}
+
+/// Makes servers of what operators add to the fleet's table; says which cannot be used.
+fn follow(servers: &ArcSwap<Servers>, health: &Health, rows: &Rows) -> Vec<String> {
+    servers.rcu(|now| now.with_added(rows));
+    health.follow(&servers.load());
+    let useless: Vec<_> = servers.load().useless().map(|(name, why)| format!("backend {name}: {why}")).collect();
+    for complaint in &useless {
+        error!(complaint, "a backend that was added cannot be used here");
+    }
+    useless
+}
+
+fn join(
+    config: &Config,
+    servers: &Arc<ArcSwap<Servers>>,
+    health: &Arc<Health>,
+    store: Arc<dyn Store>,
+) -> Result<Fleet> {
     let incarnation = Incarnation::random();
     let state_file =
         config.fleet.state_file.as_ref().map(|path| StateFile::open(path, incarnation.clone())).transpose()?;
@@ -220,9 +256,11 @@ fn join(config: &Config, servers: &Servers, store: Arc<dyn Store>) -> Result<Fle
         StoreConfig::Redis(redis) => redis.timeout,
         StoreConfig::Memory => PATIENCE,
     };
+    let (followers, probed) = (servers.clone(), health.clone());
     let joining = Joining {
         patience,
-        rows: servers.rows().clone(),
+        rows: servers.load().rows().clone(),
+        follow: Arc::new(move |rows| follow(&followers, &probed, rows)),
         state_file,
         shards: config.store.shards(),
         affinity: config.fleet.key_template(),

@@ -35,11 +35,10 @@ impl Proxy {
         let passdb = Chain::open(&new.passdb, new.limits.hash_threads).await;
         self.reload_tls(&new.tls)?;
         let old = self.services.servers.load_full();
-        for shard in self.fleet.shards() {
-            shard.roster.change(old.rows(), servers.rows().clone());
-        }
-        self.health.update(&new.health, &servers);
-        self.services.servers.store(Arc::new(servers));
+        self.fleet.change_file(old.rows(), servers.rows().clone());
+        self.services.servers.rcu(|now| servers.instead_of(now));
+        self.pace.store(Arc::new(new.moves.clone()));
+        self.health.update(&new.health, &self.services.servers.load());
         self.services.passdb.store(Arc::new(passdb));
         self.services.relay.store(Arc::new(relay_settings(&new.limits, &self.pool)));
         self.services.limits.store(Arc::new(new.limits.clone()));
@@ -51,6 +50,7 @@ impl Proxy {
         *config = Config {
             tls: new.tls,
             limits: new.limits,
+            moves: new.moves,
             passdb: new.passdb,
             health: new.health,
             backends: new.backends,

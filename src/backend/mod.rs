@@ -10,5 +10,5 @@ mod visit;
 
 pub use connect::{Arrival, Request, connect};
 pub use fault::{ConnectError, Outcome, Seen, Witness};
-pub use table::{Server, Servers, ServersFault, Service, StrangerTls};
+pub use table::{Server, Servers, ServersFault, Service, StrangerTls, added_row};
 pub use visit::{Visit, VisitLogin, visit};

@@ -1,11 +1,13 @@
-//! The mail servers of the configuration, ready to be dialled. Replaced as a whole by a reload.
+//! The mail servers, ready to be dialled: those of the configuration, replaced as a whole by a reload, and those that an
+//! operator added while the fleet runs, which follow the fleet's table. Where both have a name the configuration counts,
+//! so that an added backend can be written into the files proxy by proxy.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use crate::config::{Announce, BackendConfig, BackendTls, Master};
+use crate::config::{Announce, BackendConfig, BackendTls, Config, Master};
 use crate::model::{BackendId, Secret};
 use crate::net::{ClientTls, TlsFault};
 use crate::store::{BackendState, Row};
@@ -76,10 +78,16 @@ pub struct ServersFault {
 }
 
 /// All of them, and what claims need to know about each.
+#[derive(Clone)]
 pub struct Servers {
     by_id: BTreeMap<BackendId, Arc<Server>>,
+    /// Those of the configuration.
     rows: BTreeMap<BackendId, Row>,
-    strangers: Strangers,
+    /// What the table says of those that operators have added.
+    lines: Arc<BTreeMap<BackendId, String>>,
+    /// Those of them that are not of the configuration, by their lines; or why they are of no use.
+    added: BTreeMap<BackendId, (String, Result<Arc<Server>, String>)>,
+    strangers: Arc<Strangers>,
 }
 
 /// TLS towards hosts that only the passdb names. Made once: the system's authorities are hundreds of files.
@@ -97,19 +105,50 @@ impl Servers {
             .map(|(id, config)| Ok((id.clone(), Arc::new(Server::new(id, config)?))))
             .collect::<Result<_, ServersFault>>()?;
         let rows = config.iter().map(|(id, config)| (id.clone(), row(config))).collect();
-        Ok(Self { by_id, rows, strangers: Strangers::default() })
+        Ok(Self { by_id, rows, lines: Arc::default(), added: BTreeMap::new(), strangers: Arc::default() })
+    }
+
+    /// These, with those that operators have added by the fleet's table. Reads authorities.
+    pub fn with_added(&self, table: &BTreeMap<BackendId, Row>) -> Self {
+        let lines = table.iter().filter_map(|(name, row)| Some((name.clone(), row.added.clone()?)));
+        self.with_lines(Arc::new(lines.collect()))
+    }
+
+    /// These instead of `old`, with those that operators have added to `old`.
+    pub fn instead_of(&self, old: &Self) -> Self {
+        self.with_lines(old.lines.clone())
+    }
+
+    fn with_lines(&self, lines: Arc<BTreeMap<BackendId, String>>) -> Self {
+        let server = |(name, line): (&BackendId, &String)| {
+            let known = self.added.get(name).filter(|(before, made)| before == line && made.is_ok());
+            let made = known.map_or_else(|| added_server(name, line), |(_, made)| made.clone());
+            (name.clone(), (line.clone(), made))
+        };
+        let added = lines.iter().filter(|(name, _)| !self.by_id.contains_key(*name)).map(server).collect();
+        Self { lines, added, ..self.clone() }
+    }
+
+    /// Those that were added and cannot be used here, with the reason.
+    pub fn useless(&self) -> impl Iterator<Item = (&BackendId, &str)> {
+        self.added.iter().filter_map(|(name, (_, made))| Some((name, made.as_ref().err()?.as_str())))
     }
 
     /// By name.
     pub fn get(&self, id: &BackendId) -> Option<&Arc<Server>> {
-        self.by_id.get(id)
+        self.by_id.get(id).or_else(|| self.added.get(id)?.1.as_ref().ok())
+    }
+
+    /// All of them, by name within each kind.
+    pub fn all(&self) -> impl Iterator<Item = &Arc<Server>> {
+        self.by_id.values().chain(self.added.values().filter_map(|(_, made)| made.as_ref().ok()))
     }
 
     /// The server that a passdb's `host` means: by name, or by address, with the passdb's `port` or without.
     pub fn named(&self, host: &str, port: Option<u16>) -> Option<&Arc<Server>> {
         let host = bare(host);
         let address: Option<IpAddr> = host.parse().ok();
-        self.by_id.values().find(|server| {
+        self.all().find(|server| {
             let port_fits = port.is_none_or(|port| port == server.port);
             server.id.as_str() == host || (port_fits && same_host(&server.host, host, address))
         })
@@ -142,12 +181,7 @@ impl Servers {
         })
     }
 
-    /// All of the table.
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<Server>> {
-        self.by_id.values()
-    }
-
-    /// What the store's table says of them.
+    /// What the configuration wants the store's table to say of its backends.
     pub fn rows(&self) -> &BTreeMap<BackendId, Row> {
         &self.rows
     }
@@ -218,7 +252,24 @@ impl Tls {
 
 fn row(config: &BackendConfig) -> Row {
     let state = if config.drain { BackendState::Drain } else { BackendState::Up };
-    Row { weight: config.weight, pool: config.pool.clone(), state, max_sessions: config.max_sessions, ..Row::default() }
+    let pool = config.pool.clone();
+    Row { weight: config.weight, pool, state, max_sessions: config.max_sessions, ..Row::default() }
+}
+
+/// What the table says of a backend that an operator adds with these settings, one line as
+/// [`Config::added_line`] makes it.
+///
+/// # Errors
+/// What is wrong with them, for the operator.
+pub fn added_row(name: &BackendId, line: &str) -> Result<Row, String> {
+    let config = Config::read_added(name.as_str(), line)?;
+    Server::new(name, &config).map_err(|fault| fault.to_string())?;
+    Ok(Row { added: Some(line.to_owned()), ..row(&config) })
+}
+
+fn added_server(name: &BackendId, line: &str) -> Result<Arc<Server>, String> {
+    let config = Config::read_added(name.as_str(), line)?;
+    Server::new(name, &config).map(Arc::new).map_err(|fault| fault.to_string())
 }
 
 /// Without the brackets that an IPv6 address may come in.

@@ -1,8 +1,10 @@
 //! The command line: a file per noun. Each command is a clap struct with a `run`; what a command prints for people goes
 //! to standard output, complaints go to standard error.
 
+mod backend;
 mod config;
 mod demo;
+mod dump;
 mod proxy;
 mod reload;
 mod serve;
@@ -36,6 +38,8 @@ enum Command {
     Status(status::Args),
     User(user::Args),
     Proxy(proxy::Args),
+    Backend(backend::Args),
+    Dump(dump::Args),
     Reload(reload::Args),
 }
 
@@ -79,6 +83,8 @@ impl Command {
             Self::Status(args) => args.run(),
             Self::User(args) => args.run(),
             Self::Proxy(args) => args.run(),
+            Self::Backend(args) => args.run(),
+            Self::Dump(args) => args.run(),
             Self::Reload(args) => args.run(),
         }
     }

@@ -36,6 +36,15 @@ fn a_file_and_backends_exclude_each_other() {
 }
 
 #[test]
+fn bulk_work_is_begun_tried_or_told_what_to_do_but_one_at_a_time() {
+    assert!(parsed("homing backend evict mail1 mail2 --dry-run").is_ok());
+    assert!(parsed("homing backend rebalance --pause").is_ok());
+    assert!(parsed("homing backend flush mail1 --pause --abort").is_err());
+    assert!(parsed("homing backend drain").is_err(), "which?");
+    assert!(parsed("homing backend add mail3 host=mail3.example.org port=143").is_ok());
+}
+
+#[test]
 fn causes_are_told_in_one_line() {
     let error = anyhow::anyhow!("the disk is full").context("cannot write").context("cannot start");
     assert_eq!(chain(error.as_ref()), "cannot start: cannot write: the disk is full");

@@ -8,7 +8,18 @@ use super::show::{Table, tables};
 
 /// Tables and keys that a reload applies; all else needs a restart. Listeners stay open, the store and the fleet's
 /// times belong to the incarnation, and the log's form to the process.
-const LIVE: [&str; 6] = ["backend", "health", "limits", "log.level", "passdb", "tls"];
+const LIVE: [&str; 10] = [
+    "backend",
+    "health",
+    "limits",
+    "log.level",
+    "moves.max_errors",
+    "moves.max_parallel_moves",
+    "moves.move_rate",
+    "moves.rebalance_tolerance",
+    "passdb",
+    "tls",
+];
 
 /// Dotted keys in which a new configuration differs. A table that came or went is named as a whole.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

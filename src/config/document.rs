@@ -34,10 +34,10 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Config {
         listeners: reader.list("listener").iter().map(|path| reader.section(path)).collect(),
         tls: tls(reader),
         limits: reader.section("limits"),
+        moves: reader.section("moves"),
         passdb: passdb(reader),
         health: health(reader),
         backends: backends(reader),
-        moves: reader.section("moves"),
         log: reader.section("log"),
         admin: reader.section("admin"),
     }
@@ -127,7 +127,8 @@ fn backends(reader: &mut Reader<'_>) -> BTreeMap<BackendId, BackendConfig> {
     backends
 }
 
-fn backend(reader: &mut Reader<'_>, path: &str) -> BackendConfig {
+/// One mail server.
+pub(super) fn backend(reader: &mut Reader<'_>, path: &str) -> BackendConfig {
     let keys: BackendKeys = reader.section(path);
     host(reader, path, &keys.host);
     master(reader, path, &keys);

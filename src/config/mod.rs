@@ -1,6 +1,7 @@
 //! What the operator wrote, as checked settings. A file per section; each field says meaning, unit, default, reason, and
 //! whether a reload applies it.
 
+mod added;
 mod backends;
 mod changes;
 mod check;
@@ -70,7 +71,7 @@ pub struct Config {
     pub health: HealthConfig,
     /// The mail servers. Reload applies them to new logins.
     pub backends: BTreeMap<BackendId, BackendConfig>,
-    /// Moves of users. Needs a restart.
+    /// Moves of users. Reload applies the pace of many; the rest needs a restart.
     pub moves: MovesConfig,
     /// Needs a restart, but for the level.
     pub log: LogConfig,
@@ -123,10 +124,10 @@ impl Config {
             listeners: listen.into_iter().map(plain).collect(),
             tls: TlsConfig::default(),
             limits: LimitsConfig::default(),
+            moves: MovesConfig::default(),
             passdb: vec![PassdbConfig::Backend],
             health: HealthConfig::default(),
             backends: backends.iter().map(backend).collect(),
-            moves: MovesConfig::default(),
             log: LogConfig::default(),
             admin: AdminConfig::default(),
         }

@@ -32,6 +32,14 @@ section! {
         pub before_move_url: Option<HookUrl> = None, example("\"http://127.0.0.1:8000/before-move\""), secret;
         /// How long a hook may take. A command is then killed with all that it has started.
         pub hook_timeout: Duration = Duration::from_secs(30), min("100ms"), max("10min");
+        /// The most users that are being moved at once, fleet-wide.
+        pub max_parallel_moves: u32 = 100, min("1"), max("100000");
+        /// The most moves begun in a second, fleet-wide; 0 for any number.
+        pub move_rate: u32 = 50, max("100000");
+        /// A rebalance ends when a backend has no more than its fair share and this part of it: 0.1 is a tenth.
+        pub rebalance_tolerance: f64 = 0.1, min("0.01"), max("10");
+        /// When more than this part of the logins at a backend fail, moves to it stop until an operator resumes them.
+        pub max_errors: f64 = 0.2, min("0"), max("1");
     }
 }
 

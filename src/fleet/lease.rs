@@ -116,7 +116,7 @@ async fn beat(shard: &Shard, pace: Pace, now: &LinkState, news: &watch::Sender<S
     let Reply::Heartbeat(mut beat) = answer.reply else { return None };
     isolate(shard);
     shard.lease.renewed(answer.sent_boottime_ms, pace);
-    let known = shard.roster.agree(&shard.link, &shard.ledger, now, &mut beat).await;
+    let known = shard.roster.agree(shard, now, &mut beat).await;
     let settled = asserted && beat.recovering_ms == 0 && known;
     news.send_if_modified(|standing| std::mem::replace(&mut standing.settled, settled) != settled);
     Some(beat)

@@ -2,19 +2,28 @@
 //!
 //! `lease.rs` renews and knows when this proxy must assume that its keys were given away; `reassert.rs` tells a store
 //! that lost its memory what is here; `reports.rs` is what a heartbeat carries beside; `chores.rs` frees what dead proxies held;
-//! `duties.rs` does what heartbeats ask for, `settle.rs` goes on with moves; `roster.rs` keeps the backend table;
-//! `statefile.rs` remembers who ran here before.
+//! `duties.rs` does what heartbeats ask for, `settle.rs` goes on with moves; `statefile.rs` remembers who ran here before.
+//!
+//! The backend table: `roster.rs` keeps it, `wish.rs` has the files' say, `copies.rs` brings it to the other shards,
+//! `changes.rs` is what operators can do to it, `in_force.rs` does it and says who follows, `jobs.rs` moves the users.
 
+mod changes;
 mod chores;
+mod copies;
 mod duties;
+mod in_force;
+mod jobs;
 mod lease;
+mod plan;
 mod reassert;
 mod reports;
 mod roster;
 mod settle;
+mod share;
 mod statefile;
+mod wish;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -25,9 +34,13 @@ use crate::ledger::Ledger;
 use crate::model::{Clock, Incarnation, Key, KeyTemplate, Tasks};
 use crate::store::Store;
 use crate::store::link::{Identity, Link};
+pub use changes::{Change, Verb};
 pub use chores::forget;
 pub use duties::Errands;
+pub use in_force::{ChangeFault, InForce};
+pub use jobs::{JobSettings, Trouble};
 pub use lease::Lease;
+pub use plan::Plan;
 pub use reports::{Duty, Reports};
 pub use roster::{Roster, Rows};
 pub use settle::{Hook, HookTurn, NoOrder, Settler, cancelled_text};
@@ -52,8 +65,14 @@ pub struct Shard {
     pub clock: Clock,
     /// What carries its tasks.
     pub tasks: Tasks,
+    store: Arc<dyn Store>,
+    /// How long an answer of the store may take.
+    patience: Duration,
     standing: watch::Receiver<Standing>,
 }
+
+/// Called with the rows of a table before it is in force here; says what of it cannot be used.
+pub type Follow = Arc<dyn Fn(&Rows) -> Vec<String> + Send + Sync>;
 
 /// What a proxy needs to join a fleet, beside its name.
 pub struct Joining {
@@ -61,6 +80,8 @@ pub struct Joining {
     pub patience: Duration,
     /// The backends of this proxy's file.
     pub rows: Rows,
+    /// What follows the table beside.
+    pub follow: Follow,
     /// The incarnations that ran under its lock before are freed.
     pub state_file: Option<StateFile>,
     /// Number of the store's shards, at least 1; the same for all proxies.
@@ -88,19 +109,28 @@ pub struct Fleet {
     shards: Vec<Shard>,
     incarnation: Incarnation,
     affinity: KeyTemplate,
+    /// How bulk work is done here, once it is.
+    jobs: OnceLock<JobSettings>,
 }
 
 impl Fleet {
     /// Joins: connects to each shard, and keeps the leases until the process ends.
     pub fn join(store: Arc<dyn Store>, identity: Identity, config: &FleetConfig, joining: Joining) -> Self {
         let incarnation = identity.incarnation.clone();
-        let join = |number| join_shard(number, store.clone(), identity.clone(), config, &joining);
-        let shards: Vec<Shard> = (0..joining.shards).map(join).collect();
+        let mut shards: Vec<Shard> = Vec::new();
+        for number in 0..joining.shards {
+            let roster = match shards.first() {
+                None => Roster::new(joining.rows.clone(), joining.follow.clone()),
+                Some(first) => Roster::copy_of(Some(first.roster.clone()), joining.follow.clone()),
+            };
+            shards.push(join_shard(number, roster, store.clone(), identity.clone(), config, &joining));
+        }
+        joining.tasks.spawn(in_force::confirm(shards.clone(), incarnation.clone()));
         if let Some(file) = joining.state_file {
             let links = shards.iter().map(|shard| shard.link.clone()).collect();
             joining.tasks.spawn(chores::bury(links, file));
         }
-        Self { store, shards, incarnation, affinity: joining.affinity }
+        Self { store, shards, incarnation, affinity: joining.affinity, jobs: OnceLock::new() }
     }
 
     /// What a name binds to a backend.
@@ -126,6 +156,11 @@ impl Fleet {
     /// The store behind them, for what operators ask.
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.store
+    }
+
+    /// This proxy's file has changed: the backend table follows with the next heartbeat.
+    pub fn change_file(&self, old: &Rows, new: Rows) {
+        self.shards[0].roster.change(old, new); // there is always a first
     }
 
     /// The number of the shard of a key: FNV-1a, which every proxy computes alike and which must never change.
@@ -165,6 +200,7 @@ impl Fleet {
 
 fn join_shard(
     number: u16,
+    roster: Roster,
     store: Arc<dyn Store>,
     identity: Identity,
     config: &FleetConfig,
@@ -180,12 +216,15 @@ fn join_shard(
         link,
         ledger: Arc::new(Ledger::default()),
         lease: Arc::new(Lease::new(clock)),
-        roster: Arc::new(Roster::new(joining.rows.clone())),
+        roster: Arc::new(roster),
         reports: Arc::new(Reports::default()),
         clock,
         tasks: tasks.clone(),
+        store: store.clone(),
+        patience: joining.patience,
         standing,
     };
+    tasks.spawn(copies::follow(shard.clone()));
     tasks.spawn(reassert::keep(shard.clone(), news.clone()));
     tasks.spawn(lease::guard(shard.clone(), pace));
     tasks.spawn(reports::listen(store, number, incarnation, shard.reports.clone(), shard.link.clone()));

@@ -28,6 +28,16 @@ pub struct Reports {
     errand: AtomicU64,
     soon: Notify,
     arrived: Notify,
+    /// Rung when word of a table is asked for.
+    asked: Notify,
+}
+
+/// An errand that asks for word when a table is in force, but for its version.
+const TABLE_ERRAND: &str = "table ";
+
+/// The errand that asks every proxy for word when it has the table of that version.
+pub(super) fn table_errand(version: u64) -> String {
+    format!("{TABLE_ERRAND}{version}")
 }
 
 #[derive(Default)]
@@ -35,6 +45,8 @@ struct State {
     failing: Vec<BackendId>,
     left: Vec<(BackendId, u32)>,
     duties: VecDeque<Duty>,
+    /// Errands that ask for word of a table: number and version.
+    tables: VecDeque<(u64, u64)>,
 }
 
 /// Something that a heartbeat asks of whoever has time for it.
@@ -82,6 +94,21 @@ impl Reports {
         }
     }
 
+    /// What was last said of that backend.
+    pub(super) fn left_of(&self, backend: &BackendId) -> Option<u32> {
+        self.state().left.iter().find(|(name, _)| name == backend).map(|(_, left)| *left)
+    }
+
+    /// Waits until word of a table is asked for: the errand's number and the version.
+    pub(super) async fn table_asked_for(&self) -> (u64, u64) {
+        loop {
+            if let Some(asked) = self.state().tables.pop_front() {
+                return asked;
+            }
+            self.asked.notified().await;
+        }
+    }
+
     /// Resolves when a heartbeat should go early.
     pub(super) async fn due(&self) {
         self.soon.notified().await;
@@ -112,11 +139,16 @@ impl Reports {
         }
         for (number, text) in errands {
             // An errand is taken on once, so none may be dropped.
-            if number > self.errand.fetch_max(number, Ordering::Relaxed) {
-                state.duties.push_back(Duty::Errand { number, text });
+            if number <= self.errand.fetch_max(number, Ordering::Relaxed) {
+                continue;
+            }
+            match text.strip_prefix(TABLE_ERRAND).and_then(|version| version.parse().ok()) {
+                Some(version) => state.tables.push_back((number, version)),
+                None => state.duties.push_back(Duty::Errand { number, text }),
             }
         }
         drop(state);
+        self.asked.notify_one();
         self.arrived.notify_one();
     }
 

@@ -1,17 +1,21 @@
 //! The backend table as this proxy knows it, and how its file's rows get into the store.
 //!
 //! The table in the store decides, for claims choose from it; it also lives on in every proxy, which gives it back to a
-//! store that lost its memory. A proxy puts in what its file says when it starts and when its file changes, and then
-//! follows the store: were it to insist, two proxies with different files would never be done. Rows that only other
-//! proxies' files have are kept, unless no other proxy lives.
+//! store that lost its memory. A proxy puts in what its file says when it starts and when its file changes (`wish.rs`), and
+//! then follows the store: were it to insist, two proxies with different files would never be done. Rows that only other
+//! proxies' files have are kept, unless no other proxy lives; what operators set (`changes.rs`) is kept in any case. The
+//! first shard has the table; the others get copies (`copies.rs`).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
+use tokio::sync::watch;
 use tracing::{info, warn};
 
+use super::wish::{Wish, wished, with_missing};
+use super::{Follow, Shard};
 use crate::ledger::Ledger;
 use crate::model::{BackendId, Ending};
 use crate::store::link::{Link, LinkState};
@@ -20,30 +24,45 @@ use crate::store::{BackendState, Beat, Reply, Request, Row, Table};
 /// Rows by name.
 pub type Rows = BTreeMap<BackendId, Row>;
 
-/// The backend table.
+/// The backend table of one shard.
 pub struct Roster {
     table: ArcSwap<Table>,
+    /// What the file has.
+    file: ArcSwap<Rows>,
     /// What the file wants and the store was not told yet.
     wish: Mutex<Option<Wish>>,
     /// The last hello under which this proxy and the store had the same table.
     agreed: AtomicU64,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-struct Wish {
-    /// Rows to have.
-    rows: Rows,
-    /// Rows that the file had and has no more.
-    removed: Vec<BackendId>,
-    /// At the start: if this proxy is alone, nothing but its own rows counts.
-    first: bool,
+    /// The version in force.
+    news: watch::Sender<u64>,
+    follow: Follow,
+    /// What cannot be used of the table in force.
+    complaints: ArcSwap<Vec<String>>,
+    /// The first shard's, if this is of another.
+    pub(super) master: Option<Arc<Roster>>,
 }
 
 impl Roster {
     /// A roster that wants these rows in the store.
-    pub(super) fn new(rows: Rows) -> Self {
-        let wish = Wish { rows, removed: Vec::new(), first: true };
-        Self { table: ArcSwap::default(), wish: Mutex::new(Some(wish)), agreed: AtomicU64::new(0) }
+    pub(super) fn new(rows: Rows, follow: Follow) -> Self {
+        let roster = Self::copy_of(None, follow);
+        roster.file.store(Arc::new(rows.clone()));
+        *roster.wish() = Some(Wish::at_start(rows));
+        roster
+    }
+
+    /// A roster that wants what `master` has.
+    pub(super) fn copy_of(master: Option<Arc<Roster>>, follow: Follow) -> Self {
+        Self {
+            table: ArcSwap::default(),
+            file: ArcSwap::default(),
+            wish: Mutex::default(),
+            agreed: AtomicU64::new(0),
+            news: watch::Sender::new(0),
+            follow,
+            complaints: ArcSwap::default(),
+            master,
+        }
     }
 
     /// The table in force, as last heard.
@@ -51,8 +70,23 @@ impl Roster {
         self.table.load_full()
     }
 
-    fn version(&self) -> u64 {
+    /// What this proxy's file has.
+    pub fn file(&self) -> Arc<Rows> {
+        self.file.load_full()
+    }
+
+    pub(super) fn version(&self) -> u64 {
         self.table.load().version
+    }
+
+    /// What this proxy cannot use of the table in force, for operators.
+    pub(super) fn complaints(&self) -> Arc<Vec<String>> {
+        self.complaints.load_full()
+    }
+
+    /// The version in force, and when it changes.
+    pub fn news(&self) -> watch::Receiver<u64> {
+        self.news.subscribe()
     }
 
     /// The version to ask for news of. None that it had before a loss counts: a store that forgot may count anew.
@@ -65,24 +99,37 @@ impl Roster {
         self.agreed.load(Ordering::Relaxed) < now.hellos && now.welcome.as_ref().is_some_and(|welcome| welcome.assert)
     }
 
+    pub(super) fn is_agreed(&self, now: &LinkState) {
+        self.agreed.store(now.hellos, Ordering::Relaxed);
+    }
+
     /// Whether sessions may be opened at that backend.
     pub fn usable(&self, backend: &BackendId) -> bool {
-        self.table.load().rows.get(backend).is_some_and(|row| row.state != BackendState::Down)
+        let here = |roster: &Self| roster.table.load().rows.get(backend).is_some_and(Row::usable);
+        here(self) && self.master.as_deref().is_none_or(here)
     }
 
     /// The file has changed: puts what it says into the store with the next heartbeat.
     pub fn change(&self, old: &Rows, new: Rows) {
+        self.file.store(Arc::new(new.clone()));
         let mut wish = self.wish();
         *wish = Some(Wish::of_change(wish.take(), old, new));
     }
 
     /// Whether what the file says stands in the store, so that claims choose by it.
     pub fn has_its_wish(&self) -> bool {
-        self.wish().is_none()
+        match &self.master {
+            Some(master) => self.version() >= master.version(),
+            None => self.wish().is_none(),
+        }
     }
 
     /// Brings this proxy's table and the store's, as a heartbeat brought it, together. False until that is done.
-    pub(super) async fn agree(&self, link: &Link, ledger: &Ledger, now: &LinkState, beat: &mut Beat) -> bool {
+    pub(super) async fn agree(&self, shard: &Shard, now: &LinkState, beat: &mut Beat) -> bool {
+        if let Some(master) = &self.master {
+            return self.copy(master, shard, now, beat).await;
+        }
+        let (link, ledger) = (&shard.link, &*shard.ledger);
         let (wish, own) = (self.wish().clone(), self.table());
         let Some(welcome) = now.welcome.as_ref() else { return false };
         let stored = beat.table.take().unwrap_or_else(|| {
@@ -117,17 +164,26 @@ impl Roster {
             self.install(table, ledger);
         }
         self.granted(wish.as_ref());
-        self.agreed.store(now.hellos, Ordering::Relaxed);
+        self.is_agreed(now);
         true
     }
 
-    /// Puts a table in force; sessions at backends that it calls down or lacks are closed.
-    fn install(&self, table: Table, ledger: &Ledger) {
+    /// Puts a table in force; sessions at backends that it finds unusable or lacks are closed.
+    pub(super) fn install(&self, table: Table, ledger: &Ledger) {
         let version = table.version;
+        if self.master.is_none() {
+            // First, so that whoever is sent to a new backend finds it.
+            self.complaints.store(Arc::new((self.follow)(&table.rows)));
+        }
         self.table.store(Arc::new(table));
-        // Not only what the table before had: a claim may have named a backend that came and went between two heartbeats.
-        let closed = ledger.close_at(|backend| !self.usable(backend), Ending::Kicked);
+        let closed = self.close_unusable(ledger);
+        self.news.send_replace(version);
         info!(version, sessions_closed = closed, "backend table in force");
+    }
+
+    /// Not only what the table before had: a claim may have named a backend that came and went between two heartbeats.
+    pub(super) fn close_unusable(&self, ledger: &Ledger) -> usize {
+        ledger.close_at(|backend| !self.usable(backend), Ending::Kicked)
     }
 
     /// What was wished for stands in the store.
@@ -135,25 +191,23 @@ impl Roster {
         let Some(done) = wish else { return };
         let mut wish = self.wish();
         if wish.as_ref() == Some(done) {
-            for name in self.table.load().rows.keys().filter(|name| !done.rows.contains_key(*name)) {
-                warn!(backend = %name, "the fleet has a backend that this proxy's file lacks; users placed there cannot log in here");
+            let table = self.table.load();
+            let strange = |name: &BackendId, row: &Row| {
+                !done.rows.contains_key(name) && row.added.is_none() && row.state != BackendState::Removed
+            };
+            for (name, _) in table.rows.iter().filter(|(name, row)| strange(name, row)) {
+                warn!(
+                    backend = %name,
+                    "the fleet has a backend that this proxy's file lacks; users placed there cannot log in here: add it \
+                     here, or take it from the fleet with `homing backend remove`"
+                );
             }
             *wish = None;
         }
     }
 
-    fn wish(&self) -> std::sync::MutexGuard<'_, Option<Wish>> {
+    fn wish(&self) -> MutexGuard<'_, Option<Wish>> {
         self.wish.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Wish {
-    /// What is wished after the file has changed, while `pending` was not granted yet.
-    fn of_change(pending: Option<Self>, old: &Rows, new: Rows) -> Self {
-        let first = pending.as_ref().is_some_and(|wish| wish.first);
-        let gone = old.keys().cloned().chain(pending.into_iter().flat_map(|wish| wish.removed));
-        let removed: BTreeSet<BackendId> = gone.filter(|name| !new.contains_key(name)).collect();
-        Self { rows: new, removed: removed.into_iter().collect(), first }
     }
 }
 
@@ -163,104 +217,5 @@ async fn put(link: &Link, hello: u64, base: Table, rows: Rows) -> Option<Table> 
     match link.call_under(hello, request).await.ok()?.reply {
         Reply::Table(Ok(version)) => Some(Table { version, rows: base.succeeded_by(rows, version) }),
         _ => None,
-    }
-}
-
-/// The rows that the store should have. `alone`: no other proxy lives whose file could want more.
-fn wished(present: &Rows, wish: Option<&Wish>, alone: bool) -> Rows {
-    let Some(wish) = wish else { return present.clone() };
-    if wish.first && alone {
-        return with_since(wish.rows.clone(), present);
-    }
-    let mut rows = present.clone();
-    rows.retain(|name, _| !wish.removed.contains(name));
-    rows.extend(wish.rows.clone());
-    with_since(rows, present)
-}
-
-/// `rows`, and those of `others` that it lacks.
-fn with_missing(rows: &Rows, others: &Rows) -> Rows {
-    let mut all = others.clone();
-    all.extend(rows.clone());
-    all
-}
-
-/// When a row's state began is for the store to say; what it said is kept, so that nothing seems to have changed.
-fn with_since(mut rows: Rows, present: &Rows) -> Rows {
-    for (name, row) in &mut rows {
-        row.since = present.get(name).map_or(0, |present| present.since);
-    }
-    rows
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::Weight;
-
-    fn rows(names: &str) -> Rows {
-        let row = |since| Row { since, ..Row::default() };
-        names.split_whitespace().map(|name| (BackendId::new(name), row(0))).collect()
-    }
-
-    fn since(mut rows: Rows, since: u64) -> Rows {
-        rows.values_mut().for_each(|row| row.since = since);
-        rows
-    }
-
-    fn first(names: &str) -> Wish {
-        Wish { rows: rows(names), removed: Vec::new(), first: true }
-    }
-
-    #[test]
-    fn a_proxy_that_is_alone_at_its_start_wants_only_what_its_file_says() {
-        assert_eq!(wished(&rows("b1 b2"), Some(&first("b2 b3")), true), rows("b2 b3"));
-    }
-
-    #[test]
-    fn a_proxy_among_others_keeps_what_only_their_files_have() {
-        assert_eq!(wished(&rows("b1 b2"), Some(&first("b2 b3")), false), rows("b1 b2 b3"));
-    }
-
-    #[test]
-    fn without_a_wish_the_table_stays_as_it_is() {
-        let present = since(rows("b1 b2"), 7);
-        assert_eq!(wished(&present, None, true), present);
-    }
-
-    #[test]
-    fn a_change_of_the_file_removes_what_it_had_and_nothing_else() {
-        let wish = Wish::of_change(None, &rows("b1 b2"), rows("b2"));
-        assert_eq!(wished(&rows("b1 b2 other"), Some(&wish), false), rows("b2 other"));
-    }
-
-    #[test]
-    fn a_removal_that_the_store_was_not_told_yet_outlives_the_next_change() {
-        let wish = Wish::of_change(None, &rows("b1 b2 b3"), rows("b1 b2"));
-        let wish = Wish::of_change(Some(wish), &rows("b1 b2"), rows("b1"));
-        assert_eq!(wished(&rows("b1 b2 b3 other"), Some(&wish), false), rows("b1 other"));
-        let back = Wish::of_change(Some(wish), &rows("b1"), rows("b1 b3"));
-        assert_eq!(wished(&rows("b1 b2 b3"), Some(&back), false), rows("b1 b3"));
-    }
-
-    #[test]
-    fn a_change_before_the_first_answer_of_the_store_leaves_it_the_first() {
-        let wish = Wish::of_change(Some(first("b1")), &rows("b1"), rows("b2"));
-        assert_eq!(wished(&rows("b1 old"), Some(&wish), true), rows("b2"));
-    }
-
-    #[test]
-    fn what_the_store_said_of_the_age_of_a_row_is_not_a_difference() {
-        let present = since(rows("b1 b2"), 7);
-        assert_eq!(wished(&present, Some(&first("b1 b2")), false), present);
-    }
-
-    #[test]
-    fn rows_in_force_before_an_amnesia_join_those_that_somebody_gave_the_store_since() {
-        let mut lighter = rows("b1 b2");
-        lighter.values_mut().for_each(|row| row.weight = Weight::new(5).unwrap());
-        let merged = with_missing(&lighter, &rows("b2 b3"));
-        let weights: Vec<_> = merged.iter().map(|(name, row)| (name.as_str(), row.weight.get())).collect();
-        assert_eq!(weights, [("b1", 5), ("b2", 5), ("b3", 100)]);
     }
 }

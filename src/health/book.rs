@@ -83,6 +83,11 @@ impl Book {
         self.publish(&inner);
     }
 
+    /// The settings in force.
+    pub(super) fn config(&self) -> HealthConfig {
+        HealthConfig::clone(&self.inner().config)
+    }
+
     /// Ends all probes. The last opinions stand.
     pub(super) fn stop(&self) {
         self.inner().entries.values_mut().for_each(Entry::dismiss);

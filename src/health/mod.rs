@@ -97,7 +97,12 @@ impl Health {
             let watching = probe::keep_watch(self.book.clone(), backend.clone(), self.prober.clone(), hurry);
             tokio::spawn(watching).abort_handle()
         };
-        self.book.update(config.clone(), servers.iter(), start);
+        self.book.update(config.clone(), servers.all(), start);
+    }
+
+    /// Other backends are there; the settings are what they were.
+    pub fn follow(&self, servers: &Servers) {
+        self.update(&self.book.config(), servers);
     }
 
     /// Ends all probes; the last opinions stand.

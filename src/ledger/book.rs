@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 use tokio::sync::futures::OwnedNotified;
 
 use super::recall::Recall;
-use super::{Count, Live, Place, Slot, Stop, Ticket};
+use super::{Count, Held, Live, Place, Slot, Stop, Ticket};
 use crate::model::{BackendId, Ending, Generation, Key};
 
 /// What this proxy holds of one shard.
@@ -291,6 +291,26 @@ impl Ledger {
     /// Where the last session of a key here was, if it ended not longer ago.
     pub fn recall(&self, key: &Key, age: Duration) -> Option<BackendId> {
         self.lock().recall.home(key, age)
+    }
+
+    /// The keys with sessions at that backend here, in no order.
+    pub fn held_at(&self, backend: &BackendId) -> Vec<Held> {
+        let book = self.lock();
+        let there = |entry: &&Entry| entry.place.as_ref().is_some_and(|place| place.backend == *backend);
+        let held = |(key, entry): (&Key, &Entry)| {
+            let generation = Some(entry).filter(there)?.place.as_ref()?.generation;
+            Some(Held { key: key.clone(), generation, sessions: count(entry), leaving: entry.kicked })
+        };
+        book.entries.iter().filter_map(held).collect()
+    }
+
+    /// The store has said that the key is still at home there, under that generation, and not being moved.
+    pub fn renew(&self, key: &Key, backend: &BackendId, generation: Generation) {
+        let mut book = self.lock();
+        let Some(entry) = book.entries.get_mut(key).filter(|entry| !entry.kicked) else { return };
+        if let Some(place) = entry.place.as_mut().filter(|place| place.backend == *backend) {
+            place.generation = place.generation.max(generation);
+        }
     }
 
     /// In numbers.

@@ -55,3 +55,16 @@ pub struct Count {
     /// None of them has been accepted yet.
     pub unproven: bool,
 }
+
+/// The sessions of a key at a backend, for whoever moves it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// Which key.
+    pub key: Key,
+    /// The generation under which they were opened.
+    pub generation: Generation,
+    /// How many.
+    pub sessions: u32,
+    /// They have been told to end.
+    pub leaving: bool,
+}

@@ -156,7 +156,7 @@ async fn home(
     let slot = services.placement.place(&wanted, Arc::new(ender)).await?;
     // A reload may have come meanwhile.
     let Some(server) = services.servers.load().get(&slot.place().backend).cloned() else {
-        warn!(backend = %slot.place().backend, "the fleet's table has a backend that this proxy's file lacks");
+        warn!(backend = %slot.place().backend, "the fleet's table has a backend that this proxy cannot dial: its file lacks it");
         return Err(Refusal::BackendUnavailable);
     };
     Ok((server, Some(slot)))

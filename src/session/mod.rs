@@ -37,8 +37,8 @@ pub struct Services {
     pub passdb: ArcSwap<Chain>,
     /// Who finds homes.
     pub placement: Placement,
-    /// The mail servers.
-    pub servers: ArcSwap<Servers>,
+    /// The mail servers, which follow the file and the fleet's table.
+    pub servers: Arc<ArcSwap<Servers>>,
     /// Bounds.
     pub limits: ArcSwap<LimitsConfig>,
     /// What relays share.

@@ -94,6 +94,11 @@ impl Memory {
         }
     }
 
+    /// Forgets one shard, as an empty server in its place would have.
+    pub fn flush_shard(&self, number: u16) {
+        self.shards().insert(number, Shard::default());
+    }
+
     /// All that it holds now.
     pub fn save(&self) -> Saved {
         Saved(self.shards().clone())

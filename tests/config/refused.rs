@@ -105,6 +105,8 @@ fault! {
     a_line_limit_too_long: "[limits]\nline = 65537" => "limits.line", 2, "at most 65536", "65536 or less";
     an_idle_timeout_below_the_protocols: "[limits]\nidle_timeout = \"29min\"" => "limits.idle_timeout", 2, "at least \"30min\"", "30min";
     a_kick_deadline_beyond_patience: "[limits]\nkick_deadline = \"61s\"" => "limits.kick_deadline", 2, "at most \"1min\"", "or less";
+    no_moves_at_all: "[moves]\nmax_parallel_moves = 0" => "moves.max_parallel_moves", 2, "at least 1", "1 or more";
+    a_share_of_errors_above_all: "[moves]\nmax_errors = 1.5" => "moves.max_errors", 2, "at most 1", "1 or less";
     no_connections_at_all: "[limits]\nconnections = 0" => "limits.connections", 2, "at least 1", "1 or more";
     port_zero_of_a_backend: format!("{BACKEND}port = 0") => "backend.mail1.port", 3, "at least 1", "1 or more";
 }

@@ -10,6 +10,7 @@
 
 mod amnesia;
 mod backend_side;
+mod backends;
 mod chaos;
 mod client_address;
 mod clients;

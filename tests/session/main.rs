@@ -9,6 +9,7 @@ mod endings;
 mod front;
 mod health;
 mod logins;
+mod operators;
 mod parts;
 mod process;
 mod reload;

@@ -164,6 +164,15 @@ impl Play {
         Ok(())
     }
 
+    async fn leave(&mut self, which: usize) -> Result<(), String> {
+        let Some(at) = which.checked_rem(self.moves.len()) else { return Ok(()) };
+        let line = declared(self.moves[at].0.as_str(), "", 0, 0);
+        for who in 0..self.proxies.len() {
+            self.call(who, Request::Declare(vec![line.clone()])).await?;
+        }
+        Ok(())
+    }
+
     /// The version in force, or one before.
     async fn version(&self, late: bool) -> u64 {
         self.memory.census().await.table_version.saturating_sub(u64::from(late))
@@ -173,6 +182,7 @@ impl Play {
         let order = match step {
             Step::Move { order, seen } => return self.begin_move(order, seen).await,
             Step::Settle { which, who, told, hook } => return self.settle(which, who, told, hook).await,
+            Step::Leave(which) => return self.leave(which).await,
             Step::Mark(mark) => Order::Mark(mark),
             Step::Revise { rows, late } => Order::Table { based_on: self.version(late).await, rows },
             Step::Copy { rows, newer } => Order::Copy(Table { version: self.version(false).await + newer, rows }),

@@ -15,6 +15,7 @@ use redis::aio::MultiplexedConnection;
 pub(crate) struct Server {
     pub(crate) port: u16,
     pub(crate) socket: PathBuf,
+    pid: String,
     /// Its standard input is the line that holds it: once closed, the server is killed and its directory removed.
     shell: Child,
 }
@@ -82,7 +83,21 @@ impl Server {
             .expect("redis-server");
         let mut pid = String::new();
         BufReader::new(shell.stdout.take().expect("stdout")).read_line(&mut pid).expect("process id");
-        Self { port, socket, shell }
+        Self { port, socket, pid: pid.trim().to_owned(), shell }
+    }
+
+    /// It says nothing, but its connections stand.
+    pub(crate) fn pause(&self) {
+        self.signal("-STOP");
+    }
+
+    pub(crate) fn resume(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let sent = Command::new("kill").args([signal, &self.pid]).status().expect("kill");
+        assert!(sent.success());
     }
 
     fn answers(&self, deadline: Instant) -> bool {

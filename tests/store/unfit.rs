@@ -1,15 +1,16 @@
 //! What only a real server can do: refuse us, be unfit, forget its scripts, listen on a Unix socket.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use homing::config::{Config, RedisConfig, RedisLogin, RedisServers, StoreAddress};
-use homing::model::{Incarnation, Secret};
+use homing::model::{Incarnation, Key, Secret};
 use homing::store::redis::Redis;
 use homing::store::*;
 
+use crate::orders::moving;
 use crate::server::Server;
-use crate::stage::claim;
+use crate::stage::{claim, table, up};
 
 fn login(username: &str, password: &str) -> RedisLogin {
     let password = Some(Arc::new(Secret::new(password.as_bytes().to_vec())));
@@ -213,4 +214,49 @@ async fn two_namespaces_and_two_shards_know_nothing_of_each_other() {
     assert_eq!(store.census(0).await.expect("census").proxies.len(), 1);
     assert_eq!(store.census(1).await.expect("census"), Census::default());
     assert_eq!(Redis::new(other, Rules::default()).census(0).await.expect("census"), Census::default());
+}
+
+fn hold() -> Order {
+    Order::Mark(Mark { key: Key::new("anna"), change: MarkChange::Hold(0) })
+}
+
+/// A store with a memory.
+async fn awake(server: &Server) -> Redis {
+    let store = Redis::new(server.settings("n"), Rules::default());
+    let mut connection = store.connect(0).await.expect("connection");
+    connection.exchange(&[greeting()]).await.expect("answer");
+    store
+}
+
+#[tokio::test]
+async fn an_order_says_how_many_replicas_have_it() {
+    let master = Server::start(&[]);
+    let store = awake(&master).await;
+    assert_eq!(store.order(0, &hold()).await.expect("answer").replicas, None, "there are none");
+    let replica = Server::start(&["--replicaof", "127.0.0.1", &master.port.to_string()]);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    // A replica is connected before it has caught up; then it confirms.
+    while store.order(0, &hold()).await.expect("answer").replicas != Some((1, 1)) {
+        assert!(Instant::now() < deadline, "no replica confirms");
+    }
+    let nothing = Order::Move(moving("bob", Target::Elsewhere));
+    assert_eq!(store.order(0, &nothing).await.expect("answer").replicas, None, "nothing was written");
+    replica.pause();
+    let ordered = store.order(0, &hold()).await.expect("answer");
+    assert_eq!(ordered.replicas, Some((0, 1)), "what was ordered stands, and whoever ordered it is told");
+    replica.resume();
+}
+
+#[tokio::test]
+async fn a_server_that_has_forgotten_the_scripts_is_taught_them_by_an_order() {
+    let server = Server::start(&[]);
+    let store = awake(&server).await;
+    let mut side = server.connect().await;
+    let flushed: ::redis::RedisResult<String> = ::redis::cmd("SCRIPT").arg("FLUSH").query_async(&mut side).await;
+    flushed.expect("SCRIPT FLUSH");
+    assert_eq!(store.order(0, &hold()).await.expect("answer").outcome, Outcome::Mark(Marked::default()));
+    config(&server, "maxmemory", "1kb").await;
+    let errand = Order::Ask(Ask { text: "x".to_owned(), ttl: 1000 });
+    let error = store.order(0, &errand).await.expect_err("out of memory");
+    assert!(error.to_string().contains("ask: ") && error.to_string().contains("OOM"), "{error}");
 }

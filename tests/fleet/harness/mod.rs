@@ -3,6 +3,7 @@
 pub mod crowd;
 pub mod dice;
 pub mod proxy;
+pub mod regulars;
 pub mod road;
 pub mod script;
 pub mod stage;
@@ -12,6 +13,7 @@ pub mod witness;
 pub use crowd::Crowd;
 pub use dice::Dice;
 pub use proxy::{Proxy, Session};
+pub use regulars::Regulars;
 pub use road::{Road, Weather};
 pub use script::Script;
 pub use stage::{Stage, rows};

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use homing::fleet::{Fleet, Hook, Joining, Rows, Settler, StateFile};
+use homing::fleet::{Change, Fleet, Hook, InForce, Joining, Rows, Settler, StateFile, Verb};
 use homing::ledger::{Ledger, Place, Slot, Stop};
-use homing::model::{Clock, Ending, Incarnation, Key, KeyTemplate, Pool, Refusal, Tasks};
+use homing::model::{BackendId, Clock, Ending, Incarnation, Key, KeyTemplate, Pool, Refusal, Tasks};
 use homing::placement::{Moves, Placement, Times, Wanted};
 use homing::store::link::Identity;
 use tokio::runtime::{Builder, Handle, Runtime};
@@ -54,17 +54,20 @@ impl Proxy {
         let hook = stage.hook.as_ref().map(|hook| hook.at(name) as Arc<dyn Hook>);
         let (rules, timeout, closing) = (stage.rules, stage.move_timeout, CancellationToken::new());
         let attending = closing.clone();
+        let (shards, jobs) = (stage.shards, stage.jobs());
         let start = async move {
             let joining = Joining {
                 patience: PATIENCE,
                 rows,
+                follow: Arc::new(|_| Vec::new()),
                 state_file: state,
-                shards: 1,
+                shards,
                 affinity: KeyTemplate::default(),
                 clock: Clock::boottime(),
                 tasks: Tasks::new(|task| drop(tokio::spawn(task))),
             };
             let fleet = Arc::new(Fleet::join(way.clone(), identity, &config, joining));
+            fleet.work(&jobs);
             let settler = Arc::new(Settler::new(way, fleet.incarnation().clone(), hook));
             fleet.attend(&settler, &homing::placement::errand::runner(&fleet), &attending);
             let moves = Arc::new(Moves::new(fleet.clone(), settler, timeout, rules));
@@ -86,6 +89,11 @@ impl Proxy {
         }
     }
 
+    /// Of the key's shard.
+    pub fn ledger_of(&self, key: &str) -> &Arc<Ledger> {
+        &self.fleet.shard_of(&Key::new(key)).ledger
+    }
+
     pub fn ledger(&self) -> &Arc<Ledger> {
         &self.fleet.shards()[0].ledger
     }
@@ -99,9 +107,15 @@ impl Proxy {
         (table.version, table.rows.clone())
     }
 
+    /// An operator changes backends here.
+    pub async fn change(&self, names: &str, verb: Verb) -> Result<InForce, String> {
+        let backends = names.split_whitespace().map(BackendId::new).collect();
+        self.fleet.change(&Change { backends, verb }).await.map_err(|fault| fault.to_string())
+    }
+
     /// Its file changes from `old` to `new`.
     pub fn reload(&self, old: Rows, new: Rows) {
-        self.fleet.shards()[0].roster.change(&old, new);
+        self.fleet.change_file(&old, new);
     }
 
     /// From now on its backends take so long to close.
@@ -226,6 +240,15 @@ impl Session {
         // If its proxy was killed, it is gone, too.
         let _ = (&mut self.task).await;
         self.ended()
+    }
+
+    /// Waits until nothing is left of it, or the client goes because `over` resolves.
+    pub async fn until(mut self, over: impl Future<Output = ()>) {
+        tokio::select! {
+            _ = &mut self.task => return,
+            () = over => {}
+        }
+        self.leave().await;
     }
 
     /// The client goes; waits until nothing is left.

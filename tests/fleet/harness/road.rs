@@ -74,9 +74,9 @@ impl Road {
         *self.0.weather.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn apply(&self, calls: &[Call]) -> Result<Vec<Reply>, StoreError> {
+    async fn apply(&self, shard: u16, calls: &[Call]) -> Result<Vec<Reply>, StoreError> {
         self.blocked().await?;
-        let replies = self.0.memory.connect(0).await?.exchange(calls).await?;
+        let replies = self.0.memory.connect(shard).await?.exchange(calls).await?;
         {
             let mut asked = self.0.asked.lock().unwrap_or_else(PoisonError::into_inner);
             calls.iter().for_each(|call| *asked.entry(name(&call.request)).or_default() += 1);
@@ -95,51 +95,51 @@ impl Road {
     }
 
     /// The calls arrive later, whatever becomes of whoever sent them.
-    fn arrive_late(&self, calls: &[Call], after: u64) {
+    fn arrive_late(&self, shard: u16, calls: &[Call], after: u64) {
         let (memory, calls) = (self.0.memory.clone(), calls.to_vec());
         self.0.late.spawn(async move {
             sleep(Duration::from_millis(after)).await;
-            let _ = memory.connect(0).await.unwrap().exchange(&calls).await;
+            let _ = memory.connect(shard).await.unwrap().exchange(&calls).await;
         });
     }
 
-    async fn roughly(&self, calls: &[Call]) -> Result<Vec<Reply>, StoreError> {
+    async fn roughly(&self, shard: u16, calls: &[Call]) -> Result<Vec<Reply>, StoreError> {
         let dice = &self.0.dice;
         match dice.below(100) {
             0..8 => {
                 sleep(Duration::from_millis(dice.below(40))).await;
-                self.apply(calls).await
+                self.apply(shard, calls).await
             }
             8..16 => {
-                let replies = self.apply(calls).await;
+                let replies = self.apply(shard, calls).await;
                 sleep(Duration::from_millis(dice.below(150))).await;
                 replies
             }
             16..18 => Err(broken()),
-            18..21 => self.apply(calls).await.and(Err(broken())),
+            18..21 => self.apply(shard, calls).await.and(Err(broken())),
             21..23 => {
                 let some = dice.below(calls.len() as u64 + 1) as usize;
-                self.apply(&calls[..some]).await.and(Err(broken()))
+                self.apply(shard, &calls[..some]).await.and(Err(broken()))
             }
             23 => std::future::pending().await,
             24 => {
-                self.arrive_late(calls, dice.below(400));
+                self.arrive_late(shard, calls, dice.below(400));
                 std::future::pending().await
             }
             25..27 => {
-                self.arrive_late(calls, dice.below(400));
+                self.arrive_late(shard, calls, dice.below(400));
                 Err(broken())
             }
             27..30 => {
-                let replies = self.apply(calls).await;
-                self.arrive_late(calls, dice.below(400));
+                let replies = self.apply(shard, calls).await;
+                self.arrive_late(shard, calls, dice.below(400));
                 replies
             }
             30 => {
-                let _ = self.apply(calls).await;
-                self.apply(calls).await
+                let _ = self.apply(shard, calls).await;
+                self.apply(shard, calls).await
             }
-            _ => self.apply(calls).await,
+            _ => self.apply(shard, calls).await,
         }
     }
 }
@@ -163,12 +163,12 @@ fn name(request: &Request) -> &'static str {
 
 #[async_trait]
 impl Store for Road {
-    async fn connect(&self, _: u16) -> Result<Box<dyn Connection>, StoreError> {
+    async fn connect(&self, shard: u16) -> Result<Box<dyn Connection>, StoreError> {
         self.blocked().await?;
         if self.weather() == Weather::Rough && self.0.dice.once_in(20) {
             return Err(broken());
         }
-        Ok(Box::new(Line { road: self.clone(), torn: false }))
+        Ok(Box::new(Line { road: self.clone(), shard, torn: false }))
     }
 
     async fn order(&self, shard: u16, order: &Order) -> Result<Ordered, StoreError> {
@@ -198,6 +198,7 @@ impl Store for Road {
 
 struct Line {
     road: Road,
+    shard: u16,
     torn: bool,
 }
 
@@ -206,12 +207,12 @@ impl Connection for Line {
     async fn exchange(&mut self, calls: &[Call]) -> Result<Vec<Reply>, StoreError> {
         assert!(!self.torn, "a connection that broke is used again");
         let outcome = match self.road.weather() {
-            Weather::Rough => self.road.roughly(calls).await,
+            Weather::Rough => self.road.roughly(self.shard, calls).await,
             Weather::Slow => {
                 sleep(SLOW).await;
-                self.road.apply(calls).await
+                self.road.apply(self.shard, calls).await
             }
-            _ => self.road.apply(calls).await,
+            _ => self.road.apply(self.shard, calls).await,
         };
         self.torn = outcome.is_err();
         outcome

@@ -1,15 +1,16 @@
 //! One store, one witness, and the rules that the proxies of a test share. Times are short: a lease of one second.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use homing::config::FleetConfig;
-use homing::fleet::Rows;
+use arc_swap::ArcSwap;
+use homing::config::{FleetConfig, MovesConfig};
+use homing::fleet::{JobSettings, Rows};
 use homing::model::{BackendId, Key};
 use homing::store::memory::Memory;
-use homing::store::{Census, Row, Rules, Store};
+use homing::store::{BindingView, Census, Row, Rules, Store};
 
 use super::wait::whether;
 use super::{Proxy, Road, Script, Witness, eventually};
@@ -25,6 +26,11 @@ pub struct Stage {
     pub move_timeout: Duration,
     /// What is run between two homes.
     pub hook: Option<Arc<Script>>,
+    pub shards: u16,
+    /// How bulk work is done.
+    pub moves: Arc<ArcSwap<MovesConfig>>,
+    /// What all proxies have seen of logins at the backends.
+    pub trouble: Arc<Mutex<BTreeMap<String, (u64, u64)>>>,
     roads: AtomicU64,
 }
 
@@ -53,7 +59,21 @@ impl Stage {
             login_wait: Duration::from_secs(5),
             move_timeout: Duration::from_secs(20),
             hook: None,
+            shards: 1,
+            moves: Arc::default(),
+            trouble: Arc::default(),
             roads: AtomicU64::new(0),
+        }
+    }
+
+    pub fn jobs(&self) -> JobSettings {
+        let trouble = self.trouble.clone();
+        JobSettings {
+            moves: self.moves.clone(),
+            move_timeout: Duration::from_secs(10),
+            hook: false,
+            kick_delay: Duration::from_millis(self.rules.kick_delay),
+            trouble: Arc::new(move |backend| trouble.lock().unwrap().get(backend.as_str()).copied()),
         }
     }
 
@@ -77,34 +97,57 @@ impl Stage {
         proxy
     }
 
+    /// The first shard's.
     pub async fn census(&self) -> Census {
         self.memory.census(0).await.unwrap()
     }
 
+    pub async fn censuses(&self) -> Vec<Census> {
+        futures_util::future::join_all((0..self.shards).map(async |shard| self.memory.census(shard).await.unwrap()))
+            .await
+    }
+
+    /// Sessions per backend, in all shards.
+    pub async fn loads(&self) -> BTreeMap<String, u32> {
+        let mut loads = BTreeMap::new();
+        for view in self.censuses().await.iter().flat_map(|census| &census.backends) {
+            *loads.entry(view.backend.to_string()).or_default() += view.sessions;
+        }
+        loads
+    }
+
+    /// In whichever shard it is.
+    async fn binding(&self, key: &str) -> Option<BindingView> {
+        for shard in 0..self.shards {
+            let view = self.memory.binding(shard, &Key::new(key)).await.unwrap();
+            if view.is_some() {
+                return view;
+            }
+        }
+        None
+    }
+
     /// Sessions of a key and who holds them, as the store sees it; `None` if it is not bound.
     pub async fn holders(&self, key: &str) -> Option<BTreeMap<String, u32>> {
-        let view = self.memory.binding(0, &Key::new(key)).await.unwrap()?;
+        let view = self.binding(key).await?;
         Some(view.holders.into_iter().map(|(inc, held)| (inc.to_string(), held)).collect())
     }
 
     pub async fn home(&self, key: &str) -> Option<String> {
-        Some(self.memory.binding(0, &Key::new(key)).await.unwrap()?.backend?.to_string())
+        Some(self.binding(key).await?.backend?.to_string())
     }
 
     /// I3: in a quiet fleet the store's numbers are the sessions that exist, by backend, by key and by proxy.
     pub async fn counts_agree(&self, proxies: &[&Proxy], keys: &[String]) {
         eventually("the store's numbers are the sessions that exist", Duration::from_secs(12), async || {
             let (by_key, by_backend) = self.witness.now();
-            let census = self.census().await;
-            for backend in &census.backends {
-                let there = by_backend.get(&backend.backend).copied().unwrap_or(0);
-                whether(backend.sessions == there, || {
-                    format!("{} has {there} sessions, the store says {}", backend.backend, backend.sessions)
-                })?;
+            for (backend, counted) in self.loads().await {
+                let there = by_backend.get(&BackendId::new(&backend)).copied().unwrap_or(0);
+                whether(counted == there, || format!("{backend} has {there} sessions, the store says {counted}"))?;
             }
             for name in keys {
                 let key = Key::new(name);
-                let here = |proxy: &&&Proxy| proxy.ledger().look(&key).map_or(0, |(_, held)| held as u32);
+                let here = |proxy: &&&Proxy| proxy.ledger_of(name).look(&key).map_or(0, |(_, held)| held as u32);
                 let held = |proxy: &&Proxy| (proxy.incarnation(), here(&proxy));
                 let held: BTreeMap<String, u32> = proxies.iter().map(held).filter(|(_, held)| *held > 0).collect();
                 let sessions = by_key.get(&key).copied().unwrap_or(0);
@@ -113,7 +156,7 @@ impl Stage {
                 whether(stored == held, || format!("{key}: the store says {stored:?}, the ledgers say {held:?}"))?;
             }
             for proxy in proxies {
-                let dirty = proxy.ledger().holding().dirty;
+                let dirty: usize = proxy.fleet.shards().iter().map(|shard| shard.ledger.holding().dirty).sum();
                 whether(dirty == 0, || format!("{} has {dirty} keys to declare", proxy.name))?;
             }
             Ok(())

@@ -55,6 +55,8 @@ pub(super) enum Step {
         told: bool,
         hook: Option<bool>,
     },
+    /// Every proxy says that it has no session (any more) of a key whose move has begun.
+    Leave(usize),
     Mark(Mark),
     /// As [`Step::Table`], but as an order.
     Revise {
@@ -148,7 +150,8 @@ impl Dice {
     }
 
     fn order(&mut self, who: usize) -> Step {
-        match self.below(30) {
+        match self.below(40) {
+            30.. => Step::Leave(usize::try_from(self.below(8)).expect("an index")),
             0..11 => Step::Move { order: self.a_move(), seen: self.once_in(2) },
             11..20 => {
                 let hook = [None, None, Some(true), Some(false)][self.proxy()];
@@ -178,7 +181,7 @@ impl Dice {
             to,
             force: self.once_in(6),
             hook: self.once_in(3),
-            timeout: 500 + self.below(20_000),
+            timeout: 500 + self.below(60_000),
             pace: self.once_in(2).then_some(pace),
         }
     }

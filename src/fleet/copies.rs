@@ -1,0 +1,70 @@
+//! The backend table in shards other than the first: a copy of the first shard's, given by whoever sees that a shard has
+//! an older one. Until then such a shard offers old choices, never two homes: what the first shard finds unusable is not
+//! used here either, and a key that is bound there waits for its holders, not for the table.
+
+use std::sync::Arc;
+
+use tokio::time::timeout;
+use tracing::{debug, warn};
+
+use super::{Roster, Shard};
+use crate::store::link::LinkState;
+use crate::store::{Beat, Order, Table};
+
+impl Roster {
+    /// Brings a shard's copy, as a heartbeat told of it, and the first shard's table together. False until that is done.
+    pub(super) async fn copy(&self, master: &Roster, shard: &Shard, now: &LinkState, beat: &mut Beat) -> bool {
+        if let Some(table) = beat.table.take().filter(|table| table.version > self.version()) {
+            self.install(table, &shard.ledger);
+        }
+        let wanted = master.table();
+        if wanted.version == 0 {
+            return false;
+        }
+        if wanted.version > beat.table_version {
+            give(shard, &wanted, shard.number).await;
+            return false; // the next heartbeat brings it, and the shard asks for that one at once
+        }
+        if beat.table_version > wanted.version {
+            self.lift(&wanted, beat.table_version, shard).await;
+        }
+        self.is_agreed(now);
+        self.version() >= wanted.version
+    }
+
+    /// The first shard counts its versions by a clock. If it lost its memory, and a server whose clock is behind serves it now,
+    /// its next versions would be no news to the copies: lifts its version above theirs. The rows stay the same.
+    async fn lift(&self, wanted: &Arc<Table>, above: u64, shard: &Shard) {
+        // A copy may also be newer because this proxy has not heard of the first shard's table yet: then that is above.
+        let census = timeout(shard.patience, shard.store.census(0)).await;
+        let Ok(Ok(census)) = census else { return };
+        if census.table_version == wanted.version && wanted.version < above && census.recovering_ms.is_none() {
+            warn!(
+                version = wanted.version,
+                above, "the table's versions have gone back: lifting them above the copies'"
+            );
+            let lifted = Table { version: above.saturating_add(1), rows: wanted.rows.clone() };
+            give(shard, &lifted, 0).await;
+        }
+    }
+}
+
+/// Gives a shard a table, which it takes if it is newer than what it has.
+async fn give(shard: &Shard, table: &Table, to: u16) {
+    let order = Order::Copy(table.clone());
+    match timeout(shard.patience, shard.store.order(to, &order)).await {
+        Ok(Ok(_)) => debug!(shard = to, version = table.version, "gave the backend table"),
+        Ok(Err(error)) => debug!(shard = to, %error, "the backend table could not be given"),
+        Err(_) => debug!(shard = to, "the backend table could not be given in time"),
+    }
+}
+
+/// Closes what the first shard's table says to close as soon as it says so, and has the shard's copy looked at.
+pub(super) async fn follow(shard: Shard) {
+    let Some(master) = shard.roster.master.clone() else { return };
+    let mut news = master.news();
+    while news.changed().await.is_ok() {
+        shard.roster.close_unusable(&shard.ledger);
+        shard.reports.beat_soon();
+    }
+}
