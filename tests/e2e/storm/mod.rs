@@ -31,7 +31,7 @@ const CONFIG: &str = r#"
 balance_factor = 1.0
 login_wait = "4s"
 [moves]
-kick_delay = "500ms"
+kick_delay = "1s"
 timeout = "8s"
 [health]
 interval = "1s"

@@ -6,12 +6,15 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use rustix::process::Signal;
 
-use super::fault::{CLOSE_TIMEOUT, Climate, Fault};
+use super::fault::{CLOSE_TIMEOUT, Climate, Fault, PROXIES};
 use crate::harness::crowd::Dice;
 use crate::harness::{Fleet, Lan, Net, Redis, Result, SentinelSet, eventually};
 
 /// Between two faults, on average.
 const PACE: Duration = Duration::from_millis(700);
+
+/// A mail server that nothing reaches and that writes no line for so long has nothing left to write.
+const QUIET: Duration = Duration::from_millis(150);
 
 /// A fleet in a storm.
 pub struct Weather {
@@ -105,7 +108,7 @@ impl Weather {
                 master = Some(server.address);
             }
             Fault::BackendKilled(backend) => self.fleet.backends[backend - 1].kill(),
-            Fault::BackendStopped(backend) => self.fleet.backends[backend - 1].signal(Signal::STOP)?,
+            Fault::BackendStopped(backend) => self.stop_backend(backend).await?,
         }
         *self.counts.entry(fault.kind()).or_default() += 1;
         let until = began + span;
@@ -166,6 +169,29 @@ impl Weather {
             Ok(())
         })
         .await
+    }
+
+    /// Stops a mail server at a moment when it has said all that has happened. Between the end of a connection and the
+    /// line in the log there are milliseconds; stopped amid these, it would bear witness only when it goes on, and by
+    /// then the user may be elsewhere with every right.
+    async fn stop_backend(&self, backend: usize) -> Result {
+        let server = &self.fleet.backends[backend - 1];
+        let cables = (1..=PROXIES).map(|proxy| (proxy, Net::Mail(backend)));
+        for cable in cables.clone() {
+            self.lan()?.cut(cable)?;
+        }
+        eventually("its log is quiet", CLOSE_TIMEOUT / 10, async || {
+            let before = server.log()?.len();
+            tokio::time::sleep(QUIET).await;
+            ensure!(server.log()?.len() == before, "it still writes");
+            Ok(())
+        })
+        .await?;
+        server.signal(Signal::STOP)?;
+        for cable in cables {
+            self.lan()?.mend(cable)?;
+        }
+        Ok(())
     }
 
     fn lan(&self) -> Result<&Lan> {
