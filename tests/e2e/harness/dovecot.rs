@@ -9,7 +9,6 @@ use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, ensure};
-use rustix::process::Signal;
 
 use super::address::{free_port, fresh_ip};
 use super::certs::Issued;
@@ -142,9 +141,9 @@ impl Dovecot {
         }
     }
 
-    /// Sends a signal to the server and everything it has started.
-    pub fn signal(&self, signal: Signal) -> Result {
-        self.daemon.as_ref().context("not running")?.signal_all(signal)
+    /// Its processes, for signals.
+    pub fn daemon(&self) -> Result<&Daemon> {
+        self.daemon.as_ref().context("not running")
     }
 
     /// When it was killed and nothing of it was left any more: microseconds since 1970.

@@ -175,15 +175,32 @@ impl Lan {
     pub fn cut(&self, (proxy, net): Cable) -> Result {
         match &self.way {
             Way::Namespaces { .. } => ip(&[], &format!("link set {} down\n", net.end(proxy))),
-            Way::Wires(wires) => set(wires, (proxy, net), Mode::Still),
+            Way::Wires(wires) => {
+                wires.get(&(proxy, net)).with_context(|| format!("no cable to {net:?}"))?.set(Mode::Still);
+                Ok(())
+            }
         }
     }
 
     /// Mends a cable, cut or not.
-    pub fn mend(&self, (proxy, net): Cable) -> Result {
+    pub fn mend(&self, cable: Cable) -> Result {
+        self.mender(cable)?()
+    }
+
+    /// What mends a cable, whoever has it.
+    pub fn mender(&self, (proxy, net): Cable) -> Result<Box<dyn FnOnce() -> Result + Send>> {
         match &self.way {
-            Way::Namespaces { .. } => ip(&[], &format!("link set {} up\n", net.end(proxy))),
-            Way::Wires(wires) => set(wires, (proxy, net), Mode::Open),
+            Way::Namespaces { .. } => {
+                let command = format!("link set {} up\n", net.end(proxy));
+                Ok(Box::new(move || ip(&[], &command)))
+            }
+            Way::Wires(wires) => {
+                let mode = wires.get(&(proxy, net)).with_context(|| format!("no cable to {net:?}"))?.mode();
+                Ok(Box::new(move || {
+                    mode.send_replace(Mode::Open);
+                    Ok(())
+                }))
+            }
         }
     }
 
@@ -197,11 +214,6 @@ impl Lan {
         ip(&[], &hub)?;
         ip(&self.runner(proxy), &format!("addr add {address}/24 dev {bridge}\nlink set {bridge} up\n"))
     }
-}
-
-fn set(wires: &BTreeMap<Cable, Wire>, cable: Cable, mode: Mode) -> Result {
-    wires.get(&cable).with_context(|| format!("no cable {cable:?}"))?.set(mode);
-    Ok(())
 }
 
 /// Sets up the bridge of a net, unless it stands.

@@ -55,7 +55,8 @@ fn crowd_of(users: &[User]) -> Vec<(User, Habit)> {
     users.iter().enumerate().flat_map(client).collect()
 }
 
-#[tokio::test]
+// Two threads: who ends a fault in time must not wait for one who waits for a server's last process.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn i1_i3_i4_i5_i6_whatever_dies_stops_or_is_cut_off_nobody_is_on_two_backends_lost_or_miscounted() -> Result {
     let _turn = heavy().await;
     apart!(
