@@ -9,6 +9,7 @@ use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, ensure};
+use rustix::process::Signal;
 
 use super::address::{free_port, fresh_ip};
 use super::certs::Issued;
@@ -136,7 +137,11 @@ impl Dovecot {
 
     /// `kill -9` of the server and everything it has started.
     pub fn kill(&mut self) {
-        if self.daemon.take().is_some() {
+        if let Some(daemon) = self.daemon.take() {
+            // An error means that it is gone already.
+            let _ = daemon.signal_all(Signal::KILL);
+            // No process of it does anything from here on. That the kernel has closed all connections takes longer, and
+            // those that are closed first may have told a proxy by then.
             self.deaths.push(micros_since_1970());
         }
     }
@@ -146,7 +151,7 @@ impl Dovecot {
         self.daemon.as_ref().context("not running")
     }
 
-    /// When it was killed and nothing of it was left any more: microseconds since 1970.
+    /// When it was killed: microseconds since 1970.
     pub fn deaths(&self) -> &[u64] {
         &self.deaths
     }
