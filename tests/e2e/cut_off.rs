@@ -51,13 +51,10 @@ fn lan(fleet: &Fleet) -> Result<&Lan> {
 
 #[tokio::test]
 async fn i1_i3_a_proxy_cut_off_from_the_store_serves_on_and_its_users_find_the_same_home_elsewhere() -> Result {
-    apart!(
-        i1_i3_a_proxy_cut_off_from_the_store_serves_on_and_its_users_find_the_same_home_elsewhere,
-        async |lan| {
-            let fleet = Fleet::plan().proxies(2).lan(lan).start().await?;
-            serves_on_without_the_store(&fleet).await
-        }
-    )
+    apart!(i1_i3_a_proxy_cut_off_from_the_store_serves_on_and_its_users_find_the_same_home_elsewhere, async |lan| {
+        let fleet = Fleet::plan().proxies(2).lan(lan).start().await?;
+        serves_on_without_the_store(&fleet).await
+    })
     .await
 }
 
@@ -91,14 +88,11 @@ async fn serves_on_without_the_store(fleet: &Fleet) -> Result {
 
 #[tokio::test]
 async fn i1_a_proxy_cut_off_beyond_its_grace_has_closed_its_sessions_before_the_store_frees_its_keys() -> Result {
-    apart!(
-        i1_a_proxy_cut_off_beyond_its_grace_has_closed_its_sessions_before_the_store_frees_its_keys,
-        async |lan| {
-            let times = "[fleet]\nlease = \"1s\"\norphan_grace = \"5s\"";
-            let fleet = Fleet::plan().proxies(2).users(40).config(times).lan(lan).start().await?;
-            closes_in_time(&fleet).await
-        }
-    )
+    apart!(i1_a_proxy_cut_off_beyond_its_grace_has_closed_its_sessions_before_the_store_frees_its_keys, async |lan| {
+        let times = "[fleet]\nlease = \"1s\"\norphan_grace = \"5s\"";
+        let fleet = Fleet::plan().proxies(2).users(40).config(times).lan(lan).start().await?;
+        closes_in_time(&fleet).await
+    })
     .await
 }
 

@@ -52,7 +52,12 @@ async fn permitted() -> Option<&'static [&'static str]> {
     }
     for way in WAYS {
         let mut trial = Command::new(way[0]);
-        trial.args(&way[1..]).args(["sh", "-c", TRIAL]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        trial
+            .args(&way[1..])
+            .args(["sh", "-c", TRIAL])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
         if trial.status().await.is_ok_and(|status| status.success()) {
             return Some(way);
         }

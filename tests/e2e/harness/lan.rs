@@ -220,7 +220,10 @@ impl Lan {
 fn lay(nets: &mut Vec<Net>, net: Net) -> Result {
     if !nets.contains(&net) {
         let (bridge, address) = (net.name(), net.of_hub());
-        ip(&[], &format!("link add name {bridge} type bridge\naddr add {address}/24 dev {bridge}\nlink set {bridge} up\n"))?;
+        ip(
+            &[],
+            &format!("link add name {bridge} type bridge\naddr add {address}/24 dev {bridge}\nlink set {bridge} up\n"),
+        )?;
         nets.push(net);
     }
     Ok(())

@@ -7,6 +7,7 @@ pub mod apart;
 pub mod certs;
 pub mod cluster;
 pub mod crowd;
+pub mod dice;
 pub mod dovecot;
 pub mod fleet;
 pub mod haproxy;

@@ -59,10 +59,9 @@ fn crowd_of(users: &[User]) -> Vec<(User, Habit)> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn i1_i3_i4_i5_i6_whatever_dies_stops_or_is_cut_off_nobody_is_on_two_backends_lost_or_miscounted() -> Result {
     let _turn = heavy().await;
-    apart!(
-        i1_i3_i4_i5_i6_whatever_dies_stops_or_is_cut_off_nobody_is_on_two_backends_lost_or_miscounted,
-        async |lan| storm(lan, seed()).await
-    )
+    apart!(i1_i3_i4_i5_i6_whatever_dies_stops_or_is_cut_off_nobody_is_on_two_backends_lost_or_miscounted, async |lan| {
+        storm(lan, seed()).await
+    })
     .await
 }
 
@@ -120,8 +119,12 @@ async fn settle(fleet: &Fleet, mut crowd: Crowd, count: i64) -> Result<crate::ha
     crowd.rest(count).await?;
     println!("everybody is in {} ms after the storm", calm.elapsed().as_millis());
     eventually("all moves are over", Duration::from_secs(60), async || {
-        let moving: Vec<String> =
-            redis::cmd("ZRANGE").arg("{homing:0}:moving").arg(0).arg(-1).query_async(&mut fleet.redis.connect().await?).await?;
+        let moving: Vec<String> = redis::cmd("ZRANGE")
+            .arg("{homing:0}:moving")
+            .arg(0)
+            .arg(-1)
+            .query_async(&mut fleet.redis.connect().await?)
+            .await?;
         ensure!(moving.is_empty(), "{moving:?}");
         Ok(())
     })

@@ -130,7 +130,9 @@ impl Desk {
         let end = match self.homing(proxy, words).await {
             Ok((_, said)) => {
                 let answer: Option<Value> = serde_json::from_str(&said).ok();
-                answer.and_then(|moved| moved["end"].as_str().map(str::to_owned)).unwrap_or_else(|| "refused".to_owned())
+                answer
+                    .and_then(|moved| moved["end"].as_str().map(str::to_owned))
+                    .unwrap_or_else(|| "refused".to_owned())
             }
             Err(_) => "unanswered".to_owned(),
         };

@@ -218,7 +218,11 @@ impl Weather {
 }
 
 /// Ends in time what began then; gives how long it lasted.
-fn at(began: Instant, until: Instant, remedy: impl FnOnce() -> Result + Send + 'static) -> JoinHandle<Result<Duration>> {
+fn at(
+    began: Instant,
+    until: Instant,
+    remedy: impl FnOnce() -> Result + Send + 'static,
+) -> JoinHandle<Result<Duration>> {
     tokio::spawn(async move {
         tokio::time::sleep_until(until.into()).await;
         remedy()?;
