@@ -18,6 +18,8 @@
 //! | `GET /v1/backends/{name}` | [`wire::BackendShown`]: one of them, with progress |
 //! | `POST /v1/backends?verb=…&name=…` | [`wire::Changed`]: a change, and who follows; with `dry`, [`wire::Planned`] |
 //! | `GET /v1/dump`         | [`wire::Dump`]: commands that restore what is set    |
+//! | `POST /v1/kicks`                   | [`wire::KickMany`]; a line of [`wire::KickedMany`]             |
+//! | `POST /v1/audit`                   | a line of [`wire::Audit`]: who is where, held against the table |
 //! | `POST /v1/reload`                   | [`wire::Reloaded`]: what a changed file has changed            |
 //!
 //! A failure is [`wire::Failure`], with 503 if the store cannot be asked and 409 if a reload or a change was refused. What may take a
@@ -26,6 +28,7 @@
 mod backends;
 mod client;
 mod dump;
+mod errands;
 mod proxies;
 mod reload;
 mod socket;
@@ -34,12 +37,14 @@ mod stream;
 mod users;
 pub mod wire;
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use async_trait::async_trait;
 use axum::Router;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -50,6 +55,7 @@ use tokio::time::timeout;
 use crate::config::Changes;
 use crate::fleet::{Fleet, Hook};
 use crate::health::Health;
+use crate::model::BackendId;
 use crate::placement::{Moves, Quiet};
 use crate::session::Services;
 pub use socket::Socket;
@@ -76,12 +82,16 @@ pub struct Admin {
 }
 
 /// What a migration is done with, beside the store.
+#[async_trait]
 pub trait Tools: Send + Sync {
     /// Something to run, as the operator names it: a command or a URL. It may take so long.
     fn hook(&self, what: &str, limit: Duration) -> Result<Arc<dyn Hook>, String>;
 
     /// Who can say whether a mail server has let go of a user.
     fn quiet(&self) -> Arc<dyn Quiet>;
+
+    /// What the mail servers that can be asked say about who is there: users with their connections, or why not.
+    async fn present(&self) -> BTreeMap<BackendId, Result<Vec<(String, u32)>, String>>;
 }
 
 /// Reads the configuration again; the error is for the operator.
@@ -129,6 +139,8 @@ pub fn serve(socket: Socket, admin: Admin) -> io::Result<Open> {
         .route("/v1/backends", get(backends::list).post(backends::change))
         .route("/v1/backends/{name}", get(backends::show))
         .route("/v1/dump", get(dump::dump))
+        .route("/v1/kicks", post(errands::kick))
+        .route("/v1/audit", post(errands::audit))
         .route("/v1/reload", post(reload::reload))
         .fallback(async || failure(StatusCode::NOT_FOUND, "there is no such route"))
         .method_not_allowed_fallback(async || failure(StatusCode::METHOD_NOT_ALLOWED, "not with this method"))

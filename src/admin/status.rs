@@ -49,6 +49,8 @@ fn add(fleet: &mut wire::FleetView, census: &Census) {
     fleet.epoch = fleet.epoch.max(census.epoch);
     fleet.recovering_ms = fleet.recovering_ms.max(census.recovering_ms);
     fleet.table_version = fleet.table_version.max(census.table_version);
+    fleet.moving += u64::from(census.moving);
+    fleet.splits += census.splits;
     for proxy in &census.proxies {
         match fleet.proxies.iter_mut().find(|known| known.incarnation == proxy.incarnation.as_str()) {
             Some(known) => known.sessions += sessions(proxy),

@@ -4,10 +4,12 @@ mod backends;
 
 use serde::{Deserialize, Serialize};
 
+mod errands;
 mod users;
 
 pub use super::client::{Client, ClientError};
 pub use backends::{BackendLine, BackendShown, Backends, Changed, Destination, Dump, JobLine, Planned, PlannedAt};
+pub use errands::{Audit, Difference, KickMany, KickedMany, ProxyDifference, Stray, Whom};
 pub use users::*;
 
 /// The answer to a request that failed.
@@ -61,6 +63,10 @@ pub struct FleetView {
     pub recovering_ms: Option<u64>,
     /// Version of the backend table.
     pub table_version: u64,
+    /// Users that are being moved.
+    pub moving: u64,
+    /// How often a user was found at two backends, and one of the two ended, since the store remembers.
+    pub splits: u64,
     /// Proxies, dead ones too until they are freed.
     pub proxies: Vec<Proxy>,
     /// Backends.

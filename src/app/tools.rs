@@ -1,10 +1,12 @@
 //! What moves and migrations are done with: hooks that know the servers' addresses, and the servers' own word for who is
 //! there.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::future::join_all;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
@@ -72,6 +74,7 @@ impl MigrationTools {
     }
 }
 
+#[async_trait]
 impl Tools for MigrationTools {
     fn hook(&self, what: &str, limit: Duration) -> Result<Arc<dyn fleet::Hook>, String> {
         let mut config = MovesConfig { hook_timeout: limit, ..MovesConfig::default() };
@@ -87,6 +90,19 @@ impl Tools for MigrationTools {
 
     fn quiet(&self) -> Arc<dyn Quiet> {
         Arc::new(ByDoveadm(self.config.clone()))
+    }
+
+    async fn present(&self) -> BTreeMap<BackendId, Result<Vec<(String, u32)>, String>> {
+        let backends = self.config.lock().await.backends.clone();
+        let asked = backends.into_iter().filter_map(|(id, backend)| Some((id, backend.doveadm?)));
+        let asked = asked.map(|(id, doveadm)| async move {
+            let users = match Doveadm::new(&doveadm) {
+                Ok(doveadm) => doveadm.who(None).await.map_err(|fault| fault.to_string()),
+                Err(fault) => Err(fault.to_string()),
+            };
+            (id, users.map(|present| present.into_iter().map(|row| (row.user, row.connections)).collect()))
+        });
+        join_all(asked).await.into_iter().collect()
     }
 }
 

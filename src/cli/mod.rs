@@ -1,6 +1,7 @@
 //! The command line: a file per noun. Each command is a clap struct with a `run`; what a command prints for people goes
 //! to standard output, complaints go to standard error.
 
+mod audit;
 mod backend;
 mod config;
 mod demo;
@@ -39,6 +40,7 @@ enum Command {
     User(user::Args),
     Proxy(proxy::Args),
     Backend(backend::Args),
+    Audit(audit::Args),
     Dump(dump::Args),
     Reload(reload::Args),
 }
@@ -84,6 +86,7 @@ impl Command {
             Self::User(args) => args.run(),
             Self::Proxy(args) => args.run(),
             Self::Backend(args) => args.run(),
+            Self::Audit(args) => args.run(),
             Self::Dump(args) => args.run(),
             Self::Reload(args) => args.run(),
         }

@@ -98,6 +98,8 @@ pub struct Difference {
     pub table: Option<String>,
     /// How many sessions the store counts here.
     pub counted: u32,
+    /// How many it counts at other proxies.
+    pub elsewhere: u32,
 }
 
 impl Difference {
@@ -261,6 +263,7 @@ async fn difference(fleet: &Fleet, shard: &Shard, key: Key) -> Result<Option<Dif
         sessions: sessions.map_or(0, |sessions| u32::try_from(sessions).unwrap_or(u32::MAX)),
         table: binding.backend.as_ref().map(BackendId::to_string),
         counted,
+        elsewhere: binding.sessions.saturating_sub(counted),
     };
     Ok((difference.is_astray() || difference.sessions != counted).then_some(difference))
 }

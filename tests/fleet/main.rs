@@ -10,6 +10,7 @@
 
 mod amnesia;
 mod chaos;
+mod errands;
 mod expiry;
 mod harness;
 mod jobs;

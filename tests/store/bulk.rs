@@ -12,6 +12,7 @@ contract!(
     only_so_many_moves_are_under_way_at_once,
     only_so_many_moves_begin_in_a_second,
     moves_of_keys_that_nobody_holds_are_paced_too,
+    keys_that_nobody_holds_are_moved_to_each_other_backend_in_turn,
     a_flush_places_idle_keys_anew_that_were_placed_before,
     a_rebalance_takes_idle_keys_to_where_there_is_room,
     a_paused_job_is_none,
@@ -64,6 +65,19 @@ async fn moves_of_keys_that_nobody_holds_are_paced_too(stage: Stage) {
     world.pass(2000, &mut [&mut z]).await;
     assert!(matches!(world.begin(paced("1", 1, 1)).await, Moved::Done { .. }));
     assert_eq!(world.begin(paced("2", 1, 1)).await, Moved::Later(750));
+}
+
+async fn keys_that_nobody_holds_are_moved_to_each_other_backend_in_turn(stage: Stage) {
+    let (world, mut z) = stage.open(Rules::default(), &[("a", up()), ("b", up()), ("c", up())]).await;
+    for key in ["1", "2", "3", "4"] {
+        z.declare(&[declared(key, "a", 1, 1)]).await;
+        z.declare(&[declared(key, "a", 1, 0)]).await;
+    }
+    world.pass(2000, &mut [&mut z]).await;
+    for (key, home) in [("1", "b"), ("2", "c"), ("3", "b"), ("4", "c")] {
+        world.begin(moving(key, Target::Elsewhere)).await;
+        assert_eq!(world.home(key).await.0, home, "key {key}: a is avoided, and no load tells b from c");
+    }
 }
 
 async fn a_flush_places_idle_keys_anew_that_were_placed_before(stage: Stage) {

@@ -10,7 +10,7 @@ use homing::store::*;
 
 use crate::orders::moving;
 use crate::server::Server;
-use crate::stage::{claim, table, up};
+use crate::stage::claim;
 
 fn login(username: &str, password: &str) -> RedisLogin {
     let password = Some(Arc::new(Secret::new(password.as_bytes().to_vec())));

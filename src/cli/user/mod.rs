@@ -1,5 +1,6 @@
 //! `homing user`: ask about users, and move, kick, hold, pin and migrate them.
 
+mod kick;
 mod list;
 mod migrate;
 mod text;
@@ -13,7 +14,7 @@ use serde::de::DeserializeOwned;
 
 use super::status::Door;
 use super::{Failure, runtime};
-use crate::admin::wire::{Explained, History, HoldAsk, KickAsk, Marked, MoveAsk, Moved, PinAsk, Whereabouts};
+use crate::admin::wire::{Explained, History, HoldAsk, Marked, MoveAsk, Moved, PinAsk, Whereabouts};
 
 /// Ask about users, and move, kick, hold, pin and migrate them. Names become affinity keys as at a login.
 #[derive(Debug, clap::Args)]
@@ -55,13 +56,7 @@ enum Action {
         #[command(flatten)]
         wait: Wait,
     },
-    /// End all sessions of a user, at every proxy; the home stays, and logins wait for moves.kick_delay
-    Kick {
-        #[command(flatten)]
-        user: User,
-        #[command(flatten)]
-        wait: Wait,
-    },
+    Kick(kick::Args),
     /// Keep a user out: logins wait for fleet.login_wait, then get a temporary failure
     Hold {
         #[command(flatten)]
@@ -119,7 +114,7 @@ impl Args {
             Action::Move { user, to, force, no_hook, wait } => {
                 user.work("move", &MoveAsk { to, force, hook: !no_hook, wait: !wait.no_wait }, text::moved, went_well)
             }
-            Action::Kick { user, wait } => user.work("kick", &KickAsk { wait: !wait.no_wait }, text::kicked, went_well),
+            Action::Kick(args) => args.run(),
             Action::Hold { user, span, kick } => {
                 let for_ms = span.map(|span| u64::try_from(span.as_millis()).unwrap_or(u64::MAX));
                 user.work("hold", &HoldAsk { for_ms, kick }, text::held, all_went_well)

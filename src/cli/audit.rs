@@ -1,0 +1,65 @@
+//! `homing audit`: is every user at home, and only there.
+
+use super::status::Door;
+use super::{Failure, runtime};
+use crate::admin::wire::{Audit, ProxyDifference};
+
+/// Compare what the proxies hold, and what the mail servers say (where they have a doveadm), with the fleet's table. Exit
+/// code 1 if they differ or somebody could not be asked.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    door: Door,
+}
+
+impl Args {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        let audit: Audit =
+            runtime()?.block_on(self.door.client().work("/v1/audit", &())).map_err(anyhow::Error::from)?;
+        self.door.print(&audit, text)?;
+        let clean = audit.differences.is_empty() && audit.strays.is_empty() && audit.complaints.is_empty();
+        if clean { Ok(()) } else { Err(Failure::Told) }
+    }
+}
+
+fn text(audit: &Audit) -> String {
+    let mut lines: Vec<String> = audit.split.iter().map(|key| format!("TWO HOMES: {key}")).collect();
+    lines.extend(audit.differences.iter().map(difference));
+    if audit.more > 0 {
+        lines.push(format!("and {} more differences", audit.more));
+    }
+    lines.extend(audit.strays.iter().map(|stray| {
+        format!(
+            "{}: {} says that it has {} connections of the user, who is at home at {}",
+            stray.key, stray.backend, stray.connections, stray.home
+        )
+    }));
+    lines.extend(audit.complaints.iter().cloned());
+    lines.push(format!(
+        "{} of {} proxies have compared {} sessions of {} users with the table; {} mail servers were asked; {} differences",
+        audit.confirmed,
+        audit.proxies,
+        audit.sessions,
+        audit.keys,
+        audit.backends,
+        audit.differences.len() + audit.strays.len() + usize::try_from(audit.more).unwrap_or(usize::MAX)
+    ));
+    if audit.splits_ended > 0 {
+        lines.push(format!("the store has found a user at two backends, and ended one, {} times", audit.splits_ended));
+    }
+    lines.join("\n")
+}
+
+fn difference(row: &ProxyDifference) -> String {
+    let found = &row.difference;
+    let place = |backend: &Option<String>| backend.clone().unwrap_or_else(|| "nowhere".to_owned());
+    format!(
+        "{}: proxy {} has {} sessions at {}; the table has the user at {} and counts {} of that proxy",
+        found.key,
+        row.proxy,
+        found.sessions,
+        place(&found.here),
+        place(&found.table),
+        found.counted
+    )
+}
