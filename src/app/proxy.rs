@@ -211,7 +211,6 @@ pub fn rules(config: &Config) -> Rules {
         kick_delay: ms(moves.kick_delay),
         // Time to tell the store how it went, before somebody else is asked.
         hook_lease: ms(moves.hook_timeout + HOOK_MARGIN),
-        ..Rules::default()
     }
 }
 
