@@ -67,7 +67,7 @@ async fn i1_i3_i4_i5_i6_whatever_dies_stops_or_is_cut_off_nobody_is_on_two_backe
 
 async fn storm(mut lan: Lan, seed: u64) -> Result {
     // Forwarders would not follow the Sentinels' addresses.
-    let climate = Climate { sentinels: lan.is_real() && seed % 2 == 0, strict: seed % 4 < 2 };
+    let climate = Climate { sentinels: lan.is_real() && seed.is_multiple_of(2), strict: seed % 4 < 2 };
     println!("{climate:?}, cables are {}", if lan.is_real() { "veth" } else { "forwarders" });
     // Its servers end before it does.
     let dir = Workdir::new()?;
