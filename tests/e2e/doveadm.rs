@@ -41,7 +41,7 @@ impl Site {
         let authority = Authority::new(dir.path(), "ca")?;
         let issued: Issued = authority.issue(&["mail.test"])?;
         let extra = "auth_username_chars =\npassdb {\n  driver = static\n  args = password=any\n}\n";
-        let options = DovecotOptions { tls: Some(&issued), extra };
+        let options = DovecotOptions { tls: Some(&issued), extra, ..DovecotOptions::default() };
         let server = Dovecot::start(dir.path(), "mail1", &store, options).await?;
         Ok(Self { dir, server, authority })
     }

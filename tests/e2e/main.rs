@@ -1,8 +1,9 @@
 //! Fleets on loopback: real Redis, real Dovecot servers, real proxies as processes, real mail clients.
 //!
 //! A test of an invariant (ARCHITECTURE.md) starts with its number. `HOMING_CHAOS_SECONDS` sets how long the chaos test
-//! kills proxies (60 by default), `HOMING_SEED` repeats a run's random choices, `HOMING_KEEP` keeps every test's files,
-//! `HOMING_REDIS` names another program than `redis-server`, such as `valkey-server`.
+//! kills proxies (60 by default) and how long the storm lasts (20), `HOMING_SEED` repeats a run's random choices,
+//! `HOMING_KEEP` keeps every test's files, `HOMING_REDIS` names another program than `redis-server`, such as
+//! `valkey-server`, and `HOMING_NAMESPACES=no` does without network namespaces where they are permitted.
 
 // Whatever fails in a test shall end it.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, unreachable_pub)]
@@ -14,6 +15,7 @@ mod backends;
 mod chaos;
 mod client_address;
 mod clients;
+mod cut_off;
 mod doveadm;
 mod failover;
 mod harness;
@@ -30,4 +32,5 @@ mod pause;
 mod reload;
 mod secrets;
 mod store_tls;
+mod storm;
 mod tls;

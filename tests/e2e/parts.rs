@@ -90,9 +90,25 @@ async fn a_killed_dovecot_leaves_no_session_behind() -> Result {
     let (dir, users) = (Workdir::new()?, User::first(1));
     let mut backends = dovecots(&dir, &users, 1).await?;
     let mut imap = backends[0].log_in(&users[0]).await?;
+    eventually("the login is in the log", Duration::from_secs(10), async || {
+        ensure!(Witness::hear(&backends)?.open().len() == 1);
+        Ok(())
+    })
+    .await?;
     backends[0].kill();
     imap.lost().await?;
     ensure!(Imap::dial(backends[0].address).await.is_err());
+    // It had no time to say so: its death is the session's end.
+    let witness = Witness::hear(&backends)?;
+    ensure!(witness.open().is_empty() && witness.visits.len() == 1, "{witness:?}");
+    backends[0].launch().await?;
+    let _second = backends[0].log_in(&users[0]).await?;
+    eventually("the next session goes on", Duration::from_secs(10), async || {
+        let witness = Witness::hear(&backends)?;
+        ensure!(witness.open().len() == 1 && witness.visits.len() == 2, "{witness:?}");
+        Ok(())
+    })
+    .await?;
     Ok(())
 }
 

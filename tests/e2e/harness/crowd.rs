@@ -8,11 +8,26 @@ use anyhow::{Context, bail, ensure};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::imap::{Imap, Status};
+pub use super::dice::{Dice, seed};
+use super::imap::{Imap, STEP, Status};
 use super::{Dovecot, Result, User};
 
-/// How long a client tries to come back before it counts as shut out.
-const SHUT_OUT: Duration = Duration::from_secs(20);
+/// What a client bears.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Temper {
+    /// How long it waits for a connection.
+    pub connect: Duration,
+    /// How long it waits for an answer before it takes the connection for dead.
+    pub answer: Duration,
+    /// How long it tries to come back before it counts as shut out.
+    pub shut_out: Duration,
+}
+
+impl Default for Temper {
+    fn default() -> Self {
+        Self { connect: STEP, answer: STEP, shut_out: Duration::from_secs(20) }
+    }
+}
 
 /// How a client behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +83,16 @@ enum Orders {
 impl Crowd {
     /// Sends in one client for each entry of `who`. They choose among `doors` at random; `seed` makes it repeatable.
     pub fn enter(doors: &[SocketAddr], who: impl IntoIterator<Item = (User, Habit)>, seed: u64) -> Self {
+        Self::enter_with(Temper::default(), doors, who, seed)
+    }
+
+    /// The same with clients of that temper.
+    pub fn enter_with(
+        temper: Temper,
+        doors: &[SocketAddr],
+        who: impl IntoIterator<Item = (User, Habit)>,
+        seed: u64,
+    ) -> Self {
         let (orders, hear) = watch::channel(Orders::Live);
         let (count, presence) = watch::channel(Presence::default());
         let mut clients = JoinSet::new();
@@ -77,6 +102,7 @@ impl Crowd {
             let client = Client {
                 user,
                 habit,
+                temper,
                 dice,
                 diary,
                 number,
@@ -198,6 +224,7 @@ pub fn percentile(values: &[Duration], share: f64) -> Duration {
 struct Client {
     user: User,
     habit: Habit,
+    temper: Temper,
     number: usize,
     dice: Dice,
     doors: Vec<SocketAddr>,
@@ -241,7 +268,7 @@ impl Client {
                         self.diary.returns.extend(self.lost_at.take().map(|at| at.elapsed()));
                         return Ok(imap);
                     }
-                    Err(reason) if begun.elapsed() > SHUT_OUT => {
+                    Err(reason) if begun.elapsed() > self.temper.shut_out => {
                         bail!("{} is shut out: {reason:#}; refusals {:?}", self.user.name, self.diary.refusals)
                     }
                     Err(_) => {}
@@ -253,7 +280,9 @@ impl Client {
     }
 
     async fn try_door(&mut self, door: SocketAddr) -> Result<Imap> {
-        let mut imap = Imap::connect(door).await?;
+        let Temper { connect, answer, .. } = self.temper;
+        let mut imap = Imap::dial_within(door, connect).await?.with_patience(answer);
+        imap.greet().await?;
         let answer = imap.try_login(&self.user).await?;
         if answer.status != Status::Ok {
             self.diary.refusals.push(format!("{:?} {}", answer.status, answer.text));
@@ -323,46 +352,4 @@ async fn listen(imap: &mut Imap, orders: &mut watch::Receiver<Orders>, span: Dur
         let line = imap.line().await?;
         ensure!(line.starts_with("* ") && !line.starts_with("* BYE"), "told {line:?} while idle");
     }
-}
-
-/// Repeatable randomness (splitmix64).
-pub struct Dice(u64);
-
-impl Dice {
-    /// The same seed throws the same.
-    pub fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    /// Any number.
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// A number below `bound`.
-    pub fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound.max(1)
-    }
-
-    /// The same items in another order.
-    pub fn shuffled<T: Clone>(&mut self, items: &[T]) -> Vec<T> {
-        let mut items = items.to_vec();
-        for i in (1..items.len()).rev() {
-            items.swap(i, self.below(i as u64 + 1) as usize);
-        }
-        items
-    }
-}
-
-/// The seed of this run: `HOMING_SEED`, or one from the clock, which is printed.
-pub fn seed() -> u64 {
-    let clock =
-        || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(1, |t| t.as_millis() as u64);
-    let seed = std::env::var("HOMING_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or_else(clock);
-    eprintln!("HOMING_SEED={seed}");
-    seed
 }

@@ -2,13 +2,14 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, ensure};
+use rustix::process::Signal;
 
 use super::address::{free_port, fresh_ip};
 use super::certs::Issued;
@@ -66,6 +67,11 @@ pub struct DovecotOptions<'a> {
     pub tls: Option<&'a Issued>,
     /// More lines for `dovecot.conf`.
     pub extra: &'a str,
+    /// Where it listens; an address of its own on loopback if there is none.
+    pub ip: Option<IpAddr>,
+    /// It will be killed at work. Then it leaves locks behind, which are honoured for minutes: they are kept where they
+    /// hold up itself alone, and are removed when it starts again.
+    pub mortal: bool,
 }
 
 /// A running Dovecot.
@@ -86,12 +92,13 @@ pub struct Dovecot {
     pub doveadm_http_address: SocketAddr,
     dir: PathBuf,
     daemon: Option<Daemon>,
+    deaths: Vec<u64>,
 }
 
 impl Dovecot {
     /// Starts a server with files in `dir` and waits until it greets.
     pub async fn start(dir: &Path, name: &str, store: &MailStore, options: DovecotOptions<'_>) -> Result<Self> {
-        let ip = fresh_ip();
+        let ip = options.ip.unwrap_or_else(fresh_ip);
         let dir = dir.join(name);
         let mut server = Self {
             name: name.to_owned(),
@@ -102,6 +109,7 @@ impl Dovecot {
             doveadm_tls_address: free_port(ip)?,
             doveadm_http_address: free_port(ip)?,
             daemon: None,
+            deaths: Vec::new(),
             dir,
         };
         fs::create_dir_all(server.dir.join("run"))?;
@@ -114,6 +122,7 @@ impl Dovecot {
     /// Starts it again after [`Dovecot::kill`].
     pub async fn launch(&mut self) -> Result {
         ensure!(self.daemon.is_none(), "{} runs already", self.name);
+        remove_locks(&self.dir.join("index"))?;
         let console = self.dir.join("console");
         let config = self.config_path();
         let mut daemon = Daemon::start("dovecot", ["-F".as_ref(), "-c".as_ref(), config.as_os_str()], &console)?;
@@ -128,7 +137,23 @@ impl Dovecot {
 
     /// `kill -9` of the server and everything it has started.
     pub fn kill(&mut self) {
-        self.daemon = None;
+        if let Some(daemon) = self.daemon.take() {
+            // An error means that it is gone already.
+            let _ = daemon.signal_all(Signal::KILL);
+            // No process of it does anything from here on. That the kernel has closed all connections takes longer, and
+            // those that are closed first may have told a proxy by then.
+            self.deaths.push(micros_since_1970());
+        }
+    }
+
+    /// Its processes, for signals.
+    pub fn daemon(&self) -> Result<&Daemon> {
+        self.daemon.as_ref().context("not running")
+    }
+
+    /// When it was killed: microseconds since 1970.
+    pub fn deaths(&self) -> &[u64] {
+        &self.deaths
     }
 
     /// Everything it has logged.
@@ -162,6 +187,7 @@ impl Dovecot {
                 tls.key.display()
             ),
         };
+        let control = if options.mortal { format!(":CONTROL={dir}/index/%u") } else { String::new() };
         let tls_port = if options.tls.is_some() { tls_address.port() } else { 0 };
         let doveadm_tls_port = if options.tls.is_some() { self.doveadm_tls_address.port() } else { 0 };
         let (doveadm_port, http_port) = (self.doveadm_address.port(), self.doveadm_http_address.port());
@@ -180,11 +206,11 @@ auth_mechanisms = plain login
 auth_master_user_separator = *
 auth_failure_delay = 0
 disable_plaintext_auth = no
-login_trusted_networks = 127.0.0.0/8
-haproxy_trusted_networks = 127.0.0.0/8
+login_trusted_networks = 127.0.0.0/8 10.77.0.0/16
+haproxy_trusted_networks = 127.0.0.0/8 10.77.0.0/16
 first_valid_uid = 1
 first_valid_gid = 1
-mail_location = maildir:{mail}/mail/%u/Maildir:INDEX={dir}/index/%u
+mail_location = maildir:{mail}/mail/%u/Maildir:INDEX={dir}/index/%u{control}
 mail_fsync = never
 mail_max_userip_connections = 10000
 default_process_limit = 2000
@@ -260,6 +286,23 @@ service anvil {{
         text.push_str(options.extra);
         Ok(text)
     }
+}
+
+fn micros_since_1970() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |span| span.as_micros() as u64)
+}
+
+/// Removes the locks of a dead server.
+fn remove_locks(index: &Path) -> Result {
+    for user in fs::read_dir(index)?.flatten() {
+        for file in fs::read_dir(user.path())?.flatten() {
+            if file.path().extension().is_some_and(|end| end == "lock") {
+                fs::remove_file(file.path())?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Fails with advice if there is no Dovecot that the tests can use.

@@ -1,6 +1,6 @@
 //! A whole fleet: Redis, Dovecots with one mail store, and proxies as processes of their own.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -9,7 +9,7 @@ use toml::{Table, Value};
 use super::address::{free_port, fresh_ip};
 use super::dovecot::DovecotOptions;
 use super::redis::{Keep, NAMESPACE};
-use super::{Dovecot, MailStore, Proxy, Redis, Result, User, Witness, Workdir, eventually};
+use super::{Dovecot, Lan, MailStore, Net, Proxy, Redis, Result, User, Witness, Workdir, eventually};
 
 /// Times that make a test take seconds where a real fleet takes minutes.
 const TIMES: &str = r#"
@@ -37,6 +37,8 @@ pub struct Fleet {
     pub store: MailStore,
     /// Who can log in.
     pub users: Vec<User>,
+    /// What is between them, if the test wants to cut it.
+    pub lan: Option<Lan>,
     /// Files of all parts.
     pub dir: Workdir,
 }
@@ -51,6 +53,8 @@ pub struct Plan {
     store: Option<(String, SocketAddr)>,
     config: Table,
     dovecot: String,
+    mortal: bool,
+    lan: Option<Lan>,
 }
 
 impl Fleet {
@@ -59,7 +63,7 @@ impl Fleet {
         let config = TIMES.parse().expect("the constant is TOML");
         let dovecot = String::new();
         let (listeners, keep, store) = (Vec::new(), Keep::Nothing, None);
-        Plan { proxies: 1, backends: 3, users: 10, listeners, keep, store, config, dovecot }
+        Plan { proxies: 1, backends: 3, users: 10, listeners, keep, store, config, dovecot, mortal: false, lan: None }
     }
 
     /// The first proxy.
@@ -159,6 +163,18 @@ impl Plan {
         self
     }
 
+    /// Mail servers that can be killed at work.
+    pub fn mortal_backends(mut self) -> Self {
+        self.mortal = true;
+        self
+    }
+
+    /// Everything is connected by cables of that network. Each proxy then has one plain listener.
+    pub fn lan(mut self, lan: Lan) -> Self {
+        self.lan = Some(lan);
+        self
+    }
+
     /// Starts everything.
     pub async fn start(self) -> Result<Fleet> {
         let mut fleet = self.start_without_proxies().await?;
@@ -172,38 +188,80 @@ impl Plan {
     }
 
     /// Starts everything but the proxies, whose configuration is written.
-    pub async fn start_without_proxies(self) -> Result<Fleet> {
+    pub async fn start_without_proxies(mut self) -> Result<Fleet> {
         let dir = Workdir::new()?;
         let users = User::first(self.users);
         let store = MailStore::new(dir.path(), &users)?;
         let redis = match &self.store {
-            None => Redis::start(dir.path(), self.keep).await?,
+            None => {
+                let ip = self.server_ip(Net::Store)?;
+                Redis::start_at(free_port(ip)?, &dir.join("redis"), self.keep, &[]).await?
+            }
             Some((_, address)) => Redis::beside(*address),
         };
+        let ips = (1..=self.backends).map(|n| self.server_ip(Net::Mail(n))).collect::<Result<Vec<_>>>()?;
         let names: Vec<String> = (1..=self.backends).map(|n| format!("mail{n}")).collect();
-        let starts = names.iter().map(|name| {
-            let options = DovecotOptions { extra: &self.dovecot, ..DovecotOptions::default() };
+        let starts = names.iter().zip(ips).map(|(name, ip)| {
+            let options = DovecotOptions { extra: &self.dovecot, ip: Some(ip), mortal: self.mortal, tls: None };
             Dovecot::start(dir.path(), name, &store, options)
         });
         let backends = futures_util::future::try_join_all(starts).await?;
-        let proxies = (1..=self.proxies).map(|n| self.proxy(n, &dir, &redis, &backends)).collect::<Result<_>>()?;
-        Ok(Fleet { proxies, backends, redis, store, users, dir })
+        let mut proxies = Vec::new();
+        for number in 1..=self.proxies {
+            proxies.push(self.proxy(number, &dir, &redis, &backends).await?);
+        }
+        Ok(Fleet { proxies, backends, redis, store, users, lan: self.lan, dir })
     }
 
-    fn proxy(&self, number: usize, dir: &Workdir, redis: &Redis, backends: &[Dovecot]) -> Result<Proxy> {
+    /// Where a server listens.
+    fn server_ip(&mut self, net: Net) -> Result<IpAddr> {
+        self.lan.as_mut().map_or_else(|| Ok(fresh_ip()), |lan| lan.server_ip(net))
+    }
+
+    async fn proxy(&mut self, number: usize, dir: &Workdir, redis: &Redis, backends: &[Dovecot]) -> Result<Proxy> {
         let name = format!("proxy{number}");
-        let ip = fresh_ip();
-        let listeners = if self.listeners.is_empty() { vec![PLAIN.to_owned()] } else { self.listeners.clone() };
-        let addresses = listeners.iter().map(|_| free_port(ip)).collect::<Result<Vec<_>>>()?;
-        let url = || format!("url = {:?}\n", redis.url());
+        let mut roads = Roads { store: redis.address, backends: backends.iter().map(|b| b.address).collect() };
+        let (listen, reached, runner) = match &mut self.lan {
+            Some(lan) => {
+                lan.house(number, dir.path()).await?;
+                roads = roads.by_cable(lan, number).await?;
+                let (listen, reached) = lan.door(number).await?;
+                (vec![listen], vec![reached], lan.runner(number))
+            }
+            None => {
+                let ip = fresh_ip();
+                let addresses = (0..self.listeners.len().max(1)).map(|_| free_port(ip)).collect::<Result<Vec<_>>>()?;
+                (addresses.clone(), addresses, Vec::new())
+            }
+        };
+        let url = || format!("url = \"redis://{}/\"\n", roads.store);
         let store = self.store.as_ref().map_or_else(url, |(lines, _)| lines.clone());
         let mut table: Table = basics(&name, dir, &store).parse()?;
-        for backend in backends {
-            merge(&mut table, backend_entry(backend).parse()?);
+        for (backend, address) in backends.iter().zip(&roads.backends) {
+            merge(&mut table, backend_entry_at(&backend.name, *address).parse()?);
         }
         merge(&mut table, self.config.clone());
-        table.insert("listener".into(), listener_entries(&listeners, &addresses)?);
-        Proxy::new(dir.path(), &name, addresses, &table)
+        let listeners = if self.listeners.is_empty() { vec![PLAIN.to_owned()] } else { self.listeners.clone() };
+        table.insert("listener".into(), listener_entries(&listeners, &listen)?);
+        Ok(Proxy::new(dir.path(), &name, reached, &table)?.run_by(runner))
+    }
+}
+
+/// Where a proxy reaches the servers.
+struct Roads {
+    store: SocketAddr,
+    backends: Vec<SocketAddr>,
+}
+
+impl Roads {
+    /// The same by cables of its own.
+    async fn by_cable(self, lan: &mut Lan, proxy: usize) -> Result<Self> {
+        let store = lan.cable(proxy, Net::Store, self.store).await?;
+        let mut backends = Vec::new();
+        for (index, address) in self.backends.into_iter().enumerate() {
+            backends.push(lan.cable(proxy, Net::Mail(index + 1), address).await?);
+        }
+        Ok(Self { store, backends })
     }
 }
 
@@ -220,7 +278,10 @@ fn basics(name: &str, dir: &Workdir, store: &str) -> String {
 
 /// `[backend.NAME]` for a server.
 pub fn backend_entry(backend: &Dovecot) -> String {
-    let Dovecot { name, address, .. } = backend;
+    backend_entry_at(&backend.name, backend.address)
+}
+
+fn backend_entry_at(name: &str, address: SocketAddr) -> String {
     format!("[backend.{name}]\nhost = \"{}\"\nport = {}\n", address.ip(), address.port())
 }
 

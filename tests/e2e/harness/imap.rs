@@ -84,7 +84,12 @@ impl Imap {
 
     /// Connects in plaintext and reads nothing.
     pub async fn dial(address: SocketAddr) -> Result<Self> {
-        let tcp = within(STEP, TcpStream::connect(address)).await?;
+        Self::dial_within(address, STEP).await
+    }
+
+    /// The same, if it does not take longer than `span`.
+    pub async fn dial_within(address: SocketAddr, span: Duration) -> Result<Self> {
+        let tcp = within(span, TcpStream::connect(address)).await?;
         tcp.set_nodelay(true)?;
         Ok(Self::over(Wire::Plain(tcp)))
     }

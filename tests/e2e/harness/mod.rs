@@ -3,13 +3,16 @@
 //! and dies with the test, however that ends.
 
 pub mod address;
+pub mod apart;
 pub mod certs;
 pub mod cluster;
 pub mod crowd;
+pub mod dice;
 pub mod dovecot;
 pub mod fleet;
 pub mod haproxy;
 pub mod imap;
+pub mod lan;
 pub mod process;
 pub mod proxy;
 pub mod pulse;
@@ -30,6 +33,7 @@ pub use dovecot::{Dovecot, MailStore};
 pub use fleet::Fleet;
 pub use haproxy::HaProxy;
 pub use imap::{Imap, Status};
+pub use lan::{Lan, Net};
 pub use proxy::Proxy;
 pub use pulse::Pulse;
 pub use redis::Redis;

@@ -50,6 +50,17 @@ impl Daemon {
         Ok(kill_process(self.pid(), signal)?)
     }
 
+    /// Sends a signal to it and to everything that it has started.
+    pub fn signal_all(&self, signal: Signal) -> Result {
+        Ok(kill_process_group(self.pid(), signal)?)
+    }
+
+    /// What lets it and everything it has started go on after SIGSTOP, whoever has it.
+    pub fn waker(&self) -> impl FnOnce() -> Result + Send + 'static {
+        let group = self.pid();
+        move || Ok(kill_process_group(group, Signal::CONT)?)
+    }
+
     /// Fails if the process has ended.
     pub fn check(&mut self) -> Result {
         match self.child.try_wait()? {

@@ -1,5 +1,6 @@
 //! A `homing serve` process: its configuration, its life, and what it logs.
 
+use std::ffi::OsStr;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Output;
@@ -26,6 +27,7 @@ pub struct Proxy {
     pub addresses: Vec<SocketAddr>,
     /// Admin socket.
     pub socket: PathBuf,
+    runner: Vec<String>,
     config: PathBuf,
     log: PathBuf,
     daemon: Option<Daemon>,
@@ -39,12 +41,19 @@ impl Proxy {
             name: name.to_owned(),
             addresses,
             socket: file("sock"),
+            runner: Vec::new(),
             config: file("toml"),
             log: file("log"),
             daemon: None,
         };
         proxy.write_config(&toml::to_string(config)?)?;
         Ok(proxy)
+    }
+
+    /// Lets another program run it, such as one that takes it to a namespace.
+    pub fn run_by(mut self, runner: Vec<String>) -> Self {
+        self.runner = runner;
+        self
     }
 
     /// Replaces the configuration file.
@@ -68,8 +77,10 @@ impl Proxy {
     pub fn spawn(&mut self) -> Result<usize> {
         ensure!(self.daemon.is_none(), "{} runs already", self.name);
         let before = self.mark();
-        let arguments = ["serve".as_ref(), "--config".as_ref(), self.config.as_os_str()];
-        self.daemon = Some(Daemon::start(BINARY, arguments, &self.log)?);
+        let own = [BINARY.as_ref(), "serve".as_ref(), "--config".as_ref(), self.config.as_os_str()];
+        let mut words = self.runner.iter().map(AsRef::as_ref).chain(own);
+        let program = words.next().and_then(OsStr::to_str).context("a program with an odd name")?;
+        self.daemon = Some(Daemon::start(program, words, &self.log)?);
         Ok(before)
     }
 

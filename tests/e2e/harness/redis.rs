@@ -122,6 +122,8 @@ impl Redis {
             ["--appendfsync", "no"],
             ["--rdbcompression", "no"],
             ["--maxmemory-policy", "noeviction"],
+            // Beyond loopback it would else serve nobody without a password.
+            ["--protected-mode", "no"],
         ];
         let arguments = arguments.concat().into_iter().map(str::to_owned).chain(self.extra.iter().cloned());
         self.daemon = Some(Daemon::start(&program(), arguments, &self.dir.join("log"))?);
@@ -132,6 +134,14 @@ impl Redis {
             Ok(())
         })
         .await
+    }
+
+    /// Makes it a replica of that master when it starts again.
+    pub fn follow(&mut self, master: SocketAddr) {
+        if let Some(at) = self.extra.iter().position(|word| word == "--replicaof") {
+            self.extra.drain(at..at + 3);
+        }
+        self.extra.extend(["--replicaof".to_owned(), master.ip().to_string(), master.port().to_string()]);
     }
 
     /// `kill -9`.

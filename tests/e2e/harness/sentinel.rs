@@ -1,12 +1,12 @@
 //! A master, two replicas and three Sentinels that watch over them.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
 
-use super::address::fresh_address;
+use super::address::{free_port, fresh_ip};
 use super::process::Daemon;
 use super::redis::{Keep, Redis, program};
 use super::{Result, eventually};
@@ -28,15 +28,22 @@ impl SentinelSet {
     /// Starts them with files in `dir`, and waits until each Sentinel knows all the others. `server` and `sentinel` are
     /// further arguments and lines of the configuration.
     pub async fn start(dir: &Path, server: &[&str], sentinel: &str) -> Result<Self> {
-        let mut servers = vec![start_server(dir, 0, server).await?];
+        Self::start_at(None, dir, server, sentinel).await
+    }
+
+    /// The same, all at one address of the test's choice, or each at one of its own.
+    pub async fn start_at(ip: Option<IpAddr>, dir: &Path, server: &[&str], sentinel: &str) -> Result<Self> {
+        let address = || free_port(ip.unwrap_or_else(fresh_ip));
+        let mut servers = vec![start_server(address()?, dir, 0, server).await?];
         let (ip, port) = (servers[0].address.ip().to_string(), servers[0].address.port().to_string());
         for number in 1..3 {
             let arguments = [server, &["--replicaof", &ip, &port, "--repl-diskless-sync-delay", "0"]].concat();
-            servers.push(start_server(dir, number, &arguments).await?);
+            servers.push(start_server(address()?, dir, number, &arguments).await?);
         }
         let mut set = Self { servers, sentinels: Vec::new() };
         for number in 0..3 {
-            set.sentinels.push(start_sentinel(dir, number, set.servers[0].address, sentinel)?);
+            let master = set.servers[0].address;
+            set.sentinels.push(start_sentinel(address()?, dir, number, master, sentinel)?);
         }
         set.settled().await?;
         Ok(set)
@@ -107,8 +114,8 @@ impl SentinelSet {
     }
 }
 
-async fn start_server(dir: &Path, number: u32, extra: &[&str]) -> Result<Redis> {
-    let (address, dir) = (fresh_address()?, dir.join(format!("server{number}")));
+async fn start_server(address: SocketAddr, dir: &Path, number: u32, extra: &[&str]) -> Result<Redis> {
+    let dir = dir.join(format!("server{number}"));
     // Sentinels learn of replicas from the master, which else names the address that they connect from.
     let ip = address.ip().to_string();
     let arguments = [extra, &["--replica-announce-ip", &ip]].concat();
@@ -116,12 +123,18 @@ async fn start_server(dir: &Path, number: u32, extra: &[&str]) -> Result<Redis> 
 }
 
 /// A Sentinel rewrites its configuration file, so it has a directory of its own.
-fn start_sentinel(dir: &Path, number: u32, master: SocketAddr, more: &str) -> Result<(SocketAddr, Daemon)> {
-    let (address, dir) = (fresh_address()?, dir.join(format!("sentinel{number}")));
+fn start_sentinel(
+    address: SocketAddr,
+    dir: &Path,
+    number: u32,
+    master: SocketAddr,
+    more: &str,
+) -> Result<(SocketAddr, Daemon)> {
+    let dir = dir.join(format!("sentinel{number}"));
     std::fs::create_dir_all(&dir)?;
     let (ip, port, file) = (address.ip(), address.port(), dir.join("sentinel.conf"));
     let text = format!(
-        "bind {ip}\nport {port}\ndir {}\nsentinel announce-ip {ip}\nsentinel monitor {NAME} {} {} 2\n\
+        "bind {ip}\nprotected-mode no\nport {port}\ndir {}\nsentinel announce-ip {ip}\nsentinel monitor {NAME} {} {} 2\n\
          sentinel down-after-milliseconds {NAME} {DOWN_AFTER_MS}\nsentinel failover-timeout {NAME} 10000\n{more}\n",
         dir.display(),
         master.ip(),

@@ -50,6 +50,11 @@ impl Wire {
     pub fn set(&self, mode: Mode) {
         self.mode.send_replace(mode);
     }
+
+    /// What changes it, for somebody else to have.
+    pub fn mode(&self) -> watch::Sender<Mode> {
+        self.mode.clone()
+    }
 }
 
 impl Drop for Wire {

@@ -71,12 +71,13 @@ impl Witness {
     pub fn hear<'a>(backends: impl IntoIterator<Item = &'a Dovecot>) -> Result<Self> {
         let mut witness = Self::default();
         for backend in backends {
-            witness.read(&backend.name, &backend.log()?)?;
+            witness.read(&backend.name, &backend.log()?, backend.deaths())?;
         }
         Ok(witness)
     }
 
-    fn read(&mut self, backend: &str, log: &str) -> Result {
+    /// A server that is killed says nothing of its sessions' end: they ended with it.
+    fn read(&mut self, backend: &str, log: &str, deaths: &[u64]) -> Result {
         let mut ends = BTreeMap::new();
         let first = self.visits.len();
         // A last line without its end is still being written.
@@ -97,6 +98,8 @@ impl Witness {
             if let Some((to, received)) = ends.get(&*visit.session) {
                 visit.from = visit.from.min(*to);
                 (visit.to, visit.received) = (Some(*to), *received);
+            } else {
+                visit.to = deaths.iter().copied().find(|death| visit.from <= *death);
             }
         }
         Ok(())
