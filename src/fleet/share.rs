@@ -86,6 +86,7 @@ mod tests {
             sessions,
             users: sessions,
             votes: 0,
+            placed: 0,
         };
         Census { backends: loads.iter().map(view).collect(), ..Census::default() }
     }

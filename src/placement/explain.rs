@@ -48,12 +48,14 @@ pub struct Candidate {
     pub users: u32,
     /// Its share: weight times percent of the slow start.
     pub share: u64,
+    /// Lowest first among the equally loaded.
+    turn: u64,
 }
 
 impl Candidate {
-    /// Sessions for each hundredth of weight, with the one that would come: the lowest is chosen.
+    /// Sessions for each hundredth of weight: the lowest is chosen.
     pub fn load_per_share(&self) -> f64 {
-        f64::from(self.load + 1) * 10_000.0 / self.share as f64 // a share is at least 1
+        f64::from(self.load) * 10_000.0 / self.share as f64 // a share is at least 1
     }
 }
 
@@ -95,16 +97,15 @@ fn row<'a>(census: &'a Census, backend: &BackendId) -> Option<&'a BackendView> {
 /// Those of a pool that take users, the best first.
 fn candidates(census: &Census, pool: &Pool, rules: &Rules) -> Vec<Candidate> {
     let fits = |view: &&BackendView| view.row.pool == *pool && view.row.takes_users() && has_room(view);
-    let candidate = |view: &BackendView| Candidate {
-        backend: view.backend.clone(),
-        load: view.sessions,
-        users: view.users,
-        share: share(&view.row, census.now, rules.slow_start),
+    let candidate = |view: &BackendView| {
+        let share = share(&view.row, census.now, rules.slow_start);
+        let turn = (u64::from(view.placed) + 1) * 1_000_000 / share;
+        Candidate { backend: view.backend.clone(), load: view.sessions, users: view.users, share, turn }
     };
     let mut all: Vec<Candidate> = census.backends.iter().filter(fits).map(candidate).collect();
     all.sort_by(|one, other| {
-        let (mine, theirs) = ((u64::from(one.load) + 1) * other.share, (u64::from(other.load) + 1) * one.share);
-        mine.cmp(&theirs).then(one.users.cmp(&other.users)).then(one.backend.cmp(&other.backend))
+        let (mine, theirs) = (one.load_per_share(), other.load_per_share());
+        mine.total_cmp(&theirs).then(one.turn.cmp(&other.turn)).then(one.backend.cmp(&other.backend))
     });
     all
 }

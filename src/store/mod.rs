@@ -231,6 +231,8 @@ pub struct BackendView {
     pub users: u32,
     /// How many of the live proxies' names find it dead.
     pub votes: u32,
+    /// How often it was chosen since the table changed: among the equally loaded, who was given least for its share is next.
+    pub placed: u32,
 }
 
 /// What a shard holds, in numbers.

@@ -93,6 +93,7 @@ impl Shard {
             row: row.clone(),
             sessions: self.load.get(backend),
             users: self.users.get(backend),
+            placed: self.placed.get(backend),
             votes: against.get(backend).copied().unwrap_or(0),
         };
         self.table.rows.iter().map(view).collect()

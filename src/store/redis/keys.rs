@@ -34,7 +34,7 @@ impl Keys {
             self.users(),
             self.moving(),
             self.named("errands"),
-            self.named("ranks"),
+            self.ranks(),
             self.named("stale"),
             self.nudge(),
             self.named("p:"),
@@ -92,6 +92,10 @@ impl Keys {
 
     pub(super) fn proxy(&self, incarnation: &Incarnation) -> String {
         format!("{}{incarnation}", self.named("p:"))
+    }
+
+    pub(super) fn ranks(&self) -> String {
+        self.named("ranks")
     }
 
     pub(super) fn moving(&self) -> String {

@@ -61,7 +61,7 @@ impl Redis {
         pipeline.cmd("TIME").hgetall(keys.shard()).hgetall(keys.backends()).hgetall(keys.load());
         pipeline.hgetall(keys.users()).scard(keys.asserting());
         pipeline.zrange_withscores(keys.leases(), 0, -1).zrange_withscores(keys.orphans(), 0, -1);
-        pipeline.zcard(keys.moving());
+        pipeline.zcard(keys.moving()).hgetall(keys.ranks());
         let mut answers = self.read(keys, &pipeline).await?;
         let shared = self.shared(&mut answers)?;
         let table: Fields = self.take(&mut answers)?;
@@ -70,6 +70,7 @@ impl Redis {
         let leases: Vec<(String, u64)> = self.take(&mut answers)?;
         let orphans: Vec<(String, u64)> = self.take(&mut answers)?;
         let moving: u32 = self.take(&mut answers)?;
+        let ranks: Fields = self.take(&mut answers)?;
         let proxies = self.proxies(keys, leases, orphans, shared.now).await?;
         let (voters, against) = votes(&proxies);
         Ok(Census {
@@ -78,7 +79,7 @@ impl Redis {
             recovering_ms: self.recovering_ms(&shared, asserting),
             table_version: number(&table, "version"),
             proxies,
-            backends: backends(&table, &load, &users, &against),
+            backends: backends(&table, &load, &users, &ranks, &against),
             voters,
             moving,
             splits: number(&shared.fields, "splits"),
@@ -202,12 +203,21 @@ fn proxy(incarnation: Incarnation, fields: &Fields, until: u64, orphan: bool, no
     }
 }
 
-fn backends(table: &Fields, load: &Fields, users: &Fields, against: &BTreeMap<BackendId, u32>) -> Vec<BackendView> {
+fn backends(
+    table: &Fields,
+    load: &Fields,
+    users: &Fields,
+    ranks: &Fields,
+    against: &BTreeMap<BackendId, u32>,
+) -> Vec<BackendView> {
+    // Ranks of another version are made anew by the next claim.
+    let ranked = ranks.get("version") == table.get("version");
     let lines: BTreeMap<_, _> =
         table.iter().filter_map(|(name, line)| Some((name.strip_prefix("r:")?, line))).collect();
     let view = |(name, line): (&str, &String)| {
         let (row, backend) = (rows::row(line)?, BackendId::new(name));
         Some(BackendView {
+            placed: if ranked { count(ranks, &format!("placed:{name}")) } else { 0 },
             votes: against.get(&backend).copied().unwrap_or(0),
             backend,
             row,
