@@ -3,8 +3,9 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use redis::AsyncCommands;
+use serde_json::Value;
 
 use crate::harness::crowd::seed;
 use crate::harness::wait::heavy;
@@ -16,8 +17,6 @@ const COMING: usize = 40;
 /// The fleet's own share of a pause is the recovery window of 2 s and a second or so for links; the rest is what Redis
 /// needs to agree on a new master. This bound is only here to tell a pause from an outage.
 const BOUND: Duration = Duration::from_secs(20);
-/// Shards of the Cluster's fleet.
-const SHARDS: u16 = 1;
 
 /// A fleet over some Redis, whose users are logged in and whose pulse beats.
 struct Stage {
@@ -112,7 +111,7 @@ async fn i1_i6_a_node_of_the_cluster_that_is_killed_is_replaced_by_its_replica_a
     let mut redis = Cluster::start(dir.path()).await?;
     let shard = "{homing:0}:shard";
     let before = redis.owner(shard).await?;
-    let stage = Stage::set(&format!("{}shards = {SHARDS}\n", redis.store_lines()), before).await?;
+    let stage = Stage::set(&redis.store_lines(), before).await?;
     let since = Instant::now();
     redis.node(before)?.kill();
     let after = redis.switched(shard, before).await?;
@@ -133,4 +132,53 @@ async fn a_proxy_that_is_started_without_any_sentinel_waits_and_says_for_whom() 
         Ok(())
     })
     .await
+}
+
+/// What `homing status` at the first proxy says of all shards together: sessions at all backends.
+async fn counted(fleet: &Fleet) -> Result<u64> {
+    let said = fleet.proxy().admin(&["status", "--json"]).await?;
+    let status: Value = serde_json::from_slice(&said.stdout)?;
+    let backends = status["fleet"]["backends"].as_array().with_context(|| format!("{status}"))?;
+    Ok(backends.iter().filter_map(|backend| backend["sessions"].as_u64()).sum())
+}
+
+async fn is_sound(fleet: &Fleet, sessions: usize) -> Result {
+    eventually("every shard counts what exists", Duration::from_secs(30), async || {
+        let counted = counted(fleet).await?;
+        ensure!(counted == sessions as u64, "{counted} sessions are counted");
+        let audit = fleet.proxies[1].admin(&["audit"]).await?;
+        ensure!(audit.status.success(), "{}", String::from_utf8_lossy(&audit.stdout));
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn i1_i3_a_fleet_over_many_shards_of_a_cluster_counts_as_one_and_outlives_a_node() -> Result {
+    let _turn = heavy().await;
+    let dir = Workdir::new()?;
+    let mut redis = Cluster::start(dir.path()).await?;
+    let shard = "{homing:0}:shard";
+    let before = redis.owner(shard).await?;
+    let lines = format!("{}shards = 8\n", redis.store_lines());
+    let fleet = Fleet::plan().proxies(2).backends(3).users(24).store(&lines, before).start().await?;
+    let mut open = Vec::new();
+    for (n, user) in fleet.users.iter().enumerate() {
+        let mut first = fleet.proxies[n % 2].log_in(user).await?;
+        let mut second = fleet.proxies[(n + 1) % 2].log_in(user).await?;
+        ensure!(first.backend().await? == second.backend().await?, "{} has two homes", user.name);
+        open.extend([first, second]);
+    }
+    is_sound(&fleet, open.len()).await?;
+    // What is changed in the first shard is in force in all: nobody is placed there any more.
+    let drained = fleet.proxy().admin(&["backend", "drain", "mail1"]).await?;
+    ensure!(drained.status.success(), "{drained:?}");
+
+    redis.node(before)?.kill();
+    redis.switched(shard, before).await?;
+    is_sound(&fleet, open.len()).await?;
+    for session in &mut open {
+        session.command("NOOP").await?;
+    }
+    fleet.witness()?.swears_one_home()
 }
