@@ -9,6 +9,7 @@ use crate::stage::*;
 contract!(
     i7_no_backend_has_more_than_its_share_of_distinct_users,
     i7_weights_are_honoured_in_proportion,
+    i7_thirty_thousand_logins_over_ten_unequal_backends_keep_their_shares,
     a_backend_of_weight_zero_takes_nobody,
     a_backend_that_is_down_or_draining_takes_nobody,
     i7_users_who_log_out_at_once_are_spread_too,
@@ -56,6 +57,22 @@ async fn i7_weights_are_honoured_in_proportion(stage: Stage) {
         let count = i64::try_from(counts[name]).expect("a count");
         assert!((count - share).abs() <= 1, "{name}: {count} instead of {share}");
     }
+}
+
+async fn i7_thirty_thousand_logins_over_ten_unequal_backends_keep_their_shares(stage: Stage) {
+    let names: Vec<String> = (0..10).map(|n| format!("mail{n}")).collect();
+    let table: Vec<(&str, Row)> = (1..).zip(&names).map(|(n, name)| (name.as_str(), weighing(n * 20))).collect();
+    let (world, _z) = stage.open(Rules::default(), &table).await;
+    let mut peers = [world.welcome("a").await, world.welcome("b").await, world.welcome("c").await];
+    let mut counts = BTreeMap::new();
+    for page in 0..300 {
+        let keys: Vec<String> = (0..100).map(|n| format!("user{page}.{n}@example.org")).collect();
+        for home in peers[page % 3].bind_all(&keys).await {
+            *counts.entry(home).or_default() += 1;
+        }
+    }
+    check_shares(&table, &counts);
+    assert_eq!(counts.values().sum::<usize>(), 30_000);
 }
 
 async fn a_backend_of_weight_zero_takes_nobody(stage: Stage) {

@@ -218,6 +218,23 @@ impl Peer {
         }
     }
 
+    /// The backends that keys are bound to by plain claims, in one pipeline.
+    pub(crate) async fn bind_all(&mut self, keys: &[String]) -> Vec<String> {
+        let call = |(seq, key): (u64, &String)| {
+            let request = Request::Claim(claim(key));
+            Call { incarnation: self.incarnation.clone(), run: self.run.clone(), seq, request }
+        };
+        let calls: Vec<Call> = (self.seq + 1..).zip(keys).map(call).collect();
+        self.seq += calls.len() as u64;
+        self.acked = self.seq;
+        let replies = self.connection.exchange(&calls).await.expect("answers");
+        let home = |reply| match reply {
+            Reply::Claim(Home::Bound { backend, .. }) => backend.to_string(),
+            other => panic!("claim: {other:?}"),
+        };
+        replies.into_iter().map(home).collect()
+    }
+
     pub(crate) async fn declare(&mut self, lines: &[Declared]) -> Vec<Kick> {
         match self.call(Request::Declare(lines.to_vec())).await {
             Reply::Declare(kicks) => kicks,
