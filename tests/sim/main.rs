@@ -2,7 +2,8 @@
 //! proxies, store and backends, no key has two homes, the counts are exact, and in the end all is well.
 //!
 //! `HOMING_SIM_SEEDS=n` plays n seeds instead of 5,000, and `HOMING_SIM_FROM=n` begins with that one; `HOMING_SIM_SEED=n`
-//! plays that one alone and tells its story.
+//! plays that one alone and tells its story. `HOMING_SIM_MUTATION=NoFinWait`, for one, looks for that fault alone, and tells
+//! stories of a protocol that has it.
 
 // Whatever fails in a test shall end it.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, unreachable_pub)]
