@@ -8,7 +8,7 @@ use futures_util::FutureExt;
 use homing::model::{BackendId, Incarnation, Key};
 use homing::store::clock::Simulated;
 use homing::store::memory::{Memory, Saved};
-use homing::store::{BindingView, Call, Census, Move, Moved, Nudges, Order, Outcome, Reply, Request, Store};
+use homing::store::{BindingView, Call, Census, Move, Moved, Nudges, Order, Outcome, Reply, Request, Settled, Store};
 
 use super::executor::Owner;
 use super::mutant::{Mutant, Step};
@@ -99,6 +99,9 @@ impl Server {
                 }
             }
             Order::Mark(mark) => world.unsettle(Some(&mark.key), 0),
+            Order::Settle(_) if matches!(ordered.outcome, Outcome::Settle(Settled::Done { .. })) => {
+                world.facts().moved += 1;
+            }
             _ => {}
         }
         world.tell(|| format!("order {order:?} -> {:?}", ordered.outcome));
