@@ -1,4 +1,5 @@
-//! What operators do, over any proxy's way to the store: orders are lost and late like calls, and nobody asks twice.
+//! What operators do, over any proxy's way to the store: orders are lost and late like calls, and nobody gives one
+//! twice that may have been carried out.
 
 use std::time::Duration;
 
@@ -9,11 +10,18 @@ use tokio::time::sleep;
 
 use super::site::Site;
 
+/// How often a store that is recovering is asked.
+const TRIES: usize = 3;
+
 /// Gives an order through a proxy, with whatever befalls that.
 fn order(site: &Site, order: Order) {
     let Some(proxy) = site.any_proxy() else { return };
     site.world.executor.spawn(proxy.owner, async move {
-        let _ = proxy.fleet.store().order(0, &order).await;
+        for _ in 0..TRIES {
+            let Ok(ordered) = proxy.fleet.store().order(0, &order).await else { return };
+            let Outcome::Recovering(ms) = ordered.outcome else { return };
+            sleep(Duration::from_millis(ms)).await;
+        }
     });
 }
 

@@ -66,6 +66,11 @@ pub enum Trouble {
     Cut,
     GoesBack,
     ClockSteps,
+    Moves,
+}
+
+impl Trouble {
+    const ALL: [Self; 6] = [Self::Ambush, Self::TellsLate, Self::Cut, Self::GoesBack, Self::ClockSteps, Self::Moves];
 }
 
 /// What a run is like.
@@ -104,8 +109,7 @@ pub const CLOSE: Duration = Duration::from_millis(500);
 impl Plan {
     /// Of that seed.
     pub fn of(dice: &Dice, mutation: Mutation) -> Self {
-        let kinds = [Trouble::Ambush, Trouble::TellsLate, Trouble::Cut, Trouble::GoesBack, Trouble::ClockSteps];
-        let any = dice.pick(&kinds).copied().filter(|_| dice.percent(50));
+        let any = dice.pick(&Trouble::ALL).copied().filter(|_| dice.percent(50));
         let focus = mutation.shows_in().or(any);
         let sticky = dice.percent(40) && mutation == Mutation::Sound;
         let rules = Rules {

@@ -18,6 +18,8 @@ pub struct Run {
     /// Sessions that were opened, and logins refused.
     pub opened: u64,
     pub refused: u64,
+    /// Moves that somebody looked after to their end.
+    pub moved: u64,
     /// Virtual time, in milliseconds.
     pub lasted: u64,
     /// All that happened, if that was asked for.
@@ -45,6 +47,7 @@ pub fn simulate(seed: u64, mutation: Mutation, told: bool) -> Run {
             polls,
             opened: facts.opened,
             refused: facts.refused,
+            moved: facts.moved,
             lasted: clock::now() - clock::DAWN,
             story: world.story(),
         }

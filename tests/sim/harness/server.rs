@@ -8,7 +8,7 @@ use futures_util::FutureExt;
 use homing::model::{BackendId, Incarnation, Key};
 use homing::store::clock::Simulated;
 use homing::store::memory::{Memory, Saved};
-use homing::store::{BindingView, Call, Census, Move, Nudges, Order, Outcome, Reply, Request, Store};
+use homing::store::{BindingView, Call, Census, Move, Moved, Nudges, Order, Outcome, Reply, Request, Settled, Store};
 
 use super::executor::Owner;
 use super::mutant::{Mutant, Step};
@@ -90,17 +90,20 @@ impl Server {
     pub fn order(&self, world: &World, order: &Order) -> Outcome {
         self.set_clock();
         self.decides(world);
+        let ordered = self.memory.order(0, order).now_or_never().unwrap().unwrap();
         match order {
             Order::Move(Move { key, force, timeout, .. }) => {
                 world.unsettle(Some(key), timeout + 5_000);
-                if *force {
+                if *force && matches!(ordered.outcome, Outcome::Move(Moved::Done { .. })) {
                     world.excuse("E3", |_, visit| visit.key == *key);
                 }
             }
             Order::Mark(mark) => world.unsettle(Some(&mark.key), 0),
+            Order::Settle(_) if matches!(ordered.outcome, Outcome::Settle(Settled::Done { .. })) => {
+                world.facts().moved += 1;
+            }
             _ => {}
         }
-        let ordered = self.memory.order(0, order).now_or_never().unwrap().unwrap();
         world.tell(|| format!("order {order:?} -> {:?}", ordered.outcome));
         if let Outcome::Table(Ok(version)) = &ordered.outcome {
             self.heard_of_table(world, *version);

@@ -37,6 +37,7 @@ fn strike_with(site: &Site, focus: Trouble) {
             cut_off(site);
             later(site, site.world.dice.span(100, 1_500), step_clock);
         }
+        Trouble::Moves => (0..site.world.dice.between(2, 5)).for_each(|_| operator::moves(site)),
     }
 }
 

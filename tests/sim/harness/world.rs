@@ -56,6 +56,7 @@ pub struct Facts {
     changed: BTreeMap<BackendId, u64>,
     pub opened: u64,
     pub refused: u64,
+    pub moved: u64,
     /// When the store last lost what it should know, since its last recovery window ended.
     pub lost_at: Option<u64>,
     /// Counts losses and restarts: what was said before one is void.
