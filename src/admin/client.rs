@@ -20,7 +20,7 @@ use super::wire;
 /// The longest answer that is read.
 const ANSWER_MAX: usize = 64 * 1024 * 1024;
 /// The longest line of an answer that comes in lines.
-const LINE_MAX: usize = 1024 * 1024;
+const LINE_MAX: usize = ANSWER_MAX;
 /// How long an answer, or the next line of one, may take: a reload may have to read large files.
 const PATIENCE: Duration = Duration::from_secs(60);
 

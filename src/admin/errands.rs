@@ -25,6 +25,11 @@ const SECOND_LOOK: Duration = Duration::from_millis(500);
 pub(super) async fn kick(State(admin): State<Arc<Admin>>, Json(ask): Json<wire::KickMany>) -> Response {
     in_background(async move {
         let began = Instant::now();
+        if let wire::Whom::Backend(name) = &ask.whom
+            && !admin.fleet.shards()[0].roster.table().rows.contains_key(&BackendId::new(name))
+        {
+            return Err(format!("there is no backend {name}"));
+        }
         let asked = Errand::Kick(ask.whom);
         let answers = errand::ask(&**admin.fleet.store(), &asked, KICKING).await.map_err(|error| error.to_string())?;
         let names = names(&admin).await;
@@ -110,36 +115,48 @@ fn split(audit: &wire::Audit) -> Vec<String> {
 
 /// Asks the mail servers that can be asked who is there.
 async fn ask_backends(admin: &Admin, audit: &mut wire::Audit) {
-    for (backend, users) in admin.tools.present().await {
-        match users {
-            Err(why) => audit.complaints.push(format!("{backend} could not be asked who is there: {why}")),
-            Ok(users) => {
+    for (backend, users) in admin.tools.present(None).await {
+        match strays_of(admin, &backend, users).await {
+            Ok(strays) => {
                 audit.backends += 1;
-                let suspects = strays(admin, &backend, users).await;
-                if suspects.is_empty() {
-                    continue;
-                }
-                sleep(SECOND_LOOK).await;
-                let again = admin.tools.present().await.remove(&backend).and_then(Result::ok).unwrap_or_default();
-                let again = strays(admin, &backend, again).await;
-                audit.strays.extend(again.into_iter().filter(|stray| suspects.iter().any(|old| old.key == stray.key)));
+                audit.strays.extend(strays);
             }
+            Err(why) => audit.complaints.push(format!("{backend} could not be asked who is there: {why}")),
         }
     }
 }
 
+/// Those who are astray at two looks.
+async fn strays_of(
+    admin: &Admin,
+    backend: &BackendId,
+    users: Result<Vec<(String, u32)>, String>,
+) -> Result<Vec<wire::Stray>, String> {
+    let suspects = strays(admin, backend, users?).await?;
+    if suspects.is_empty() {
+        return Ok(suspects);
+    }
+    sleep(SECOND_LOOK).await;
+    let again = admin.tools.present(Some(backend)).await.remove(backend);
+    let mut again = again.unwrap_or_else(|| Err("it is not in the configuration any more".to_owned()))?;
+    let suspected = |user: &str| suspects.iter().any(|old| admin.fleet.key_of(user).as_str() == old.key);
+    again.retain(|(user, _)| suspected(user));
+    strays(admin, backend, again).await
+}
+
 /// Those of a mail server's users who are at home elsewhere, with sessions there.
-async fn strays(admin: &Admin, backend: &BackendId, users: Vec<(String, u32)>) -> Vec<wire::Stray> {
+async fn strays(admin: &Admin, backend: &BackendId, users: Vec<(String, u32)>) -> Result<Vec<wire::Stray>, String> {
     let mut strays = Vec::new();
     for (user, connections) in users {
         let key: Key = admin.fleet.key_of(&user);
         let shard = admin.fleet.shard_of(&key).number;
-        let Ok(Some(binding)) = admin.fleet.store().binding(shard, &key).await else { continue };
+        let binding = admin.fleet.store().binding(shard, &key).await.map_err(|error| error.to_string())?;
+        let binding = binding.unwrap_or_default();
         let Some(home) = binding.backend.filter(|home| home != backend && binding.sessions > 0) else { continue };
         let (key, backend, home) = (key.to_string(), backend.to_string(), home.to_string());
         strays.push(wire::Stray { key, backend, connections, home });
     }
-    strays
+    Ok(strays)
 }
 
 type Names = BTreeMap<Incarnation, String>;

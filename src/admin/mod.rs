@@ -90,8 +90,9 @@ pub trait Tools: Send + Sync {
     /// Who can say whether a mail server has let go of a user.
     fn quiet(&self) -> Arc<dyn Quiet>;
 
-    /// What the mail servers that can be asked say about who is there: users with their connections, or why not.
-    async fn present(&self) -> BTreeMap<BackendId, Result<Vec<(String, u32)>, String>>;
+    /// What the mail servers that can be asked, or `only` one, say about who is there: users with their connections, or
+    /// why not.
+    async fn present(&self, only: Option<&BackendId>) -> BTreeMap<BackendId, Result<Vec<(String, u32)>, String>>;
 }
 
 /// Reads the configuration again; the error is for the operator.

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
-use super::tools::{self, MigrationTools};
+use super::tools::{self, OperatorTools};
 use crate::admin;
 use crate::auth::Chain;
 use crate::backend::Servers;
@@ -132,7 +132,7 @@ impl Proxy {
 
     /// What its migrations use.
     pub fn tools(&self) -> Arc<dyn admin::Tools> {
-        Arc::new(MigrationTools::new(&self.services, &self.config))
+        Arc::new(OperatorTools::new(&self.services))
     }
 
     /// What its sessions use.

@@ -12,7 +12,7 @@ use super::Proxy;
 use super::proxy::relay_settings;
 use crate::auth::Chain;
 use crate::backend::Servers;
-use crate::config::{Changes, Config, TlsConfig};
+use crate::config::{Changes, Config, MovesConfig, TlsConfig};
 use crate::net::ServerTls;
 
 /// Heartbeats that the store may take to get a new backend table: it goes out with the next one.
@@ -50,7 +50,13 @@ impl Proxy {
         *config = Config {
             tls: new.tls,
             limits: new.limits,
-            moves: new.moves,
+            moves: MovesConfig {
+                max_parallel_moves: new.moves.max_parallel_moves,
+                move_rate: new.moves.move_rate,
+                rebalance_tolerance: new.moves.rebalance_tolerance,
+                max_errors: new.moves.max_errors,
+                ..config.moves.clone()
+            },
             passdb: new.passdb,
             health: new.health,
             backends: new.backends,

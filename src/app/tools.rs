@@ -7,11 +7,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::future::join_all;
-use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use crate::admin::Tools;
-use crate::config::{Config, HookUrl, MovesConfig};
+use crate::config::{HookUrl, MovesConfig};
 use crate::doveadm::{Doveadm, Presence};
 use crate::fleet::{self, HookTurn};
 use crate::hook::{Hook, MoveArguments};
@@ -62,20 +61,19 @@ impl fleet::Hook for Addressed {
     }
 }
 
-/// What operators' migrations use.
-pub(super) struct MigrationTools {
+/// What operators' migrations and audits use.
+pub(super) struct OperatorTools {
     services: Arc<Services>,
-    config: Arc<Mutex<Config>>,
 }
 
-impl MigrationTools {
-    pub(super) fn new(services: &Arc<Services>, config: &Arc<Mutex<Config>>) -> Self {
-        Self { services: services.clone(), config: config.clone() }
+impl OperatorTools {
+    pub(super) fn new(services: &Arc<Services>) -> Self {
+        Self { services: services.clone() }
     }
 }
 
 #[async_trait]
-impl Tools for MigrationTools {
+impl Tools for OperatorTools {
     fn hook(&self, what: &str, limit: Duration) -> Result<Arc<dyn fleet::Hook>, String> {
         let mut config = MovesConfig { hook_timeout: limit, ..MovesConfig::default() };
         if what.starts_with("http://") || what.starts_with("https://") {
@@ -89,12 +87,13 @@ impl Tools for MigrationTools {
     }
 
     fn quiet(&self) -> Arc<dyn Quiet> {
-        Arc::new(ByDoveadm(self.config.clone()))
+        Arc::new(ByDoveadm(self.services.clone()))
     }
 
-    async fn present(&self) -> BTreeMap<BackendId, Result<Vec<(String, u32)>, String>> {
-        let backends = self.config.lock().await.backends.clone();
-        let asked = backends.into_iter().filter_map(|(id, backend)| Some((id, backend.doveadm?)));
+    async fn present(&self, only: Option<&BackendId>) -> BTreeMap<BackendId, Result<Vec<(String, u32)>, String>> {
+        let servers = self.services.servers.load_full();
+        let asked = servers.all().filter(|server| only.is_none_or(|only| server.id == *only));
+        let asked = asked.filter_map(|server| Some((server.id.clone(), server.doveadm.clone()?)));
         let asked = asked.map(|(id, doveadm)| async move {
             let users = match Doveadm::new(&doveadm) {
                 Ok(doveadm) => doveadm.who(None).await.map_err(|fault| fault.to_string()),
@@ -102,21 +101,21 @@ impl Tools for MigrationTools {
             };
             (id, users.map(|present| present.into_iter().map(|row| (row.user, row.connections)).collect()))
         });
-        join_all(asked).await.into_iter().collect()
+        join_all(asked.collect::<Vec<_>>()).await.into_iter().collect()
     }
 }
 
 /// Asks the mail server itself.
-struct ByDoveadm(Arc<Mutex<Config>>);
+struct ByDoveadm(Arc<Services>);
 
 #[async_trait]
 impl Quiet for ByDoveadm {
     async fn wait(&self, key: &Key, backend: &BackendId) -> Result<(), String> {
-        let config = self.0.lock().await.backends.get(backend).and_then(|backend| backend.doveadm.clone());
+        let config = self.0.servers.load().get(backend).and_then(|server| server.doveadm.clone());
         let config = config.ok_or_else(|| format!("[backend.{backend}] has no doveadm, which is to be asked"))?;
         let doveadm = Doveadm::new(&config).map_err(|fault| fault.to_string())?;
-        let left =
-            doveadm.until_gone(key.as_str(), Instant::now() + LEAVING).await.map_err(|fault| fault.to_string())?;
+        let theirs = |user: &str| self.0.placement.key_of(user) == *key;
+        let left = doveadm.until_gone(theirs, Instant::now() + LEAVING).await.map_err(|fault| fault.to_string())?;
         if left.is_empty() {
             return Ok(());
         }

@@ -58,10 +58,20 @@ async fn in_time<T>(patience: Duration, step: impl Future<Output = io::Result<T>
 }
 
 /// An address is taken as it is; a name costs a look-up.
+/// The name could not be looked up. That says something about the resolver, which all backends share, not about the
+/// backend.
+#[derive(Debug, thiserror::Error)]
+#[error("its name cannot be looked up: {0}")]
+pub(super) struct LookupFault(io::Error);
+
+fn unknown(error: io::Error) -> io::Error {
+    io::Error::other(LookupFault(error))
+}
+
 async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     match host.parse::<IpAddr>() {
         Ok(address) => Ok(vec![SocketAddr::new(address, port)]),
-        Err(_) => Ok(tokio::net::lookup_host((host, port)).await?.collect()),
+        Err(_) => Ok(tokio::net::lookup_host((host, port)).await.map_err(unknown)?.collect()),
     }
 }
 

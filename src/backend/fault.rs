@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
+use super::dial::LookupFault;
 use super::table::Service;
 use crate::model::{BackendId, Ending};
 use crate::net::TlsFault;
@@ -108,7 +109,10 @@ impl ConnectError {
     /// It says nothing about the backend: this proxy lacks something (file descriptors, ports, memory), or gave up.
     pub fn is_ours(&self) -> bool {
         match self {
-            Self::Dial { source, .. } => source.raw_os_error().is_some_and(|number| OURS.contains(&number)),
+            Self::Dial { source, .. } => {
+                let lookup = source.get_ref().is_some_and(|cause| cause.is::<LookupFault>());
+                lookup || source.raw_os_error().is_some_and(|number| OURS.contains(&number))
+            }
             Self::Interrupted { .. } => true,
             _ => false,
         }

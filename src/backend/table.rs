@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use crate::config::{Announce, BackendConfig, BackendTls, Config, Master};
+use crate::config::{Announce, BackendConfig, BackendTls, Config, DoveadmConfig, Master};
 use crate::model::{BackendId, Secret};
 use crate::net::{ClientTls, TlsFault};
 use crate::store::{BackendState, Row};
@@ -55,6 +55,8 @@ pub struct Server {
     pub retry_budget: Duration,
     /// It is probed; without, it is never called failing.
     pub probe: bool,
+    /// How to ask it who is there.
+    pub doveadm: Option<DoveadmConfig>,
 }
 
 /// TLS towards a backend.
@@ -178,6 +180,7 @@ impl Servers {
             login_timeout: limit,
             retry_budget: Duration::ZERO,
             probe: false,
+            doveadm: None,
         })
     }
 
@@ -225,6 +228,7 @@ impl Server {
             login_timeout: config.login_timeout,
             retry_budget: config.retry_budget,
             probe: config.probe,
+            doveadm: config.doveadm.clone(),
         })
     }
 

@@ -95,7 +95,13 @@ fn fleet_text(fleet: &FleetView) -> Vec<String> {
             backend.users.to_string(),
         ]);
     }
-    let store = format!("Store: epoch {}, backend table {}, {recovery}", fleet.epoch, fleet.table_version);
+    let moving = if fleet.moving > 0 { format!(", {} users are being moved", fleet.moving) } else { String::new() };
+    let splits = match fleet.splits {
+        0 => String::new(),
+        times => format!(", {times} times a user was found at two backends (see homing audit)"),
+    };
+    let store =
+        format!("Store: epoch {}, backend table {}, {recovery}{moving}{splits}", fleet.epoch, fleet.table_version);
     vec![store, proxies, backends.to_string()]
 }
 

@@ -124,14 +124,23 @@ impl Doveadm {
         self.who_within(user, self.timeout).await
     }
 
-    /// Asks until the user has no session left, or until the deadline. Returns those that were left when last heard of:
-    /// none, if all went well. Fails if nothing was heard at all, or asking again cannot help.
-    pub async fn until_gone(&self, user: &str, deadline: Instant) -> Result<Vec<Presence>, DoveadmFault> {
+    /// Asks until no user who is `meant` has a session left, or until the deadline. Returns those that were left when last
+    /// heard of: none, if all went well. Fails if nothing was heard at all, or asking again cannot help.
+    ///
+    /// All users are asked for: the server's names for a user need not be the fleet's.
+    pub async fn until_gone(
+        &self,
+        meant: impl Fn(&str) -> bool,
+        deadline: Instant,
+    ) -> Result<Vec<Presence>, DoveadmFault> {
         let [mut pause, longest] = LOOKS;
         let mut left = None;
         loop {
             let limit = deadline.saturating_duration_since(Instant::now()).min(self.timeout);
-            let answer = self.who_within(Some(user), limit).await;
+            let mut answer = self.who_within(None, limit).await;
+            if let Ok(present) = &mut answer {
+                present.retain(|row| meant(&row.user));
+            }
             let last = Instant::now() + pause >= deadline;
             match answer {
                 Ok(present) if present.is_empty() || last => return Ok(present),

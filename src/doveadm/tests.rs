@@ -153,7 +153,7 @@ async fn until_gone_asks_again_after_an_outage_and_reports_at_the_deadline_who_i
     let doveadm = Arc::new(doveadm(&format!("tcp://{}", listener.local_addr().unwrap())));
     let asking = |limit| {
         let doveadm = doveadm.clone();
-        tokio::spawn(async move { doveadm.until_gone("ann", Instant::now() + limit).await })
+        tokio::spawn(async move { doveadm.until_gone(|user| user == "ann", Instant::now() + limit).await })
     };
     let gone = asking(Duration::from_secs(20));
     drop(listener.accept().await.unwrap()); // breaks off

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use tokio::sync::Semaphore;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tracing::{debug, warn};
 
 use crate::config::MovesConfig;
@@ -20,7 +20,9 @@ use crate::model::{BackendId, Key, Weight};
 use crate::net::{Proof, Target, TargetFault, TlsFault};
 
 /// Hooks of this proxy that run at once; others wait for their turn.
-const AT_ONCE: usize = 20;
+const AT_ONCE: usize = 100;
+/// How long they do: whoever orders a hook is taken for dead if it takes much longer than the hook may.
+const TURN: Duration = Duration::from_secs(5);
 /// Bytes that are kept of what a hook says: its last ones, where the reason usually is.
 const SAID_MAX: usize = 4096;
 
@@ -64,6 +66,9 @@ pub struct MoveArguments {
 /// Why a hook did not do its part. The user must not be moved then.
 #[derive(Debug, thiserror::Error)]
 pub enum HookFailure {
+    /// Too many others are running.
+    #[error("{AT_ONCE} hooks are running, and none of them has ended within {TURN:?}")]
+    Crowded,
     /// The command cannot be started.
     #[error("{program} cannot be started: {source}")]
     NotStarted {
@@ -129,7 +134,7 @@ impl Hook {
     /// Runs it once. The time that it may take begins when it is its turn. If this future is dropped, a command is killed
     /// with all that it has started.
     pub async fn run(&self, arguments: &MoveArguments) -> Result<(), HookFailure> {
-        let _turn = self.turns.acquire().await; // never closed
+        let Ok(Ok(_turn)) = timeout(TURN, self.turns.acquire()).await else { return Err(HookFailure::Crowded) };
         let began = Instant::now();
         let outcome = match &self.kind {
             Kind::Command(words) => command::run(words, arguments, self.timeout).await,

@@ -188,8 +188,10 @@ async fn run(fleet: &Fleet, number: u64, text: &str) -> Result<(), StoreError> {
 }
 
 async fn kick(fleet: &Fleet, whom: &Whom) -> Report {
+    // People write names as they please; keys are lower-cased, or are meant as they are.
+    let fold = |text: &str| text.to_lowercase();
     let concerned = |key: &Key, place: &Place, client: Option<IpAddr>| match whom {
-        Whom::Keys(pattern) => matches(pattern, key.as_str()),
+        Whom::Keys(pattern) => matches(&fold(pattern), &fold(key.as_str())),
         Whom::Network(network) => client.is_some_and(|client| network.contains(&client)),
         Whom::Backend(backend) => place.backend.as_str() == backend,
     };

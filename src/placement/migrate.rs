@@ -4,7 +4,8 @@
 //! The hold is short and renewed while this proxy works, so that its death locks nobody out for longer than [`HOLD`]. Who
 //! runs the migration again then begins from the start; what is done already is found done.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -104,6 +105,25 @@ struct Progress {
     step: MigrationStep,
 }
 
+/// The only migration of a key at this proxy, while this lives: the end of a second would take off the hold of the first.
+struct Alone<'a> {
+    all: &'a Mutex<BTreeSet<Key>>,
+    key: &'a Key,
+}
+
+impl<'a> Alone<'a> {
+    fn with(all: &'a Mutex<BTreeSet<Key>>, key: &'a Key) -> Option<Self> {
+        let first = all.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone());
+        first.then_some(Self { all, key })
+    }
+}
+
+impl Drop for Alone<'_> {
+    fn drop(&mut self) {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner).remove(self.key);
+    }
+}
+
 impl Moves {
     /// Migrates one user. Whatever happens, the hold is taken off in the end, or runs out.
     pub async fn migrate(&self, key: &Key, migration: &Migration) -> MigrationReport {
@@ -118,6 +138,10 @@ impl Moves {
             took: Duration::ZERO,
         };
         let mut progress = Progress { report, before: BindingView::default(), step: MigrationStep::Check };
+        let Some(_alone) = Alone::with(&self.migrating, key) else {
+            progress.report.failed = Some((MigrationStep::Check, format!("{key} is being migrated already")));
+            return progress.report;
+        };
         let mut outcome = self.check(key, migration, &mut progress).await;
         if outcome.is_ok() {
             progress.step = MigrationStep::Hold;
@@ -145,6 +169,11 @@ impl Moves {
     /// What can be known before anybody is disturbed.
     async fn check(&self, key: &Key, migration: &Migration, progress: &mut Progress) -> Result<(), String> {
         progress.before = self.binding(key).await.map_err(text)?;
+        if progress.before.hold_ms.is_some() {
+            return Err(format!(
+                "{key} is held already, by an operator or by another migration: wait for it, or homing user release {key}"
+            ));
+        }
         let home = progress.before.backend.clone();
         (progress.report.from, progress.report.home) = (home.clone(), home.clone());
         let table = self.home_shard(key).roster.table();

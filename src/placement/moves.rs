@@ -1,7 +1,8 @@
 //! What operators do to one user: move, kick, hold, release, pin. Any proxy can, and none is needed afterwards: all of it
 //! is in the store, and whoever looks in goes on with it.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tracing::info;
@@ -21,6 +22,8 @@ pub struct Moves {
     /// Until a move is given up.
     pub(super) timeout: Duration,
     pub(super) rules: Rules,
+    /// Keys that this proxy is migrating.
+    pub(super) migrating: Mutex<BTreeSet<Key>>,
 }
 
 /// What is wanted of a move.
@@ -115,7 +118,7 @@ pub struct MarkReport {
 impl Moves {
     /// `timeout`: until a move is given up. `rules`: those of the store.
     pub fn new(fleet: Arc<Fleet>, settler: Arc<Settler>, timeout: Duration, rules: Rules) -> Self {
-        Self { fleet, settler, timeout, rules }
+        Self { fleet, settler, timeout, rules, migrating: Mutex::default() }
     }
 
     /// Moves a user.

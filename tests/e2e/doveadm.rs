@@ -105,10 +105,10 @@ async fn a_user_is_gone_when_the_last_process_is() -> Result {
     let site = Site::start().await?;
     for way in site.ways()? {
         let client = site.log_in("ann").await?;
-        let left = way.until_gone("ann", Instant::now() + Duration::from_secs(1)).await?;
+        let left = way.until_gone(|user| user == "ann", Instant::now() + Duration::from_secs(1)).await?;
         ensure!(left.len() == 1 && left[0].user == "ann", "{left:?}");
         drop(client);
-        ensure!(way.until_gone("ann", Instant::now() + Duration::from_secs(15)).await?.is_empty());
+        ensure!(way.until_gone(|user| user == "ann", Instant::now() + Duration::from_secs(15)).await?.is_empty());
     }
     Ok(())
 }
@@ -120,7 +120,8 @@ async fn a_wrong_password_and_a_server_that_is_away_are_told_apart() -> Result {
     let wrong = "doveadm_password = \"wrong\"";
     for (scheme, address) in [("tcp", doveadm_address), ("http", doveadm_http_address)] {
         let asked = Instant::now();
-        let fault = doveadm(scheme, address, wrong)?.until_gone("ann", asked + Duration::from_secs(60)).await;
+        let fault =
+            doveadm(scheme, address, wrong)?.until_gone(|user| user == "ann", asked + Duration::from_secs(60)).await;
         let Err(fault @ DoveadmFault::Denied { .. }) = fault else { anyhow::bail!("{fault:?}") };
         ensure!(!fault.to_string().contains("wrong"), "{fault}");
         ensure!(fault.to_string().contains("doveadm_password"), "{fault}");
