@@ -77,6 +77,13 @@ end
 local function go()
   if seen ~= '' and tonumber(seen) ~= b.generation then return { 'changed' } end
   if b.moving and not force then return { 'busy' } end
+  -- One of many: who waits for a dead proxy would only be locked out, and who is pinned here would come back at once.
+  if parallel ~= '' then
+    for holder in pairs(b.h) do
+      if not alive(holder) then return { 'busy' } end
+    end
+    if marks.pin == b.backend then return leave_there() end
+  end
   local own = row(redis.call('HGET', backends, 'r:' .. b.backend))
   local target, line = heading(to, b.backend, own and own.pool or pool, now, slow_start)
   if not target or (own and line and line.pool ~= own.pool) then return { 'no_backend' } end

@@ -25,10 +25,13 @@ local function fetch(key, now, remember)
     elseif string.sub(field, 1, 2) == 'h:' then h[string.sub(field, 3)] = tonumber(value)
     elseif field == 'pin' then marks.pin = value
     elseif field == 'hold' then marks.hold = tonumber(value)
-    else
+    elseif field == 'to' or field == 'hook' then
       move = move or {}
-      move[field] = (field == 'to' or field == 'hook') and value or tonumber(value)
-    end
+      move[field] = value
+    elseif field == 'began' or field == 'deadline' or field == 'not_before' then
+      move = move or {}
+      move[field] = tonumber(value)
+    end -- what a later version may have added is not ours to understand
   end
   if marks.hold and marks.hold > 0 and marks.hold <= now then
     marks.hold = nil

@@ -149,7 +149,7 @@ impl Moves {
                 outcome = self.under_hold(key, migration, &mut progress) => outcome,
                 lapsed = self.keep_held(key) => Err(lapsed),
             };
-            if let Err(why) = self.let_in(key).await
+            if let Err(why) = self.let_in(key, &progress.before).await
                 && outcome.is_ok()
             {
                 progress.step = MigrationStep::Release;
@@ -169,11 +169,6 @@ impl Moves {
     /// What can be known before anybody is disturbed.
     async fn check(&self, key: &Key, migration: &Migration, progress: &mut Progress) -> Result<(), String> {
         progress.before = self.binding(key).await.map_err(text)?;
-        if progress.before.hold_ms.is_some() {
-            return Err(format!(
-                "{key} is held already, by an operator or by another migration: wait for it, or homing user release {key}"
-            ));
-        }
         let home = progress.before.backend.clone();
         (progress.report.from, progress.report.home) = (home.clone(), home.clone());
         let table = self.home_shard(key).roster.table();
@@ -225,10 +220,16 @@ impl Moves {
 
     /// Ends all sessions and waits until the kick delay is over: then the old backend has written all it will.
     async fn kick_for_good(&self, key: &Key) -> Result<MoveReport, String> {
-        let home = self.binding(key).await.map_err(text)?.backend;
+        let found = self.binding(key).await.map_err(text)?;
+        let home = found.backend;
         match self.begin(self.order(key, Target::Stay), home.clone()).await {
             Ok(Start::Begun(begun)) => Ok(self.watch(&begun, Until::Over).await),
-            Ok(Start::Done(..)) | Err(Refused::Unbound(_)) => Ok(self.done_at_once(key, home.clone(), home)),
+            Ok(Start::Done(..)) | Err(Refused::Unbound(_)) => {
+                // Nobody is there, but somebody may have left a moment ago.
+                let left = self.rules.kick_delay.saturating_sub(found.idle_ms.unwrap_or(0));
+                sleep(Duration::from_millis(if home.is_some() { left } else { 0 })).await;
+                Ok(self.done_at_once(key, home.clone(), home))
+            }
             Err(refused) => Err(refused.to_string()),
         }
     }
@@ -299,10 +300,12 @@ impl Moves {
     }
 
     /// Takes the hold off.
-    async fn let_in(&self, key: &Key) -> Result<(), String> {
+    async fn let_in(&self, key: &Key, before: &BindingView) -> Result<(), String> {
         let mut last = String::new();
+        // A hold without end is an operator's own; one with an end may be that of a migration which broke off.
+        let change = if before.hold_ms == Some(0) { MarkChange::Hold(0) } else { MarkChange::Release };
         for _ in 0..RELEASES {
-            match self.release(key).await {
+            match self.mark(key, change.clone()).await {
                 Ok(_) => return Ok(()),
                 Err(error) => last = error.to_string(),
             }

@@ -200,7 +200,7 @@ pub enum Moved {
     },
     /// Another generation than the one that was seen.
     Changed,
-    /// It is being moved already.
+    /// It is being moved already; or, as one of many, it is also held by a proxy that is dead and cannot confirm.
     Busy,
     /// There is nothing to move: the key is not bound.
     Unbound,

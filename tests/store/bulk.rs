@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use homing::model::BackendId;
+use homing::model::{BackendId, Key};
 use homing::store::*;
 
 use crate::orders::*;
@@ -18,6 +18,8 @@ contract!(
     a_paused_job_is_none,
     an_evicted_backend_loses_idle_keys_at_their_next_claim,
     a_job_counts_from_when_it_began,
+    one_of_many_moves_does_not_wait_for_a_dead_proxy,
+    one_of_many_moves_leaves_whom_an_operator_has_pinned_there,
 );
 
 fn with_job(kind: JobKind) -> Row {
@@ -156,4 +158,28 @@ async fn a_job_counts_from_when_it_began(stage: Stage) {
     assert_eq!(since(world.census().await), [other].into());
     let view = world.census().await.backends.remove(0);
     assert_eq!(view.backend, BackendId::new("a"));
+}
+
+async fn one_of_many_moves_does_not_wait_for_a_dead_proxy(stage: Stage) {
+    let (world, mut z) = stage.pair().await;
+    let mut dead = world.welcome("dead").await;
+    let home = dead.bind("anna", 0).await;
+    assert_eq!(z.bind("anna", 0).await, home);
+    assert_eq!(z.forget("dead").await, Reaped::More);
+    assert_eq!(world.begin(paced("anna", 9, 0)).await, Moved::Busy);
+    // Nobody was kicked for it, and who is there has company.
+    assert_eq!(z.beat().await.kicks, []);
+    assert_eq!(z.bind("anna", 1).await, home);
+    assert_eq!(z.reap("dead").await, Reaped::Gone);
+    assert!(matches!(world.begin(paced("anna", 9, 0)).await, Moved::Begun { .. }));
+}
+
+async fn one_of_many_moves_leaves_whom_an_operator_has_pinned_there(stage: Stage) {
+    let (world, mut z) = stage.pair().await;
+    let home = z.bind("anna", 0).await;
+    let pin = Mark { key: Key::new("anna"), change: MarkChange::Pin(BackendId::new(&home)) };
+    world.order(Order::Mark(pin)).await;
+    let Moved::Done { backend, .. } = world.begin(paced("anna", 9, 0)).await else { panic!("it is moved") };
+    assert_eq!((backend.as_str(), z.beat().await.kicks), (home.as_str(), vec![]));
+    assert!(matches!(world.begin(moving("anna", Target::Elsewhere)).await, Moved::Begun { .. }), "one alone is moved");
 }

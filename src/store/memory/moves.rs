@@ -95,6 +95,15 @@ impl Shard {
             return Moved::Busy;
         }
         let (home, generation) = (binding.backend.clone(), binding.generation);
+        if order.pace.is_some() {
+            // One of many: who waits for a dead proxy would only be locked out, and who is pinned here would come back.
+            if binding.holders.keys().any(|holder| !self.leases.contains_key(holder)) {
+                return Moved::Busy;
+            }
+            if self.marks.get(&order.key).is_some_and(|marks| marks.pin.as_ref() == Some(&home)) {
+                return self.leave_there(order, home, generation, now);
+            }
+        }
         let target = match self.target(&order.key, &order.to, &home, now, rules) {
             Some(target) => target,
             None => return Moved::NoBackend,
