@@ -6,43 +6,48 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use super::{Duty, Settler, Shard};
+use super::{Settler, Shard};
 use crate::model::Task;
 
 /// Does the errand of that number and answers it.
 pub type Errands = Arc<dyn Fn(u64, String) -> Task + Send + Sync>;
 
-/// Duties of one shard that are done at once. A duty may take as long as a hook.
+/// Moves of one shard that are looked after at once. One may take as long as a hook.
 const AT_ONCE: usize = 64;
 
-/// Does the duties of every shard until this proxy goes down. What has begun is finished; the heartbeats of others bring
-/// the rest to them.
+/// Does what the heartbeats of a shard ask for until this proxy goes down. What has begun is finished; the heartbeats of
+/// others bring the rest to them. Errands are few and do not wait behind hooks.
 pub(super) fn attend(shard: &Shard, settler: Arc<Settler>, errands: Errands, closing: CancellationToken) {
+    let (asked, done) = (shard.clone(), closing.clone());
+    shard.tasks.spawn(async move {
+        loop {
+            let (number, text) = tokio::select! {
+                biased;
+                () = done.cancelled() => return,
+                errand = asked.reports.errand() => errand,
+            };
+            asked.tasks.spawn(errands(number, text));
+        }
+    });
     let shard = shard.clone();
     shard.tasks.clone().spawn(async move {
         let free = Arc::new(Semaphore::new(AT_ONCE));
         loop {
             // A closed semaphore would be the end, too; nobody closes this one.
             let Ok(permit) = free.clone().acquire_owned().await else { return };
-            let duty = tokio::select! {
-                duty = shard.reports.duty() => duty,
+            let key = tokio::select! {
+                biased;
                 () = closing.cancelled() => return,
+                key = shard.reports.move_to_settle() => key,
             };
-            let (shard, settler, errands) = (shard.clone(), settler.clone(), errands.clone());
+            let (shard, settler) = (shard.clone(), settler.clone());
             shard.tasks.clone().spawn(async move {
-                fulfil(&shard, &settler, &errands, duty).await;
+                match settler.step(shard.number, &shard.roster, &key).await {
+                    Ok(settled) => debug!(%key, ?settled, "looked after a move"),
+                    Err(error) => debug!(%key, %error, "could not look after a move; heartbeats will ask again"),
+                }
                 drop(permit);
             });
         }
     });
-}
-
-async fn fulfil(shard: &Shard, settler: &Settler, errands: &Errands, duty: Duty) {
-    match duty {
-        Duty::Settle(key) => match settler.step(shard.number, &shard.roster, &key).await {
-            Ok(settled) => debug!(%key, ?settled, "looked after a move"),
-            Err(error) => debug!(%key, %error, "could not look after a move; heartbeats will ask again"),
-        },
-        Duty::Errand { number, text } => errands(number, text).await,
-    }
 }

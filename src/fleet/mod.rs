@@ -41,7 +41,7 @@ pub use in_force::{ChangeFault, InForce};
 pub use jobs::{JobSettings, Trouble};
 pub use lease::Lease;
 pub use plan::Plan;
-pub use reports::{Duty, Reports};
+pub use reports::Reports;
 pub use roster::{Roster, Rows};
 pub use settle::{Hook, HookTurn, NoOrder, Settler, cancelled_text};
 pub use statefile::{StateFile, StateFileError};

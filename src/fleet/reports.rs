@@ -17,7 +17,7 @@ use crate::store::{Heartbeat, Store};
 const GATHER: Duration = Duration::from_millis(5);
 /// Before listening anew where the store could not be listened to.
 const AGAIN: Duration = Duration::from_secs(1);
-/// The most moves and errands that are kept for whoever does them; the heartbeats repeat what is dropped.
+/// The most moves that are kept for whoever looks after them; the heartbeats repeat what is dropped.
 const KEPT: usize = 1000;
 
 /// One shard's reports.
@@ -27,7 +27,10 @@ pub struct Reports {
     /// The last errand that was taken on.
     errand: AtomicU64,
     soon: Notify,
-    arrived: Notify,
+    /// Rung when moves are to be looked after.
+    moved: Notify,
+    /// Rung when an errand is given.
+    given: Notify,
     /// Rung when word of a table is asked for.
     asked: Notify,
 }
@@ -44,23 +47,11 @@ pub(super) fn table_errand(version: u64) -> String {
 struct State {
     failing: Vec<BackendId>,
     left: Vec<(BackendId, u32)>,
-    duties: VecDeque<Duty>,
+    moves: VecDeque<Key>,
+    /// Errands by number.
+    errands: VecDeque<(u64, String)>,
     /// Errands that ask for word of a table: number and version.
     tables: VecDeque<(u64, u64)>,
-}
-
-/// Something that a heartbeat asks of whoever has time for it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Duty {
-    /// Look after the move of that key.
-    Settle(Key),
-    /// Do an errand of the fleet, and answer.
-    Errand {
-        /// Its number.
-        number: u64,
-        /// What is to be done.
-        text: String,
-    },
 }
 
 impl Reports {
@@ -84,13 +75,23 @@ impl Reports {
         self.soon.notify_one();
     }
 
-    /// Waits for the next thing to do.
-    pub async fn duty(&self) -> Duty {
+    /// Waits for the next move that somebody should look after.
+    pub(super) async fn move_to_settle(&self) -> Key {
         loop {
-            if let Some(duty) = self.state().duties.pop_front() {
-                return duty;
+            if let Some(key) = self.state().moves.pop_front() {
+                return key;
             }
-            self.arrived.notified().await;
+            self.moved.notified().await;
+        }
+    }
+
+    /// Waits for the next errand of the fleet: its number, and what is to be done.
+    pub(super) async fn errand(&self) -> (u64, String) {
+        loop {
+            if let Some(errand) = self.state().errands.pop_front() {
+                return errand;
+            }
+            self.given.notified().await;
         }
     }
 
@@ -132,9 +133,9 @@ impl Reports {
             return;
         }
         let mut state = self.state();
-        for duty in moves.into_iter().map(Duty::Settle) {
-            if state.duties.len() < KEPT && !state.duties.contains(&duty) {
-                state.duties.push_back(duty);
+        for key in moves {
+            if state.moves.len() < KEPT && !state.moves.contains(&key) {
+                state.moves.push_back(key);
             }
         }
         for (number, text) in errands {
@@ -144,12 +145,13 @@ impl Reports {
             }
             match text.strip_prefix(TABLE_ERRAND).and_then(|version| version.parse().ok()) {
                 Some(version) => state.tables.push_back((number, version)),
-                None => state.duties.push_back(Duty::Errand { number, text }),
+                None => state.errands.push_back((number, text)),
             }
         }
         drop(state);
         self.asked.notify_one();
-        self.arrived.notify_one();
+        self.given.notify_one();
+        self.moved.notify_one();
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

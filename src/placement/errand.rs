@@ -10,7 +10,7 @@ use futures_util::StreamExt;
 use futures_util::stream::iter;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep};
 use tracing::debug;
 
 use crate::fleet::{Errands, Fleet, Shard};
@@ -18,8 +18,8 @@ use crate::ledger::{Live, Place};
 use crate::model::{BackendId, Ending, Incarnation, Key};
 use crate::store::{Answered, Ask, Order, Outcome, Reply, Request, Store, StoreError};
 
-/// How long an errand and its answers are kept by the store, in milliseconds.
-const KEPT: u64 = 300_000;
+/// How much longer than whoever asks waits an errand is kept: nobody should begin it long after.
+const KEPT: Duration = Duration::from_secs(5);
 /// Between two looks at answers, or at sessions that are closing.
 const LOOK: Duration = Duration::from_millis(10);
 /// The slowest look at answers, while a proxy is silent.
@@ -122,16 +122,20 @@ pub struct Answers {
 pub async fn ask(store: &dyn Store, errand: &Errand, patience: Duration) -> Result<Answers, StoreError> {
     let deadline = Instant::now() + patience;
     let text = serde_json::to_string(errand).map_err(|error| refused(error.to_string()))?;
-    let Outcome::Asked { errand, .. } = store.order(0, &Order::Ask(Ask { text, ttl: KEPT })).await?.outcome else {
+    let ttl = u64::try_from((patience + KEPT).as_millis()).unwrap_or(u64::MAX);
+    let Outcome::Asked { errand, .. } = store.order(0, &Order::Ask(Ask { text, ttl })).await?.outcome else {
         return Err(refused("it is recovering; try again in a moment".to_owned()));
     };
     let mut pause = LOOK;
     loop {
         sleep(pause).await;
-        let Outcome::Answers(answers) = store.order(0, &Order::Answers { errand }).await?.outcome else {
-            return Err(refused("it has forgotten the question; try again".to_owned()));
+        // The errand is given: a look that fails does not undo it.
+        let answers = match store.order(0, &Order::Answers { errand }).await.map(|ordered| ordered.outcome) {
+            Ok(Outcome::Answers(answers)) => read(answers),
+            Ok(_) => return Err(refused("it has forgotten the question; try again".to_owned())),
+            Err(error) if Instant::now() >= deadline => return Err(error),
+            Err(_) => continue,
         };
-        let answers = read(answers);
         if answers.silent.is_empty() || Instant::now() >= deadline {
             return Ok(answers);
         }
@@ -196,15 +200,17 @@ async fn kick(fleet: &Fleet, whom: &Whom) -> Report {
         Whom::Backend(backend) => place.backend.as_str() == backend,
     };
     let close = |shard: &Shard| shard.ledger.close_where(concerned, Ending::Kicked);
-    let told: Vec<Vec<Live>> = fleet.shards().iter().map(close).collect();
-    let left = || -> usize {
-        let pairs = fleet.shards().iter().zip(&told);
-        pairs.map(|(shard, told)| told.iter().filter(|session| shard.ledger.has(session)).count()).sum()
-    };
-    let deadline = Instant::now() + CLOSING;
-    while left() > 0 && timeout_at(deadline, sleep(LOOK)).await.is_ok() {}
-    let number = told.iter().map(Vec::len).sum::<usize>();
-    Report::Kicked { told: number as u64, left: left() as u64 }
+    let mut left: Vec<Vec<Live>> = fleet.shards().iter().map(close).collect();
+    let told = left.iter().map(Vec::len).sum::<usize>();
+    let (deadline, mut pause) = (Instant::now() + CLOSING, LOOK);
+    while left.iter().any(|left| !left.is_empty()) && Instant::now() < deadline {
+        sleep(pause).await;
+        pause = (pause * 2).min(LOOK_SLOW);
+        for (shard, left) in fleet.shards().iter().zip(&mut left) {
+            left.retain(|session| shard.ledger.has(session));
+        }
+    }
+    Report::Kicked { told: told as u64, left: left.iter().map(Vec::len).sum::<usize>() as u64 }
 }
 
 /// Compares all that this proxy holds with the store, and all that the store thinks it holds with the ledger.

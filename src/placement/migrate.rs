@@ -237,10 +237,15 @@ impl Moves {
     /// The point of no return. A pin goes first: whoever is pinned elsewhere would go back there.
     async fn switch(&self, key: &Key, migration: &Migration, progress: &mut Progress) -> Result<(), String> {
         let pinned = self.repin(key, migration, progress).await?;
-        let outcome = self.open_new_home(key, migration).await;
+        let mut outcome = self.open_new_home(key, migration).await;
+        // An answer may be lost of what was done all the same. Who is at the new home must not be sent back to the old.
+        let now = self.binding(key).await;
+        if outcome.is_err() && now.as_ref().is_ok_and(|now| now.backend.as_ref() == Some(&migration.to)) {
+            outcome = Ok(());
+        }
         match outcome {
             Ok(()) => progress.report.home = Some(migration.to.clone()),
-            Err(_) if pinned => {
+            Err(_) if pinned && now.is_ok() => {
                 let back = progress.before.pin.clone().map_or(MarkChange::Unpin, MarkChange::Pin);
                 if let Err(error) = self.mark(key, back).await {
                     warn!(%key, %error, "the pin could not be set back");
