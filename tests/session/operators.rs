@@ -56,7 +56,7 @@ impl Hall {
 async fn a_backend_added_at_runtime_serves_users_and_loses_them_when_it_is_removed() {
     let (hall, other) = (Hall::open().await, Server::open().await);
     let (host, port) = (other.address.ip(), other.address.port());
-    let said = hall.says(&format!("backend add mail3 host={host} port={port} weight=50")).await;
+    let said = hall.says(&format!("backend add mail3 host={host} port={port} weight=50 probe=false")).await;
     assert!(said.starts_with("In force at 1 of 1 proxies"), "{said}");
     hall.says("backend drain home").await;
     let mut client = hall.site.client().await;
