@@ -8,7 +8,7 @@ use anyhow::{Context, ensure};
 use homing::store::redis::Redis;
 use homing::store::{Rules, Store};
 
-use crate::harness::address::{free_port, fresh_ip};
+use crate::harness::address::{free_port, free_ports, fresh_ip};
 use crate::harness::certs::Issued;
 use crate::harness::process::Daemon;
 use crate::harness::redis::{Keep, program};
@@ -32,7 +32,7 @@ impl Secured {
     async fn start(dir: &Path, extra: &[&str]) -> Result<Self> {
         let authority = Authority::new(dir, "redis-ca")?;
         let ip = fresh_ip();
-        let (plain, tls) = (free_port(ip)?, free_port(ip)?);
+        let [plain, tls] = free_ports(ip)?;
         let (own, client) = (authority.issue(&[&ip.to_string()])?, authority.issue(&["proxy.example.org"])?);
         let port = tls.port().to_string();
         let file = |path: &Path| path.display().to_string();

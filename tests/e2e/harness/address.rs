@@ -24,3 +24,13 @@ pub fn fresh_address() -> Result<SocketAddr> {
 pub fn free_port(ip: IpAddr) -> Result<SocketAddr> {
     Ok(TcpListener::bind((ip, 0))?.local_addr()?)
 }
+
+/// So many free ports at `ip`, each another: asked for one by one, the system may give one of them twice.
+pub fn free_ports<const N: usize>(ip: IpAddr) -> Result<[SocketAddr; N]> {
+    let listeners = [(); N].map(|()| TcpListener::bind((ip, 0)));
+    let mut ports = [SocketAddr::new(ip, 0); N];
+    for (port, listener) in ports.iter_mut().zip(&listeners) {
+        *port = listener.as_ref().map_err(|error| anyhow::anyhow!("{error}"))?.local_addr()?;
+    }
+    Ok(ports)
+}

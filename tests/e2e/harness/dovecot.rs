@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, ensure};
 use rustix::process::Signal;
 
-use super::address::{free_port, fresh_ip};
+use super::address::{free_ports, fresh_ip};
 use super::certs::Issued;
 use super::process::Daemon;
 use super::{Imap, Result, User, eventually};
@@ -100,14 +100,16 @@ impl Dovecot {
     pub async fn start(dir: &Path, name: &str, store: &MailStore, options: DovecotOptions<'_>) -> Result<Self> {
         let ip = options.ip.unwrap_or_else(fresh_ip);
         let dir = dir.join(name);
+        let [address, tls_address, proxied_address, doveadm_address, doveadm_tls_address, doveadm_http_address] =
+            free_ports(ip)?;
         let mut server = Self {
             name: name.to_owned(),
-            address: free_port(ip)?,
-            tls_address: free_port(ip)?,
-            proxied_address: free_port(ip)?,
-            doveadm_address: free_port(ip)?,
-            doveadm_tls_address: free_port(ip)?,
-            doveadm_http_address: free_port(ip)?,
+            address,
+            tls_address,
+            proxied_address,
+            doveadm_address,
+            doveadm_tls_address,
+            doveadm_http_address,
             daemon: None,
             deaths: Vec::new(),
             dir,
