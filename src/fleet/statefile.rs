@@ -72,6 +72,13 @@ impl StateFile {
     }
 }
 
+impl Drop for StateFile {
+    fn drop(&mut self) {
+        // Closing is not enough: a child on its way from fork to exec still has the file, and with it the lock.
+        let _ = flock(&self.file, FlockOperation::Unlock);
+    }
+}
+
 fn is_incarnation(line: &str) -> bool {
     line.len() == 10 && line.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }

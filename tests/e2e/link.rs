@@ -68,15 +68,21 @@ async fn i1_i3_links_that_break_all_the_time_lose_no_session_and_miscount_none()
 #[tokio::test]
 async fn i3_a_claim_whose_answer_is_lost_is_put_right() -> Result {
     let (fleet, wires) = wired(1, 10, "[fleet]\nlogin_wait = \"2s\"").await?;
-    wires[0].set(Mode::Deaf);
-    for user in &fleet.users[..3] {
+    // A heartbeat that is under way when the answers stop keeps the claim back, and nothing is sent: the next user then.
+    for user in &fleet.users {
+        wires[0].set(Mode::Deaf);
         let mut imap = Imap::connect(fleet.proxy().address()).await?;
         let begun = Instant::now();
         let answer = imap.try_login(user).await?;
         ensure!(answer.status == Status::No && answer.text.starts_with("[UNAVAILABLE]"), "{answer:?}");
         ensure!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+        if fleet.redis.sessions().await? > 0 {
+            break;
+        }
+        wires[0].set(Mode::Open);
+        fleet.proxy().log_in(user).await?.logout().await?;
     }
-    // The claims were carried out: somebody has to take them back.
+    // The claim was carried out: somebody has to take it back.
     ensure!(fleet.redis.sessions().await? > 0, "nothing was claimed, so nothing is proved");
     wires[0].set(Mode::Cut);
     wires[0].set(Mode::Open);
