@@ -93,7 +93,7 @@ fn line(admin: &Admin, view: &BackendView, now: u64, left: u64) -> wire::Backend
     let set = [("weight", row.weight_set), ("state", row.state_set), ("added", row.added.is_some())];
     wire::BackendLine {
         name: view.backend.to_string(),
-        address: servers.get(&view.backend).map(|server| address(&server.host, server.port)),
+        address: servers.get(&view.backend).map(|server| address(&server.host, server.shown_port())),
         weight: row.weight.get(),
         users: u64::from(view.users),
         pool: row.pool.to_string(),

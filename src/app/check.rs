@@ -19,7 +19,7 @@ pub fn check(config: &Config) -> Vec<String> {
     {
         faults.push(format!("[store] {fault}"));
     }
-    if let Err(fault) = Servers::new(&config.backends) {
+    if let Err(fault) = Servers::new(&config.backends, config.served()) {
         faults.push(fault.to_string());
     }
     faults.extend(config.passdb.iter().flat_map(check_passdb));

@@ -15,14 +15,13 @@ use tracing::{error, info, warn};
 use super::tools::{self, OperatorTools};
 use crate::admin;
 use crate::auth::Chain;
-use crate::backend::Servers;
+use crate::backend::{Offers, Servers};
 use crate::config::{Config, LimitsConfig, MovesConfig, StoreConfig};
 use crate::fleet::{Fleet, JobSettings, Joining, Reports, Rows, Settler, StateFile};
 use crate::health::{Health, Visitor};
 use crate::model::{BackendId, Clock, Ending, Incarnation, Tasks};
 use crate::net::{Listener, ServerTls};
 use crate::placement::{Moves, Placement, Times, errand};
-use crate::protocol::imap;
 use crate::relay::{BufferPool, RelaySettings};
 use crate::session::{Connections, Door, Services};
 use crate::store::link::Identity;
@@ -59,11 +58,12 @@ impl Proxy {
     ///
     /// Fails if a file cannot be used or an address cannot be bound; waits while the store cannot be reached.
     pub async fn start(config: Config, store: Arc<dyn Store>) -> Result<Self> {
-        let servers = Arc::new(ArcSwap::from_pointee(Servers::new(&config.backends)?));
+        let servers = Arc::new(ArcSwap::from_pointee(Servers::new(&config.backends, config.served())?));
         let passdb = Chain::open(&config.passdb, config.limits.hash_threads).await;
         let tls = server_tls(&config)?;
         // Before any user comes, so that there is an opinion by then.
-        let prober = Arc::new(Visitor::default());
+        let offers = Arc::new(Offers::default());
+        let prober = Arc::new(Visitor::new(offers.clone()));
         let health = Arc::new(Health::start(&config.health, &servers.load(), prober.clone()));
         let fleet = Arc::new(join(&config, &servers, &health, store.clone())?);
         // The first shard counts the votes for all.
@@ -84,6 +84,8 @@ impl Proxy {
             servers,
             relay: ArcSwap::from_pointee(relay_settings(&config.limits, &pool)),
             limits: ArcSwap::from_pointee(config.limits.clone()),
+            offers,
+            host: config.name.clone(),
             own: addresses.clone(),
             witness: health.witness(),
             connections: Arc::new(Connections::default()),
@@ -189,7 +191,6 @@ pub(super) fn relay_settings(limits: &LimitsConfig, pool: &Arc<BufferPool>) -> R
         idle_timeout: limits.idle_timeout,
         close_timeout: limits.close_timeout,
         kick_deadline: limits.kick_deadline,
-        last_words: imap::last_words,
     }
 }
 

@@ -13,6 +13,7 @@ use super::proxy::relay_settings;
 use crate::auth::Chain;
 use crate::backend::Servers;
 use crate::config::{Changes, Config, MovesConfig, TlsConfig};
+use crate::model::Protocol;
 use crate::net::ServerTls;
 
 /// Heartbeats that the store may take to get a new backend table: it goes out with the next one.
@@ -31,7 +32,7 @@ impl Proxy {
         let mut config = self.config.lock().await;
         let changes = config.changes(&new);
         same_servers(&config, &new)?;
-        let servers = Servers::new(&new.backends).map_err(anyhow::Error::from)?;
+        let servers = Servers::new(&new.backends, new.served()).map_err(anyhow::Error::from)?;
         let passdb = Chain::open(&new.passdb, new.limits.hash_threads).await;
         self.reload_tls(&new.tls)?;
         let old = self.services.servers.load_full();
@@ -98,7 +99,11 @@ impl Proxy {
 fn same_servers(old: &Config, new: &Config) -> Result<(), ReloadError> {
     for (name, after) in &new.backends {
         let Some(before) = old.backends.get(name) else { continue };
-        if before.host != after.host || (before.port != after.port && before.tls == after.tls) {
+        let moved = |protocol| match (before.reach(protocol), after.reach(protocol)) {
+            (Some(before), Some(after)) => before.port != after.port && before.tls == after.tls,
+            _ => false,
+        };
+        if before.host != after.host || Protocol::ALL.into_iter().any(moved) {
             let error = anyhow::anyhow!(
                 "[backend.{name}] has another address; sessions at the old one and at the new one would be two homes. Give \
                  the new server a name of its own and drain the old one, or restart all proxies"

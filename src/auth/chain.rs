@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use super::hasher::Hasher;
 use super::sources::{BackendSource, FileSource};
-use super::{Denial, Grant, Question, Source, Verdict};
+use super::{Denial, Grant, Lookup, Question, Source, Verdict};
 use crate::config::PassdbConfig;
-use crate::model::{Credentials, Refusal};
+use crate::model::{Credentials, Refusal, SessionId};
 
 /// Longest user name in bytes. RFC 5321 4.5.3.1 allows no longer address, and a name becomes a key of the store.
 const MAX_USER: usize = 255;
@@ -68,12 +68,33 @@ impl Chain {
                 Verdict::Unknown => {}
                 // Not on to the next: it might let in, with another home, a user whom this one knows.
                 Verdict::Unavailable(why) => {
-                    link.complain(&why, question);
+                    link.complain(&why, question.session);
                     return Err(Refusal::PassdbUnavailable);
                 }
             }
         }
         Err(Refusal::BadCredentials)
+    }
+
+    /// Says what is known about somebody who does not log in; `None` if nobody knows the name.
+    ///
+    /// # Errors
+    /// A source could not answer: nothing is known about anybody then.
+    pub async fn find(&self, lookup: &Lookup<'_>) -> Result<Option<Grant>, Refusal> {
+        if !is_acceptable(lookup.user) {
+            return Ok(None);
+        }
+        for link in &self.links {
+            match link.source.find(lookup).await {
+                Verdict::Granted(grant) => return Ok(Some(*grant)),
+                Verdict::Denied(_) | Verdict::Unknown => {}
+                Verdict::Unavailable(why) => {
+                    link.complain(&why, lookup.session);
+                    return Err(Refusal::PassdbUnavailable);
+                }
+            }
+        }
+        Ok(None)
     }
 }
 
@@ -93,7 +114,7 @@ struct Complaints {
 }
 
 impl Link {
-    fn complain(&self, why: &str, question: &Question<'_>) {
+    fn complain(&self, why: &str, session: &SessionId) {
         let mut complaints = self.complaints.lock().unwrap_or_else(PoisonError::into_inner);
         if complaints.last.is_some_and(|last| last.elapsed() < COMPLAINT_INTERVAL) {
             complaints.unsaid += 1;
@@ -102,7 +123,7 @@ impl Link {
         let unsaid = std::mem::take(&mut complaints.unsaid);
         complaints.last = Some(Instant::now());
         drop(complaints);
-        let (source, session) = (self.source.name(), question.session);
+        let source = self.source.name();
         tracing::error!(%session, unsaid, "passdb {source} could not answer: {why}");
     }
 }

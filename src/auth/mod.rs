@@ -18,21 +18,36 @@ use async_trait::async_trait;
 
 pub use chain::Chain;
 
-use crate::model::{Credentials, Pool, Secret, SessionId, User};
+use crate::model::{Credentials, Pool, Protocol, Secret, SessionId, User};
 
 /// A question to a passdb.
 #[derive(Debug)]
 pub struct Question<'a> {
     /// Name and password as given.
     pub credentials: &'a Credentials,
-    /// "imap".
-    pub service: &'static str,
+    /// By which protocol.
+    pub service: Protocol,
     /// The client's true address.
     pub client: SocketAddr,
     /// The address that the client connected to.
     pub local: SocketAddr,
     /// The client's connection is encrypted.
     pub secured: bool,
+    /// The session's name in the log.
+    pub session: &'a SessionId,
+}
+
+/// A question about somebody who does not log in: whose mail comes, or is administered.
+#[derive(Debug)]
+pub struct Lookup<'a> {
+    /// Name as given, without detail.
+    pub user: &'a str,
+    /// By which protocol.
+    pub service: Protocol,
+    /// The client's true address.
+    pub client: SocketAddr,
+    /// The address that the client connected to.
+    pub local: SocketAddr,
     /// The session's name in the log.
     pub session: &'a SessionId,
 }
@@ -45,6 +60,10 @@ pub trait Source: Send + Sync {
 
     /// Checks the password and says what is known about the user. Never blocks the event loop.
     async fn ask(&self, question: &Question<'_>) -> Verdict;
+
+    /// Says what is known about the user, without any password. Never `Denied` for a password; what concerns logins alone
+    /// (`nologin`, `allow_nets`) does not count.
+    async fn find(&self, lookup: &Lookup<'_>) -> Verdict;
 }
 
 /// What a source says.

@@ -16,7 +16,7 @@ pub(super) fn credentials(user: &str, password: &str) -> Credentials {
 pub(super) fn question<'a>(credentials: &'a Credentials, session: &'a SessionId) -> Question<'a> {
     Question {
         credentials,
-        service: "imap",
+        service: Protocol::Imap,
         client: "192.0.2.7:50000".parse().unwrap(),
         local: "192.0.2.1:993".parse().unwrap(),
         secured: true,
@@ -35,6 +35,10 @@ impl Source for Stub {
 
     async fn ask(&self, _: &Question<'_>) -> Verdict {
         self.1.fetch_add(1, Ordering::Relaxed);
+        (self.0)()
+    }
+
+    async fn find(&self, _: &Lookup<'_>) -> Verdict {
         (self.0)()
     }
 }

@@ -14,11 +14,12 @@ use tracing::debug;
 
 use super::dial::dial;
 use super::fault::{ConnectError, Outcome, Seen, Witness};
-use super::table::{Server, Service, Tls};
-use crate::model::{Ending, Secret};
+use super::offers::Offers;
+use super::table::{Road, Server, Tls};
+use crate::model::{Ending, Protocol, Secret};
 use crate::net::{DriveError, OutgoingProxyHeader, ProxyTls, Stream, drive, emit_proxy_header, flush};
 use crate::protocol::{
-    Announcement, Backend, BackendLogin, BackendWish, Handover, Input, Output, Stage, Violation, imap,
+    Announcement, Backend, BackendLogin, BackendWish, Errand, Handover, Input, Output, Stage, Violation, spoken,
 };
 
 /// Bytes of a backend's line before login; Dovecot's longest is its capabilities, below 1 KiB.
@@ -28,6 +29,8 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 /// What a login brings.
 pub struct Request<'a> {
+    /// By which protocol.
+    pub protocol: Protocol,
     /// Name at the backend.
     pub user: &'a str,
     /// The user who logs in on the user's behalf, if any.
@@ -50,10 +53,14 @@ pub struct Request<'a> {
     pub own: &'a [SocketAddr],
     /// Who is told how it went.
     pub witness: &'a dyn Witness,
+    /// Where it is noted what the backend offers.
+    pub offers: &'a Offers,
 }
 
 /// What one connection needs to know besides what is said on it.
 pub(super) struct Trip<'a> {
+    /// The way.
+    pub(super) road: &'a Road,
     /// From connect to the end of the dialogue.
     pub(super) limit: Duration,
     /// How long the backend may take to close a connection that is given up.
@@ -87,7 +94,9 @@ pub async fn connect(
     request: &Request<'_>,
     interrupt: impl Future<Output = Ending>,
 ) -> Result<Arrival, ConnectError> {
+    let no_road = || ConnectError::NoRoad { backend: server.id.clone(), protocol: request.protocol };
     let trip = Trip {
+        road: server.road(request.protocol).ok_or_else(no_road)?,
         limit: request.limit.unwrap_or(server.login_timeout),
         close_timeout: request.close_timeout,
         own: request.own,
@@ -97,8 +106,10 @@ pub async fn connect(
     let budget = Instant::now() + server.retry_budget;
     let mut pause = PAUSE;
     loop {
-        let mut machine = imap::Backend::new(login(server, request));
-        let outcome = attempt(server, &trip, &mut machine, interrupt.as_mut()).await;
+        let mut machine = spoken::backend(request.protocol, Errand::Session, login(server, request, trip.road))
+            .ok_or_else(no_road)?;
+        let outcome = attempt(server, &trip, machine.as_mut(), interrupt.as_mut()).await;
+        request.offers.saw(request.protocol, &server.id, machine.offers());
         testify(server, request, outcome.as_ref().err(), machine.stage());
         match outcome {
             Err(error) if error.may_pass() && Instant::now() + pause < budget => {
@@ -123,7 +134,7 @@ fn testify(server: &Server, request: &Request<'_>, error: Option<&ConnectError>,
         Some(error) if error.is_ours() => return,
         Some(error) => Outcome::Failed { error, login_sent: stage == Stage::Login },
     };
-    request.witness.saw(Seen { backend: &server.id, service: Service::Imap, user: request.user, outcome });
+    request.witness.saw(Seen { backend: &server.id, service: request.protocol, user: request.user, outcome });
 }
 
 /// One connection, within its limit, up to what the machine is made for.
@@ -174,18 +185,18 @@ async fn talk(
     machine: &mut dyn Backend,
     held: &mut Option<Stream>,
 ) -> Result<Arrival, ConnectError> {
-    let (tcp, address) = dial(server, trip.own, trip.limit).await?;
+    let (tcp, address) = dial(server, trip.road, trip.own, trip.limit).await?;
     let mut stream = Stream::Plain(tcp);
     if let Some(header) = &trip.header {
         let mut out = Output::new();
         out.put(header);
         flush(&mut stream, &mut out).await.map_err(|error| lost(server, Some(error)))?;
     }
-    if let Some(tls) = server.tls.as_ref().filter(|tls| !tls.starttls) {
+    if let Some(tls) = trip.road.tls.as_ref().filter(|tls| !tls.starttls) {
         stream = encrypt(server, tls, stream).await?;
     }
     *held = Some(stream);
-    let (handover, early) = converse(server, machine, held).await?;
+    let (handover, early) = converse(server, trip.road, machine, held).await?;
     let stream = held.take().ok_or_else(|| lost(server, None))?;
     Ok(Arrival { stream, handover, early, address })
 }
@@ -194,6 +205,7 @@ async fn talk(
 /// no password has been sent.
 async fn converse(
     server: &Server,
+    road: &Road,
     machine: &mut dyn Backend,
     held: &mut Option<Stream>,
 ) -> Result<(Handover, Vec<u8>), ConnectError> {
@@ -209,7 +221,7 @@ async fn converse(
         match wish {
             BackendWish::StartTls => {
                 // The machine asks for TLS only where the configuration demands it.
-                let (Some(tls), Some(plain)) = (&server.tls, held.take()) else { return Err(lost(server, None)) };
+                let (Some(tls), Some(plain)) = (&road.tls, held.take()) else { return Err(lost(server, None)) };
                 *held = Some(encrypt(server, tls, plain).await?);
                 machine.secured(&mut out);
             }
@@ -221,13 +233,14 @@ async fn converse(
     }
 }
 
-fn login(server: &Server, request: &Request<'_>) -> BackendLogin {
+fn login(server: &Server, request: &Request<'_>, road: &Road) -> BackendLogin {
+    let announces = if request.protocol == Protocol::Imap { server.announce.id } else { server.announce.xclient };
     BackendLogin {
         user: request.user.to_owned(),
         master: request.master.map(str::to_owned),
         password: request.password.duplicate(),
-        announce: (server.announce.id && request.trusted).then(|| request.announcement.clone()),
-        starttls: server.tls.as_ref().is_some_and(|tls| tls.starttls),
+        announce: (announces && request.trusted).then(|| request.announcement.clone()),
+        starttls: road.tls.as_ref().is_some_and(|tls| tls.starttls),
         pipelining: server.pipelining && request.pipelining,
     }
 }

@@ -9,23 +9,20 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::fault::ConnectError;
-use super::table::Server;
+use super::table::{Road, Server};
 use crate::net::{canonical, tune};
 
 /// Connects to the first address that answers. `limit` is the time for all that is to follow, too; of several addresses
 /// each gets its share of it, so that a dead one does not use up the time of those behind it.
 pub(super) async fn dial(
     server: &Server,
+    road: &Road,
     own: &[SocketAddr],
     limit: Duration,
 ) -> Result<(TcpStream, SocketAddr), ConnectError> {
-    let failed = |source| ConnectError::Dial {
-        backend: server.id.clone(),
-        host: server.host.clone(),
-        port: server.port,
-        source,
-    };
-    let addresses = in_time(server.connect_timeout, resolve(&server.host, server.port)).await.map_err(failed)?;
+    let failed =
+        |source| ConnectError::Dial { backend: server.id.clone(), host: server.host.clone(), port: road.port, source };
+    let addresses = in_time(server.connect_timeout, resolve(&server.host, road.port)).await.map_err(failed)?;
     let patience = server.connect_timeout.min(share(limit, addresses.len()));
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for address in addresses {

@@ -7,8 +7,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 
 use super::dial::LookupFault;
-use super::table::Service;
-use crate::model::{BackendId, Ending};
+use crate::model::{BackendId, Ending, Protocol};
 use crate::net::TlsFault;
 use crate::protocol::{BackendRefusal, Violation};
 
@@ -82,6 +81,14 @@ pub enum ConnectError {
         /// What it said.
         words: BackendRefusal,
     },
+    /// It is not known how to reach it by that protocol.
+    #[error("backend {backend} has no {} port; it is a host of the passdb's, for another protocol", protocol.word())]
+    NoRoad {
+        /// Which.
+        backend: BackendId,
+        /// By what.
+        protocol: Protocol,
+    },
     /// The caller needs it no more.
     #[error("interrupted: {}", why.word())]
     Interrupted {
@@ -138,7 +145,7 @@ pub struct Seen<'a> {
     /// Where.
     pub backend: &'a BackendId,
     /// By which protocol.
-    pub service: Service,
+    pub service: Protocol,
     /// Name at the backend.
     pub user: &'a str,
     /// How it went.

@@ -2,34 +2,18 @@
 //! operator added while the fleet runs, which follow the fleet's table. Where both have a name the configuration counts,
 //! so that an added backend can be written into the files proxy by proxy.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use crate::config::{Announce, BackendConfig, BackendTls, Config, DoveadmConfig, Master};
-use crate::model::{BackendId, Secret};
+use crate::config::{Announce, BackendConfig, BackendTls, Config, DoveadmConfig, Master, Reach};
+use crate::model::{BackendId, Protocol, Secret};
 use crate::net::{ClientTls, TlsFault};
 use crate::store::{BackendState, Row};
 
 /// As Dovecot's `proxy_timeout`.
 const STRANGER_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// What a mail server is there for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Service {
-    /// RFC 9051 and 3501.
-    Imap,
-}
-
-impl Service {
-    /// The fixed word of logs and metrics.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Imap => "imap",
-        }
-    }
-}
 
 /// One mail server.
 pub struct Server {
@@ -37,10 +21,10 @@ pub struct Server {
     pub id: BackendId,
     /// Host name or address.
     pub host: String,
-    /// IMAP port.
-    pub port: u16,
-    /// How the connection is protected, and with what.
-    pub tls: Option<Tls>,
+    /// How to reach it by each protocol that it may be asked for.
+    pub roads: Vec<(Protocol, Road)>,
+    /// The protocols by which it is probed.
+    pub probed: Arc<[Protocol]>,
     /// How the true client is announced.
     pub announce: Announce,
     /// Log in as this master user.
@@ -57,6 +41,14 @@ pub struct Server {
     pub probe: bool,
     /// How to ask it who is there.
     pub doveadm: Option<DoveadmConfig>,
+}
+
+/// The way to one service of a mail server.
+pub struct Road {
+    /// At the server's host.
+    pub port: u16,
+    /// How the connection is protected, and with what.
+    pub tls: Option<Tls>,
 }
 
 /// TLS towards a backend.
@@ -82,6 +74,8 @@ pub struct ServersFault {
 /// All of them, and what claims need to know about each.
 #[derive(Clone)]
 pub struct Servers {
+    /// What this proxy's clients speak: that is what backends are probed for.
+    served: Arc<[Protocol]>,
     by_id: BTreeMap<BackendId, Arc<Server>>,
     /// Those of the configuration.
     rows: BTreeMap<BackendId, Row>,
@@ -100,14 +94,19 @@ struct Strangers {
 }
 
 impl Servers {
-    /// Loads the authorities of each.
-    pub fn new(config: &BTreeMap<BackendId, BackendConfig>) -> Result<Self, ServersFault> {
+    /// Loads the authorities of each. They are to be probed for what is `served`.
+    pub fn new(
+        config: &BTreeMap<BackendId, BackendConfig>,
+        served: impl IntoIterator<Item = Protocol>,
+    ) -> Result<Self, ServersFault> {
+        let served: BTreeSet<_> = served.into_iter().filter(|protocol| *protocol != Protocol::Doveadm).collect();
+        let served: Arc<[Protocol]> = served.into_iter().collect();
         let by_id = config
             .iter()
-            .map(|(id, config)| Ok((id.clone(), Arc::new(Server::new(id, config)?))))
+            .map(|(id, config)| Ok((id.clone(), Arc::new(Server::new(id, config, &served)?))))
             .collect::<Result<_, ServersFault>>()?;
         let rows = config.iter().map(|(id, config)| (id.clone(), row(config))).collect();
-        Ok(Self { by_id, rows, lines: Arc::default(), added: BTreeMap::new(), strangers: Arc::default() })
+        Ok(Self { served, by_id, rows, lines: Arc::default(), added: BTreeMap::new(), strangers: Arc::default() })
     }
 
     /// These, with those that operators have added by the fleet's table. Reads authorities.
@@ -124,7 +123,7 @@ impl Servers {
     fn with_lines(&self, lines: Arc<BTreeMap<BackendId, String>>) -> Self {
         let server = |(name, line): (&BackendId, &String)| {
             let known = self.added.get(name).filter(|(before, made)| before == line && made.is_ok());
-            let made = known.map_or_else(|| added_server(name, line), |(_, made)| made.clone());
+            let made = known.map_or_else(|| added_server(name, line, &self.served), |(_, made)| made.clone());
             (name.clone(), (line.clone(), made))
         };
         let added = lines.iter().filter(|(name, _)| !self.by_id.contains_key(*name)).map(server).collect();
@@ -147,11 +146,11 @@ impl Servers {
     }
 
     /// The server that a passdb's `host` means: by name, or by address, with the passdb's `port` or without.
-    pub fn named(&self, host: &str, port: Option<u16>) -> Option<&Arc<Server>> {
+    pub fn named(&self, host: &str, protocol: Protocol, port: Option<u16>) -> Option<&Arc<Server>> {
         let host = bare(host);
         let address: Option<IpAddr> = host.parse().ok();
         self.all().find(|server| {
-            let port_fits = port.is_none_or(|port| port == server.port);
+            let port_fits = port.is_none_or(|port| server.road(protocol).is_some_and(|road| road.port == port));
             server.id.as_str() == host || (port_fits && same_host(&server.host, host, address))
         })
     }
@@ -160,20 +159,26 @@ impl Servers {
     pub fn stranger(
         &self,
         host: &str,
+        protocol: Protocol,
         port: Option<u16>,
         tls: Option<StrangerTls>,
         timeout: Option<Duration>,
     ) -> Result<Server, TlsFault> {
         let host = bare(host);
         let tls = tls.map(|tls| self.strangers.tls(host, tls)).transpose()?;
-        let implicit = tls.as_ref().is_some_and(|tls| !tls.starttls);
+        let kind = match &tls {
+            None => BackendTls::None,
+            Some(tls) if tls.starttls => BackendTls::StartTls,
+            Some(_) => BackendTls::Implicit,
+        };
+        let road = Road { port: port.unwrap_or(kind.port(protocol)), tls };
         let limit = timeout.unwrap_or(STRANGER_TIMEOUT);
         Ok(Server {
             id: BackendId::new(host),
             host: host.to_owned(),
-            port: port.unwrap_or(if implicit { 993 } else { 143 }),
-            tls,
-            announce: Announce { id: true, proxy: false },
+            roads: vec![(protocol, road)],
+            probed: Arc::default(),
+            announce: Announce { id: true, xclient: true, proxy: false },
             master: None,
             pipelining: true,
             connect_timeout: limit,
@@ -214,13 +219,13 @@ impl Strangers {
 }
 
 impl Server {
-    fn new(id: &BackendId, config: &BackendConfig) -> Result<Self, ServersFault> {
-        let tls = Tls::new(config).map_err(|fault| ServersFault { backend: id.clone(), fault })?;
+    fn new(id: &BackendId, config: &BackendConfig, probed: &Arc<[Protocol]>) -> Result<Self, ServersFault> {
+        let roads = roads(config).map_err(|fault| ServersFault { backend: id.clone(), fault })?;
         Ok(Self {
             id: id.clone(),
             host: config.host.clone(),
-            port: config.port,
-            tls,
+            roads,
+            probed: probed.clone(),
             announce: config.announce,
             master: config.master.clone(),
             pipelining: config.pipelining,
@@ -232,9 +237,15 @@ impl Server {
         })
     }
 
-    /// What it is used for.
-    pub fn services(&self) -> &'static [Service] {
-        &[Service::Imap]
+    /// The way to it by `protocol`; `None` for doveadm, and at a host of the passdb's for another protocol than the user's.
+    pub fn road(&self, protocol: Protocol) -> Option<&Road> {
+        self.roads.iter().find(|(of, _)| *of == protocol).map(|(_, road)| road)
+    }
+
+    /// Where most of its users come: the port to show for it.
+    pub fn shown_port(&self) -> u16 {
+        let shown = self.probed.first().and_then(|protocol| self.road(*protocol));
+        shown.or(self.roads.first().map(|(_, road)| road)).map_or(0, |road| road.port)
     }
 
     /// The master user, if there is one: its name and a copy of its password.
@@ -243,15 +254,19 @@ impl Server {
     }
 }
 
-impl Tls {
-    fn new(config: &BackendConfig) -> Result<Option<Self>, TlsFault> {
-        if config.tls == BackendTls::None {
-            return Ok(None);
-        }
-        let client = Arc::new(ClientTls::new(config.tls_ca.as_deref(), config.tls_verify)?);
-        let name = config.tls_name.clone().unwrap_or_else(|| config.host.clone());
-        Ok(Some(Self { client, starttls: config.tls == BackendTls::StartTls, name }))
-    }
+fn roads(config: &BackendConfig) -> Result<Vec<(Protocol, Road)>, TlsFault> {
+    let reaches: Vec<_> =
+        Protocol::ALL.into_iter().filter_map(|protocol| Some((protocol, config.reach(protocol)?))).collect();
+    let protected = reaches.iter().any(|(_, reach)| reach.tls != BackendTls::None);
+    let client =
+        protected.then(|| ClientTls::new(config.tls_ca.as_deref(), config.tls_verify)).transpose()?.map(Arc::new);
+    let name = config.tls_name.as_ref().unwrap_or(&config.host);
+    let road = |Reach { port, tls }| {
+        let client = client.clone().filter(|_| tls != BackendTls::None);
+        let tls = client.map(|client| Tls { client, starttls: tls == BackendTls::StartTls, name: name.clone() });
+        Road { port, tls }
+    };
+    Ok(reaches.into_iter().map(|(protocol, reach)| (protocol, road(reach))).collect())
 }
 
 fn row(config: &BackendConfig) -> Row {
@@ -267,13 +282,13 @@ fn row(config: &BackendConfig) -> Row {
 /// What is wrong with them, for the operator.
 pub fn added_row(name: &BackendId, line: &str) -> Result<Row, String> {
     let config = Config::read_added(name.as_str(), line)?;
-    Server::new(name, &config).map_err(|fault| fault.to_string())?;
+    Server::new(name, &config, &Arc::default()).map_err(|fault| fault.to_string())?;
     Ok(Row { added: Some(line.to_owned()), ..row(&config) })
 }
 
-fn added_server(name: &BackendId, line: &str) -> Result<Arc<Server>, String> {
+fn added_server(name: &BackendId, line: &str, served: &Arc<[Protocol]>) -> Result<Arc<Server>, String> {
     let config = Config::read_added(name.as_str(), line)?;
-    Server::new(name, &config).map(Arc::new).map_err(|fault| fault.to_string())
+    Server::new(name, &config, served).map(Arc::new).map_err(|fault| fault.to_string())
 }
 
 /// Without the brackets that an IPv6 address may come in.

@@ -10,10 +10,11 @@ use tokio::time::Instant;
 
 use super::connect::{Trip, attempt};
 use super::fault::ConnectError;
-use super::table::{Server, Service};
-use crate::model::{Ending, Secret};
+use super::offers::Offers;
+use super::table::{Road, Server};
+use crate::model::{Ending, Protocol, Secret};
 use crate::net::emit_local_proxy_header;
-use crate::protocol::{Backend, BackendLogin, Errand, imap};
+use crate::protocol::{Backend, BackendLogin, Errand, spoken};
 
 /// How long a backend may take to close after our goodbye, before the connection is reset.
 const PARTING: Duration = Duration::from_secs(1);
@@ -26,6 +27,8 @@ pub struct Visit<'a> {
     pub limit: Duration,
     /// Addresses that must not be dialled: our own listeners.
     pub own: &'a [SocketAddr],
+    /// Where it is noted what the backend offers.
+    pub offers: &'a Offers,
 }
 
 /// Who visits.
@@ -39,16 +42,20 @@ pub struct VisitLogin<'a> {
 
 /// Connects once, looks, says goodbye. Gives the time until all was seen; an error means that a login would have failed.
 /// The backend is told of no client: no ID, and a PROXY header that says LOCAL.
-pub async fn visit(server: &Server, service: Service, visit: &Visit<'_>) -> Result<Duration, ConnectError> {
+pub async fn visit(server: &Server, protocol: Protocol, visit: &Visit<'_>) -> Result<Duration, ConnectError> {
     let began = Instant::now();
+    let no_road = || ConnectError::NoRoad { backend: server.id.clone(), protocol };
+    let road = server.road(protocol).ok_or_else(no_road)?;
     let trip = Trip {
+        road,
         limit: visit.limit,
         close_timeout: Duration::ZERO, // nobody waits for the end of what has failed
         own: visit.own,
         header: server.announce.proxy.then(emit_local_proxy_header),
     };
-    let mut machine = machine(server, service, visit);
+    let mut machine = machine(server, road, protocol, visit).ok_or_else(no_road)?;
     let mut arrival = attempt(server, &trip, machine.as_mut(), pin!(pending::<Ending>())).await?;
+    visit.offers.saw(protocol, &server.id, machine.offers());
     let seen = began.elapsed();
     if !arrival.stream.part(PARTING).await {
         arrival.stream.reset_on_drop();
@@ -56,8 +63,8 @@ pub async fn visit(server: &Server, service: Service, visit: &Visit<'_>) -> Resu
     Ok(seen)
 }
 
-/// The conversation of a service.
-fn machine(server: &Server, service: Service, visit: &Visit<'_>) -> Box<dyn Backend> {
+/// The conversation of a protocol, if it has one.
+fn machine(server: &Server, road: &Road, protocol: Protocol, visit: &Visit<'_>) -> Option<Box<dyn Backend>> {
     let master = server.master();
     let (errand, user, (master, password)) = match (visit.login, master) {
         (Some(VisitLogin { user, password: Some(own) }), _) => (Errand::Try, user, (None, own.duplicate())),
@@ -72,10 +79,8 @@ fn machine(server: &Server, service: Service, visit: &Visit<'_>) -> Box<dyn Back
         master,
         password,
         announce: None,
-        starttls: server.tls.as_ref().is_some_and(|tls| tls.starttls),
+        starttls: road.tls.as_ref().is_some_and(|tls| tls.starttls),
         pipelining: false,
     };
-    match service {
-        Service::Imap => Box::new(imap::Backend::on(errand, login)),
-    }
+    spoken::backend(protocol, errand, login)
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::doveadm::{DoveadmConfig, DoveadmCredential, DoveadmUrl};
 use super::key::section;
 use super::words::words;
-use crate::model::{Pool, Secret, Weight};
+use crate::model::{Pool, Protocol, Secret, Weight};
 
 /// One mail server.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,6 +18,14 @@ pub struct BackendConfig {
     pub port: u16,
     /// How the connection is protected.
     pub tls: BackendTls,
+    /// `pop3_port` and `pop3_tls`.
+    pub pop3: Reach,
+    /// `sieve_port` and `sieve_tls`.
+    pub sieve: Reach,
+    /// `submission_port` and `submission_tls`.
+    pub submission: Reach,
+    /// `lmtp_port` and `lmtp_tls`.
+    pub lmtp: Reach,
     /// PEM file of authorities to trust instead of the system's.
     pub tls_ca: Option<PathBuf>,
     /// Name to verify instead of `host`.
@@ -64,12 +72,50 @@ pub enum BackendTls {
 
 words!(BackendTls { None = "none", StartTls = "starttls", Implicit = "implicit" });
 
+/// Where a backend serves a protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reach {
+    /// At the backend's host.
+    pub port: u16,
+    /// How the connection is protected.
+    pub tls: BackendTls,
+}
+
+impl Reach {
+    fn new(protocol: Protocol, port: Option<u16>, tls: BackendTls) -> Self {
+        Self { port: port.unwrap_or(tls.port(protocol)), tls }
+    }
+}
+
 impl BackendTls {
-    /// RFC 9051 and RFC 8314: the port that a server with this kind of TLS listens on.
-    fn port(self) -> u16 {
-        match self {
-            Self::None | Self::StartTls => 143,
-            Self::Implicit => 993,
+    /// The port that a server with this kind of TLS listens on: RFC 9051, 8314, 5804, 6409. LMTP has none of its own; 24 is
+    /// what servers use.
+    pub fn port(self, protocol: Protocol) -> u16 {
+        let implicit = self == Self::Implicit;
+        match protocol {
+            Protocol::Imap if implicit => 993,
+            Protocol::Imap => 143,
+            Protocol::Pop3 if implicit => 995,
+            Protocol::Pop3 => 110,
+            Protocol::Submission if implicit => 465,
+            Protocol::Submission => 587,
+            Protocol::Sieve => 4190,
+            Protocol::Lmtp => 24,
+            Protocol::Doveadm => 24245,
+        }
+    }
+}
+
+impl BackendConfig {
+    /// Where it serves `protocol`; `None` for doveadm, which has a URL of its own.
+    pub fn reach(&self, protocol: Protocol) -> Option<Reach> {
+        match protocol {
+            Protocol::Imap => Some(Reach { port: self.port, tls: self.tls }),
+            Protocol::Pop3 => Some(self.pop3),
+            Protocol::Sieve => Some(self.sieve),
+            Protocol::Submission => Some(self.submission),
+            Protocol::Lmtp => Some(self.lmtp),
+            Protocol::Doveadm => None,
         }
     }
 }
@@ -77,8 +123,10 @@ impl BackendTls {
 /// How the true client is announced to a backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Announce {
-    /// `announce_id`: by the ID command (the backend must list us in `login_trusted_networks`). true by default.
+    /// `announce_id`: by IMAP's ID command (the backend must list us in `login_trusted_networks`). true by default.
     pub id: bool,
+    /// `announce_xclient`: by XCLIENT, in the other protocols, where the backend offers it. true by default.
+    pub xclient: bool,
     /// `announce_proxy`: by a PROXY v2 header (the backend's listener must expect it). false by default.
     pub proxy: bool,
 }
@@ -102,6 +150,22 @@ section! {
         pub(super) port: Option<u16> = None, min("1"), example("143"), computed;
         /// How the connection is protected: "none", "starttls" (and then required) or "implicit".
         pub(super) tls: BackendTls = BackendTls::None;
+        /// POP3 port. By default 110, or 995 with implicit TLS.
+        pub(super) pop3_port: Option<u16> = None, min("1"), example("110"), computed;
+        /// How POP3 connections are protected. By default as `tls` says.
+        pub(super) pop3_tls: Option<BackendTls> = None, example("\"implicit\""), computed;
+        /// ManageSieve port. By default 4190.
+        pub(super) sieve_port: Option<u16> = None, min("1"), example("4190"), computed;
+        /// How ManageSieve connections are protected. By default as `tls` says.
+        pub(super) sieve_tls: Option<BackendTls> = None, example("\"starttls\""), computed;
+        /// Submission port. By default 587, or 465 with implicit TLS.
+        pub(super) submission_port: Option<u16> = None, min("1"), example("587"), computed;
+        /// How submission connections are protected. By default as `tls` says.
+        pub(super) submission_tls: Option<BackendTls> = None, example("\"implicit\""), computed;
+        /// LMTP port. By default 24.
+        pub(super) lmtp_port: Option<u16> = None, min("1"), example("24"), computed;
+        /// How LMTP connections are protected. By default as `tls` says.
+        pub(super) lmtp_tls: Option<BackendTls> = None, example("\"none\""), computed;
         /// PEM file of authorities to trust instead of the system's.
         pub(super) tls_ca: Option<PathBuf> = None, example("\"backends-ca.pem\"");
         /// Name to verify instead of `host`.
@@ -120,7 +184,9 @@ section! {
         /// Tell the backend the client's address by the ID command; the backend must trust this proxy (Dovecot:
         /// `login_trusted_networks`).
         pub(super) announce_id: bool = true;
-        /// Tell it by a PROXY v2 header; the backend's listener must expect one (Dovecot: `haproxy = yes`).
+        /// Tell it by XCLIENT in the other protocols, where it offers that; the same trust is needed.
+        pub(super) announce_xclient: bool = true;
+        /// Tell it by a PROXY v2 header, whatever the protocol; the backend's listener must expect one (Dovecot: `haproxy = yes`).
         pub(super) announce_proxy: bool = false;
         /// Log in as this master user instead of with the client's password. Needed where a passdb checks passwords
         /// that the backend does not know.
@@ -170,8 +236,12 @@ impl BackendKeys {
         let password = secrets.master_password.or(self.master_password);
         BackendConfig {
             host: self.host,
-            port: self.port.unwrap_or(self.tls.port()),
+            port: self.port.unwrap_or(self.tls.port(Protocol::Imap)),
             tls: self.tls,
+            pop3: Reach::new(Protocol::Pop3, self.pop3_port, self.pop3_tls.unwrap_or(self.tls)),
+            sieve: Reach::new(Protocol::Sieve, self.sieve_port, self.sieve_tls.unwrap_or(self.tls)),
+            submission: Reach::new(Protocol::Submission, self.submission_port, self.submission_tls.unwrap_or(self.tls)),
+            lmtp: Reach::new(Protocol::Lmtp, self.lmtp_port, self.lmtp_tls.unwrap_or(self.tls)),
             tls_ca: self.tls_ca,
             tls_name: self.tls_name,
             tls_verify: self.tls_verify,
@@ -179,7 +249,7 @@ impl BackendKeys {
             pool: self.pool,
             max_sessions: self.max_sessions,
             drain: self.drain,
-            announce: Announce { id: self.announce_id, proxy: self.announce_proxy },
+            announce: Announce { id: self.announce_id, xclient: self.announce_xclient, proxy: self.announce_proxy },
             master: self.master_user.zip(password).map(|(user, password)| Master { user, password }),
             pipelining: self.pipelining,
             connect_timeout: self.connect_timeout,
@@ -221,6 +291,14 @@ impl From<&BackendConfig> for BackendKeys {
             host: config.host,
             port: Some(config.port),
             tls: config.tls,
+            pop3_port: Some(config.pop3.port),
+            pop3_tls: Some(config.pop3.tls),
+            sieve_port: Some(config.sieve.port),
+            sieve_tls: Some(config.sieve.tls),
+            submission_port: Some(config.submission.port),
+            submission_tls: Some(config.submission.tls),
+            lmtp_port: Some(config.lmtp.port),
+            lmtp_tls: Some(config.lmtp.tls),
             tls_ca: config.tls_ca,
             tls_name: config.tls_name,
             tls_verify: config.tls_verify,
@@ -229,6 +307,7 @@ impl From<&BackendConfig> for BackendKeys {
             max_sessions: config.max_sessions,
             drain: config.drain,
             announce_id: config.announce.id,
+            announce_xclient: config.announce.xclient,
             announce_proxy: config.announce.proxy,
             master_user,
             master_password,

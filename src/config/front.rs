@@ -6,14 +6,17 @@ use std::time::Duration;
 
 use super::key::section;
 use super::words::words;
+use crate::model::Protocol;
 
 section! {
-    /// One listening socket for IMAP. May be repeated; at least one is needed.
+    /// One listening socket. May be repeated; at least one is needed.
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct ListenerConfig {
         /// Address and port; "[::]:143" takes IPv6 only, so that "0.0.0.0:143" can stand beside it.
         pub address: SocketAddr = SocketAddr::from((Ipv4Addr::LOCALHOST, 1143)), required, example("\"0.0.0.0:143\"");
-        /// When TLS starts: "implicit" (IMAPS), "starttls" or "none".
+        /// What clients speak there: "imap", "pop3", "sieve" (ManageSieve), "submission", "lmtp" or "doveadm".
+        pub protocol: Protocol = Protocol::Imap;
+        /// When TLS starts: "implicit" (IMAPS, POP3S and the like), "starttls" or "none".
         pub tls: ListenerTls = ListenerTls::StartTls;
         /// A password is accepted without TLS.
         pub plaintext_login: bool = false;
@@ -27,6 +30,15 @@ section! {
         pub alpn: Vec<String> = Vec::new(), example("[\"imap\"]");
     }
 }
+
+words!(Protocol {
+    Imap = "imap",
+    Pop3 = "pop3",
+    Sieve = "sieve",
+    Submission = "submission",
+    Lmtp = "lmtp",
+    Doveadm = "doveadm"
+});
 
 /// When TLS starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::key::section;
-use crate::model::Secret;
+use crate::model::{Protocol, Secret};
 
 /// How backends are probed, and when this proxy calls one failing.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,6 +22,8 @@ pub struct HealthConfig {
     pub fall: u32,
     /// Probes at once, of all backends together. 64 by default.
     pub concurrency: usize,
+    /// A backend is failing if one of these is. IMAP, POP3 and LMTP by default.
+    pub vital: Vec<Protocol>,
     /// Log in, too.
     pub login: Option<ProbeLogin>,
 }
@@ -57,6 +59,10 @@ section! {
         pub(super) fall: u32 = 3, min("1"), max("1000");
         /// Probes at once, of all backends together.
         pub(super) concurrency: usize = 64, min("1"), max("10000");
+        /// The protocols of which each alone makes a backend failing, among those that this proxy's listeners serve; if none
+        /// of these is served, any does. The others are probed and reported, but nobody's mailbox leaves its server because
+        /// its filters cannot be edited for a while.
+        pub(super) vital: Vec<Protocol> = vec![Protocol::Imap, Protocol::Pop3, Protocol::Lmtp];
         /// Let probes log in as this user, and log out at once: only so a probe sees a server that greets and lets nobody
         /// in. The user is logged in at all backends at once, so it must be one that nobody uses.
         pub(super) probe_user: Option<String> = None, example("\"probe\"");
@@ -78,6 +84,7 @@ impl HealthKeys {
             rise: self.rise,
             fall: self.fall,
             concurrency: self.concurrency,
+            vital: self.vital,
             login: self.probe_user.map(|user| ProbeLogin { user, password }),
         }
     }
@@ -93,6 +100,7 @@ impl From<&HealthConfig> for HealthKeys {
             rise: config.rise,
             fall: config.fall,
             concurrency: config.concurrency,
+            vital: config.vital.clone(),
             probe_user: login.as_ref().map(|login| login.user.clone()),
             probe_password: login.and_then(|login| login.password),
             probe_password_file: None,

@@ -26,6 +26,8 @@ section! {
         pub errors: u32 = 10, min("1"), max("10000");
         /// Refused logins on a connection.
         pub failures: u32 = 3, min("1"), max("1000");
+        /// How often a login follows a backend that refers it to another.
+        pub max_referrals: u32 = 3, max("10");
         /// Silence, both ways, that ends a session. RFC 9051 5.4 allows no less than 30min.
         pub idle_timeout: Duration = Duration::from_secs(35 * 60), min("30min");
         /// How long a backend may take to close after its client has gone, before its connection is reset.

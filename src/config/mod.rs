@@ -29,7 +29,7 @@ use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::path::Path;
 
-pub use backends::{Announce, BackendConfig, BackendTls, Master};
+pub use backends::{Announce, BackendConfig, BackendTls, Master, Reach};
 pub use changes::Changes;
 pub use doveadm::{DoveadmConfig, DoveadmCredential, DoveadmUrl};
 pub use endpoint::Endpoint;
@@ -45,7 +45,7 @@ pub use store::{RedisConfig, RedisLogin, RedisServers, RedisTls, StoreAddress, S
 use toml::de::DeTable;
 use zeroize::Zeroizing;
 
-use crate::model::BackendId;
+use crate::model::{BackendId, Protocol};
 
 /// Bytes of a configuration file. A thousand backends need a tenth of it.
 const LONGEST_FILE: u64 = 1 << 20;
@@ -102,6 +102,11 @@ impl Config {
         let config = document::read(&mut reader);
         check::all(&config, &mut reader);
         reader.finish(file_name, text).map(|()| config)
+    }
+
+    /// What clients speak at the listeners, each protocol as often as there are listeners for it.
+    pub fn served(&self) -> impl Iterator<Item = Protocol> {
+        self.listeners.iter().map(|listener| listener.protocol)
     }
 
     /// A proxy without a file: these backends (name, host, port), the embedded store, and the backends decide about

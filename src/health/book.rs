@@ -159,7 +159,7 @@ impl Book {
 
     /// Under the lock, so that the last word is the latest.
     fn publish(&self, inner: &Inner) {
-        let failing = inner.entries.iter().filter(|(_, entry)| entry.is_failing());
+        let failing = inner.entries.iter().filter(|(_, entry)| entry.is_failing(&inner.config.vital));
         let failing: Vec<_> = failing.map(|(backend, _)| backend.clone()).collect();
         self.failing.send_if_modified(|said| {
             let changed = *said != failing;
@@ -187,9 +187,11 @@ impl Entry {
         Self { services: records(&server), server, hurry: Arc::default(), task: None }
     }
 
-    /// Whoever has a home there has all services there.
-    fn is_failing(&self) -> bool {
-        self.services.iter().any(|(_, record)| record.verdict() == Verdict::Failing)
+    /// Whoever has a home there has all services there: one that is vital is missed by all.
+    fn is_failing(&self, vital: &[Service]) -> bool {
+        let none_is_vital = !self.services.iter().any(|(service, _)| vital.contains(service));
+        let mut counted = self.services.iter().filter(|(service, _)| none_is_vital || vital.contains(service));
+        counted.any(|(_, record)| record.verdict() == Verdict::Failing)
     }
 
     /// Sees to it that it is probed exactly if it is to be, by what was said last.
@@ -213,7 +215,7 @@ impl Entry {
 
 fn records(server: &Server) -> Vec<(Service, Record)> {
     let now = Instant::now();
-    server.services().iter().map(|service| (*service, Record::new(now))).collect()
+    server.probed.iter().map(|service| (*service, Record::new(now))).collect()
 }
 
 /// The one line about a change of opinion.

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::book::{Book, Order};
 use super::record::Probed;
-use crate::backend::{ConnectError, Server, Service, Visit, VisitLogin, visit};
+use crate::backend::{ConnectError, Offers, Server, Service, Visit, VisitLogin, visit};
 use crate::config::HealthConfig;
 use crate::model::BackendId;
 
@@ -26,9 +26,15 @@ pub trait Prober: Send + Sync {
 #[derive(Default)]
 pub struct Visitor {
     own: OnceLock<Vec<SocketAddr>>,
+    offers: Arc<Offers>,
 }
 
 impl Visitor {
+    /// What backends offer is noted there.
+    pub fn new(offers: Arc<Offers>) -> Self {
+        Self { own: OnceLock::new(), offers }
+    }
+
     /// This proxy's listeners are open, and a probe that leads to one of them has found no backend. Once is enough.
     pub fn beware_of(&self, own: Vec<SocketAddr>) {
         self.own.get_or_init(|| own);
@@ -41,7 +47,7 @@ impl Prober for Visitor {
         let login =
             config.login.as_ref().map(|login| VisitLogin { user: &login.user, password: login.password.as_deref() });
         let own = self.own.get().map_or(&[][..], Vec::as_slice);
-        visit(server, service, &Visit { login, limit: config.timeout, own }).await
+        visit(server, service, &Visit { login, limit: config.timeout, own, offers: &self.offers }).await
     }
 }
 
@@ -61,7 +67,7 @@ pub(super) async fn keep_watch(book: Arc<Book>, backend: BackendId, prober: Arc<
 /// One probe of each service. All wait for their turn, so that a site of hung backends does not use up our sockets.
 async fn look(book: &Book, order: &Order, prober: &dyn Prober) {
     let logged_in = order.config.login.is_some();
-    for service in order.server.services() {
+    for service in order.server.probed.iter() {
         // Nobody closes it; and if, there is no limit.
         let _turn = order.turns.acquire().await;
         let outcome = prober.probe(&order.server, *service, &order.config).await;

@@ -5,6 +5,7 @@ mod auth;
 mod clock;
 mod ending;
 mod ids;
+mod protocol;
 mod refusal;
 mod secret;
 
@@ -13,5 +14,6 @@ pub use auth::{Credentials, Mechanism, User};
 pub use clock::{Clock, Task, Tasks, boottime_ms};
 pub use ending::{Ending, Phase, Who};
 pub use ids::{BackendId, Generation, Incarnation, Key, Pool, SessionId, Weight};
+pub use protocol::Protocol;
 pub use refusal::Refusal;
 pub use secret::Secret;

@@ -5,7 +5,14 @@
 
 mod buffer;
 pub mod imap;
+pub mod lmtp;
+pub mod pop3;
 pub mod sasl;
+pub mod sieve;
+pub mod spoken;
+pub mod submission;
+
+use std::sync::Arc;
 
 pub use buffer::{Input, Output};
 
@@ -79,6 +86,11 @@ pub trait Frontend: Machine<Wish = ClientWish> {
 
     /// How many more proxies may follow, if the client is a proxy that says so.
     fn proxy_ttl(&self) -> Option<u32>;
+
+    /// The name that the client gave in EHLO, where there is such a thing.
+    fn helo(&self) -> Option<&str> {
+        None
+    }
 }
 
 /// The side that faces the mail server, until logged in.
@@ -88,6 +100,12 @@ pub trait Backend: Machine<Wish = BackendWish> {
 
     /// TLS is up: forget what was said in plaintext, and go on.
     fn secured(&mut self, out: &mut Output);
+
+    /// What the server has said that it offers, a line each, as far as frontends of the same protocol show it to clients
+    /// ([`FrontendSettings::offers`]). Known when the conversation has come to its wish; empty if there is no such thing.
+    fn offers(&self) -> &[String] {
+        &[]
+    }
 }
 
 /// What a conversation with a backend has come to.
@@ -146,12 +164,25 @@ pub struct Handover {
 }
 
 /// A login refused by the backend, in its own words.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BackendRefusal {
-    /// With its response code, without tag, `NO` and CRLF.
+    /// With its response code, without tag, status word and CRLF: what the frontend of the same protocol puts behind its own.
     pub text: Vec<u8>,
     /// It is temporary (RFC 5530 UNAVAILABLE, INUSE, LIMIT, SERVERBUG): not the fault of the password.
     pub temporary: bool,
+    /// It names the server where the user belongs.
+    pub referral: Option<Referral>,
+}
+
+/// Where a backend sends a user whom it does not serve (RFC 2221 for IMAP).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Referral {
+    /// The name there, if it is another.
+    pub user: Option<String>,
+    /// Name or address of the server, without brackets.
+    pub host: String,
+    /// Its port, if one was named.
+    pub port: Option<u16>,
 }
 
 /// Why the proxy closes a connection that is not logged in.
@@ -191,6 +222,10 @@ pub struct FrontendSettings {
     pub plaintext_login: bool,
     /// Text of the greeting.
     pub banner: String,
+    /// The name of this proxy, for protocols that greet with one.
+    pub host: String,
+    /// What backends offer, as [`Backend::offers`] has it: what all that were seen lately have in common. Empty if none was.
+    pub offers: Arc<[String]>,
     /// Bounds.
     pub bounds: Bounds,
 }
@@ -227,6 +262,8 @@ pub struct Announcement {
     pub secured: bool,
     /// The name it asked for (SNI).
     pub server_name: Option<String>,
+    /// The name that it gave in EHLO.
+    pub helo: Option<String>,
     /// What the client said in its own ID.
     pub client_id: Vec<(String, Option<String>)>,
 }

@@ -48,8 +48,6 @@ pub struct RelaySettings {
     pub close_timeout: Duration,
     /// How long a session that is told to end may go on until it comes to a safe point.
     pub kick_deadline: Duration,
-    /// What the client is told when this proxy ends the session; empty for nothing. Whole lines.
-    pub last_words: fn(Ending) -> &'static [u8],
 }
 
 /// What one relay needs besides its two connections.
@@ -63,6 +61,8 @@ pub struct RelaySession {
     pub isolation: Arc<AtomicU64>,
     /// What the client sent behind its login. Goes to the backend first.
     pub leftover: Vec<u8>,
+    /// What the client is told when this proxy ends the session; empty for nothing. Whole lines.
+    pub last_words: fn(Ending) -> &'static [u8],
 }
 
 /// How a relay went.
@@ -84,9 +84,9 @@ where
     F: FnOnce(Outcome) + Unpin,
 {
     let timer = Box::pin(tokio::time::sleep(session.settings.idle_timeout));
-    let settings = Arc::clone(&session.settings);
+    let (settings, last_words) = (Arc::clone(&session.settings), session.last_words);
     let stage = Stage::Moving(Moving::new(client, backend, session));
-    Relay { stage, timer, settings, on_backend_closed: Some(on_backend_closed) }
+    Relay { stage, timer, settings, last_words, on_backend_closed: Some(on_backend_closed) }
 }
 
 /// The future that [`relay`] makes.
@@ -94,6 +94,7 @@ pub struct Relay<F> {
     stage: Stage,
     timer: Pin<Box<Sleep>>,
     settings: Arc<RelaySettings>,
+    last_words: fn(Ending) -> &'static [u8],
     on_backend_closed: Option<F>,
 }
 
@@ -121,7 +122,7 @@ impl<F: FnOnce(Outcome) + Unpin> Relay<F> {
         let now = Instant::now();
         self.stage = match std::mem::replace(&mut self.stage, Stage::Between) {
             Stage::Moving(moving) => {
-                let words = (self.settings.last_words)(ending);
+                let words = (self.last_words)(ending);
                 Stage::Parting(moving.part(ending, words, now, now + patience))
             }
             other => other,

@@ -60,7 +60,6 @@ impl Rig {
             idle_timeout: self.idle_timeout,
             close_timeout: self.close_timeout,
             kick_deadline: self.kick_deadline,
-            last_words,
         }
     }
 
@@ -74,7 +73,8 @@ impl Rig {
         let (stop, signal) = stop_pair();
         let (tell, closed) = oneshot::channel();
         let settings = Arc::new(self.settings());
-        let session = RelaySession { settings, stop: signal, isolation: self.isolation, leftover: self.leftover };
+        let session =
+            RelaySession { settings, stop: signal, isolation: self.isolation, leftover: self.leftover, last_words };
         let future = relay(near_client, near_backend, session, move |outcome| {
             let _ = tell.send(outcome);
         });
@@ -376,7 +376,8 @@ async fn the_future_is_small() {
     let (backend, near_backend) = tcp_pair().await;
     let rig = Rig::default();
     let settings = Arc::new(rig.settings());
-    let session = RelaySession { settings, stop: stop_pair().1, isolation: rig.isolation, leftover: Vec::new() };
+    let session =
+        RelaySession { settings, stop: stop_pair().1, isolation: rig.isolation, leftover: Vec::new(), last_words };
     let future = relay(Stream::Plain(near_client), Stream::Plain(near_backend), session, |_| {});
     let size = size_of_val(&future);
     println!("a relay takes {size} bytes");

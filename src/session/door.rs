@@ -8,13 +8,13 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::ending::{End, Record};
-use super::{Services, login};
+use super::{Services, administration, delivery, login};
 use crate::config::{ListenerConfig, ListenerTls};
-use crate::model::{Ending, Phase, SessionId};
+use crate::model::{Ending, Phase, Protocol, SessionId};
 use crate::net::{
     ProxyFault, ProxyHeader, ProxyTls, ServerTls, Stream, TlsFault, canonical, flush, receive_proxy_header,
 };
-use crate::protocol::{Bounds, Farewell, Frontend, FrontendSettings, Output, imap};
+use crate::protocol::{Bounds, Farewell, Frontend, FrontendSettings, Output, spoken};
 
 /// How long last words may take to send, and how long a client may take to close after them.
 pub(super) const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -62,7 +62,11 @@ impl Door {
             let counted = door.services.connections.admit(door.services.limits.load().connections);
             match counted {
                 // Boxed: the story is long, and this task lives until the relay has its own.
-                Some(counted) => Box::pin(login::serve(&door, tcp, peer, counted)).await,
+                Some(counted) => match door.listener.protocol {
+                    Protocol::Lmtp => Box::pin(delivery::serve(&door, tcp, peer, counted)).await,
+                    Protocol::Doveadm => Box::pin(administration::serve(&door, tcp, peer, counted)).await,
+                    _ => Box::pin(login::serve(&door, tcp, peer, counted)).await,
+                },
                 None => Box::pin(door.turn_away(tcp, peer)).await,
             }
         });
@@ -146,14 +150,16 @@ impl Door {
         }
     }
 
-    /// The machine that speaks to a guest of this door.
-    pub(super) fn frontend(&self, guest: &Guest) -> Box<dyn Frontend> {
+    /// The machine that speaks to a guest of this door; `None` where nobody logs in.
+    pub(super) fn frontend(&self, guest: &Guest) -> Option<Box<dyn Frontend>> {
         let limits = self.services.limits.load();
-        Box::new(imap::Frontend::new(FrontendSettings {
+        let settings = FrontendSettings {
             secured: guest.is_secured(),
             starttls: self.listener.tls == ListenerTls::StartTls && !matches!(guest.stream, Stream::Tls(_)),
             plaintext_login: self.listener.plaintext_login,
             banner: "homing ready".to_owned(),
+            host: self.services.host.clone(),
+            offers: self.services.offers.common(self.listener.protocol),
             bounds: Bounds {
                 line: limits.line,
                 literal: limits.literal,
@@ -161,16 +167,17 @@ impl Door {
                 errors: limits.errors,
                 failures: limits.failures,
             },
-        }))
+        };
+        spoken::frontend(self.listener.protocol, settings)
     }
 
     /// Too many connections: says so where no TLS stands before the words.
     async fn turn_away(&self, tcp: TcpStream, peer: SocketAddr) {
         let local = tcp.local_addr().map_or(self.listener.address, canonical);
-        Record::new(canonical(peer), local).end((Ending::Overloaded, None));
+        Record::new(self.listener.protocol, canonical(peer), local).end((Ending::Overloaded, None));
         if self.listener.tls != ListenerTls::Implicit {
             let (mut stream, mut out) = (Stream::Plain(tcp), Output::new());
-            imap::turn_away(Farewell::Overloaded, &mut out);
+            spoken::turn_away(self.listener.protocol, Farewell::Overloaded, &mut out);
             // The client may be gone; nothing is owed to it.
             if let Ok(Ok(())) = timeout(LAST_WORDS, flush(&mut stream, &mut out)).await {
                 stream.part(LAST_WORDS).await;

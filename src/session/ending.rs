@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use tracing::{debug, info};
 
-use crate::model::{BackendId, Ending, Key, Mechanism, Phase, Refusal, SessionId};
+use crate::model::{BackendId, Ending, Key, Mechanism, Phase, Protocol, Refusal, SessionId};
 use crate::relay::Outcome;
 use crate::telemetry::names;
 
@@ -16,6 +16,7 @@ pub(super) type End = (Ending, Option<String>);
 /// forgotten.
 pub(super) struct Record {
     pub(super) session: SessionId,
+    pub(super) protocol: Protocol,
     pub(super) client: SocketAddr,
     pub(super) local: SocketAddr,
     /// Version of TLS, if any.
@@ -40,9 +41,10 @@ pub(super) struct Login {
 }
 
 impl Record {
-    pub(super) fn new(client: SocketAddr, local: SocketAddr) -> Self {
+    pub(super) fn new(protocol: Protocol, client: SocketAddr, local: SocketAddr) -> Self {
         Self {
             session: SessionId::random(),
+            protocol,
             client,
             local,
             tls: None,
@@ -86,7 +88,7 @@ impl Record {
     fn tell_session(&self, login: &Login, ending: Ending) {
         info!(
             { names::SESSION } = %self.session,
-            { names::PROTOCOL } = "imap",
+            { names::PROTOCOL } = self.protocol.word(),
             { names::USER } = %login.user,
             { names::KEY } = %login.key,
             { names::MECHANISM } = login.mechanism.name(),
@@ -113,7 +115,7 @@ impl Record {
             ($level:ident) => {
                 $level!(
                     { names::SESSION } = %self.session,
-                    { names::PROTOCOL } = "imap",
+                    { names::PROTOCOL } = self.protocol.word(),
                     { names::CLIENT } = %self.client,
                     { names::LOCAL } = %self.local,
                     { names::TLS } = tls,

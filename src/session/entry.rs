@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
 use super::door::Guest;
 use super::ending::Record;
@@ -15,9 +15,9 @@ use super::{Ender, Services};
 use crate::auth::{Fields, Grant, Question};
 use crate::backend::{Arrival, Request, Server, Servers, StrangerTls, connect};
 use crate::ledger::Slot;
-use crate::model::{BackendId, Credentials, Ending, Key, Mechanism, Phase, Refusal, Secret, boottime_ms};
+use crate::model::{BackendId, Credentials, Ending, Key, Mechanism, Phase, Protocol, Refusal, Secret, boottime_ms};
 use crate::placement::Wanted;
-use crate::protocol::{Announcement, Frontend};
+use crate::protocol::{Announcement, BackendRefusal, Frontend, Referral};
 use crate::relay::{StopHandle, StopSignal, stop_pair};
 
 /// How many proxies may follow one another (as Dovecot's `login_proxy_max_hops`).
@@ -41,13 +41,15 @@ pub(super) struct Entry {
 
 /// Where a user belongs.
 struct Found {
-    grant: Grant,
     key: Key,
     server: Arc<Server>,
     slot: Option<Slot>,
 }
 
 /// Checks, places, connects. `over` resolves when the connection is, whatever the login is doing then.
+///
+/// A backend may refer the user to another. That is where the table has the user from then on, unless sessions are open
+/// at the old home.
 pub(super) async fn enter(
     services: &Services,
     guest: &Guest,
@@ -56,17 +58,60 @@ pub(super) async fn enter(
     mut over: Pin<&mut impl Future<Output = Ending>>,
     record: &mut Record,
 ) -> Result<Entry, Failure> {
-    let (handle, stop) = stop_pair();
-    // Up to here a login may be dropped anywhere; a connect may not.
-    let Found { grant, key, server, slot } = tokio::select! {
+    let mut grant = tokio::select! {
         biased;
         why = over.as_mut() => return Err(Failure::Over(why)),
-        found = find(services, guest, credentials, &handle, record) => found?,
+        grant = check(services, guest, credentials, record) => grant?,
+    };
+    let mut referrals = services.limits.load().max_referrals;
+    loop {
+        let failure = match enter_home(services, guest, credentials, announcement, &grant, over.as_mut(), record).await
+        {
+            Ok(entry) => return Ok(entry),
+            Err(failure) => failure,
+        };
+        let Failure::Backend(BackendRefusal { referral: Some(referral), .. }) = failure else { return Err(failure) };
+        if referrals == 0 {
+            error!(session = %guest.session, user = %grant.user.as_str(), host = referral.host, "referred once too often; see limits.max_referrals");
+            return Err(Refusal::BackendUnavailable.into());
+        }
+        referrals -= 1;
+        info!(session = %guest.session, user = %grant.user.as_str(), host = referral.host, "the backend refers the user");
+        follow(&mut grant.fields, referral);
+    }
+}
+
+/// From now on it is as if the passdb had named that server.
+fn follow(fields: &mut Fields, referral: Referral) {
+    fields.host = Some(referral.host);
+    fields.port = referral.port;
+    if let Some(user) = referral.user {
+        fields.destuser = Some(user);
+    }
+}
+
+/// Places and connects.
+async fn enter_home(
+    services: &Services,
+    guest: &Guest,
+    credentials: &Credentials,
+    announcement: &Announcement,
+    grant: &Grant,
+    mut over: Pin<&mut impl Future<Output = Ending>>,
+    record: &mut Record,
+) -> Result<Entry, Failure> {
+    let (handle, stop) = stop_pair();
+    // Up to here a login may be dropped anywhere; a connect may not.
+    let Found { key, server, slot } = tokio::select! {
+        biased;
+        why = over.as_mut() => return Err(Failure::Over(why)),
+        found = find(services, guest, grant, &handle, record) => found?,
     };
     record.reached(Phase::Connect);
     let (master, password) = backend_identity(&server, &grant.fields, credentials);
     let request = Request {
-        user: grant.fields.destuser.as_deref().unwrap_or(grant.user.as_str()),
+        protocol: record.protocol,
+        user: grant.home_name(),
         master: master.as_deref(),
         password: &password,
         announcement,
@@ -77,6 +122,7 @@ pub(super) async fn enter(
         close_timeout: services.limits.load().close_timeout,
         own: &services.own,
         witness: services.witness.as_ref(),
+        offers: &services.offers,
     };
     let isolation = slot.as_ref().map_or_else(Arc::default, |_| services.placement.isolation(&key));
     let interrupt = async {
@@ -105,34 +151,44 @@ async fn isolated(deadline: &AtomicU64) -> Ending {
     .await
 }
 
-/// Asks the passdb, then for the user's home.
-async fn find(
+/// Asks the passdb.
+async fn check(
     services: &Services,
     guest: &Guest,
     credentials: &Credentials,
-    stop: &StopHandle,
     record: &mut Record,
-) -> Result<Found, Refusal> {
+) -> Result<Grant, Refusal> {
     record.reached(Phase::Auth);
     let question = Question {
         credentials,
-        service: "imap",
+        service: record.protocol,
         client: guest.client,
         local: guest.local,
         secured: guest.is_secured(),
         session: &guest.session,
     };
-    let grant = services.passdb.load_full().authenticate(&question).await?;
+    services.passdb.load_full().authenticate(&question).await
+}
+
+/// Asks for the user's home.
+async fn find(
+    services: &Services,
+    guest: &Guest,
+    grant: &Grant,
+    stop: &StopHandle,
+    record: &mut Record,
+) -> Result<Found, Refusal> {
     let key = services.placement.key_of(grant.home_name());
     record.reached(Phase::Placement);
     let ender = Ender { handle: stop.clone(), client: guest.client.ip() };
-    let (server, slot) = home(services, &grant, &key, ender).await?;
-    Ok(Found { grant, key, server, slot })
+    let (server, slot) = home(services, record.protocol, grant, &key, ender).await?;
+    Ok(Found { key, server, slot })
 }
 
 /// The server where the user is at home, and the place in the ledger.
 async fn home(
     services: &Services,
+    protocol: Protocol,
     grant: &Grant,
     key: &Key,
     ender: Ender,
@@ -140,9 +196,9 @@ async fn home(
     let servers = services.servers.load_full();
     let fields = &grant.fields;
     let pin = match &fields.host {
-        Some(host) => match servers.named(host, fields.port) {
+        Some(host) => match servers.named(host, protocol, fields.port) {
             Some(server) => Some(server.id.clone()),
-            None => return Ok((Arc::new(stranger(&servers, host, fields)?), None)),
+            None => return Ok((Arc::new(stranger(&servers, protocol, host, fields)?), None)),
         },
         None => None,
     };
@@ -163,9 +219,9 @@ async fn home(
 }
 
 /// A host that the passdb names and the table lacks: obeyed, and never stored.
-fn stranger(servers: &Servers, host: &str, fields: &Fields) -> Result<Server, Refusal> {
+fn stranger(servers: &Servers, protocol: Protocol, host: &str, fields: &Fields) -> Result<Server, Refusal> {
     let tls = fields.tls.map(|tls| StrangerTls { starttls: tls.starttls, verify: tls.verify });
-    servers.stranger(host, fields.port, tls, fields.timeout).map_err(|fault| {
+    servers.stranger(host, protocol, fields.port, tls, fields.timeout).map_err(|fault| {
         error!(host, %fault, "the passdb's host cannot be used");
         Refusal::BackendUnavailable
     })
@@ -185,6 +241,7 @@ pub(super) fn announce(guest: &Guest, frontend: &dyn Frontend) -> Result<Announc
         ttl,
         secured: guest.is_secured(),
         server_name: guest.server_name.clone(),
+        helo: frontend.helo().map(str::to_owned),
         client_id: frontend.client_id().to_vec(),
     })
 }

@@ -16,7 +16,7 @@ use super::refusing::Failure;
 use super::{Counted, Services};
 use crate::model::{Credentials, Ending, Phase};
 use crate::net::{DriveError, canonical, drive, flush};
-use crate::protocol::{Announcement, ClientWish, Farewell, Frontend, Input, Output, Violation};
+use crate::protocol::{Announcement, ClientWish, Farewell, Frontend, Input, Output, Violation, spoken};
 use crate::relay::{RelaySession, StopHandle, relay};
 use crate::telemetry::names;
 
@@ -34,7 +34,7 @@ struct Dialogue {
 /// Serves one client from accept until its relay has started, or until it is gone.
 pub(super) async fn serve(door: &Door, tcp: TcpStream, peer: SocketAddr, counted: Counted) {
     let deadline = Instant::now() + door.services.limits.load().login_timeout;
-    let mut record = Record::new(canonical(peer), door.listener.address);
+    let mut record = Record::new(door.listener.protocol, canonical(peer), door.listener.address);
     let guest = tokio::select! {
         guest = door.identify(tcp, peer, &mut record) => guest,
         why = door.over(deadline) => Err((why, None)),
@@ -51,7 +51,7 @@ pub(super) async fn serve(door: &Door, tcp: TcpStream, peer: SocketAddr, counted
 
 /// The dialogue, until somebody is logged in, or the connection is over.
 async fn log_in(door: &Door, guest: Guest, deadline: Instant, record: &mut Record) -> Option<(Dialogue, Box<Entry>)> {
-    let mut dialogue = Dialogue::begin(door, guest);
+    let mut dialogue = Dialogue::begin(door, guest)?;
     let end = loop {
         record.reached(Phase::Preauth);
         match next_wish(door, &mut dialogue, deadline).await {
@@ -86,11 +86,12 @@ async fn log_in(door: &Door, guest: Guest, deadline: Instant, record: &mut Recor
 }
 
 impl Dialogue {
-    fn begin(door: &Door, guest: Guest) -> Self {
-        let mut frontend = door.frontend(&guest);
+    /// None where nobody logs in.
+    fn begin(door: &Door, guest: Guest) -> Option<Self> {
+        let mut frontend = door.frontend(&guest)?;
         let mut out = Output::new();
         frontend.greet(&mut out);
-        Self { guest, frontend, input: Input::with_capacity(door.services.limits.load().line), out }
+        Some(Self { guest, frontend, input: Input::with_capacity(door.services.limits.load().line), out })
     }
 
     /// Sends what is to be said, to whoever still listens: false if it could not be sent in time.
@@ -230,6 +231,7 @@ async fn hand_over(
         stop,
         isolation,
         leftover: dialogue.input.filled().to_vec(),
+        last_words: spoken::last_words(record.protocol),
     };
     let is_stranger = slot.is_none();
     let mut record = Box::new(record);

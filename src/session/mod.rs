@@ -5,6 +5,8 @@
 //! writes the one line about the connection. The relay that follows is a task
 //! of its own, so that an idle session pays for nothing else.
 
+mod administration;
+mod delivery;
 mod door;
 mod ending;
 mod entry;
@@ -22,7 +24,7 @@ use tokio_util::task::TaskTracker;
 use tracing::warn;
 
 use crate::auth::Chain;
-use crate::backend::{Servers, Witness};
+use crate::backend::{Offers, Servers, Witness};
 use crate::config::LimitsConfig;
 use crate::ledger::Stop;
 use crate::model::Ending;
@@ -43,6 +45,10 @@ pub struct Services {
     pub limits: ArcSwap<LimitsConfig>,
     /// What relays share.
     pub relay: ArcSwap<RelaySettings>,
+    /// What the mail servers offer.
+    pub offers: Arc<Offers>,
+    /// The name of this proxy.
+    pub host: String,
     /// Our own listeners, which must not be dialled.
     pub own: Vec<SocketAddr>,
     /// Who is told how backends behave.

@@ -52,6 +52,7 @@ impl Failure {
             // These stay until somebody changes something.
             ConnectError::Tls { ref backend, .. }
             | ConnectError::Protocol { ref backend, .. }
+            | ConnectError::NoRoad { ref backend, .. }
             | ConnectError::Loop { ref backend, .. } => {
                 error!(%session, %backend, error = error.in_full(), "the backend cannot be used");
             }

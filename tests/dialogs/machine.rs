@@ -56,7 +56,7 @@ impl Side {
             "secured" => machine.secured(),
             "refuse" => return machine.refuse(refusal(rest), out),
             "relay" => {
-                let words = BackendRefusal { text: unescaped(rest), temporary: false };
+                let words = BackendRefusal { text: unescaped(rest), ..BackendRefusal::default() };
                 return machine.relay_refusal(&words, out);
             }
             "welcome" => {
@@ -99,7 +99,7 @@ fn backend_wish(wish: BackendWish) -> String {
         BackendWish::LoggedIn(Handover { untagged, text }) => {
             format!("logged in: {} behind {}", text.escape_ascii(), untagged.escape_ascii())
         }
-        BackendWish::Refused(BackendRefusal { text, temporary }) => {
+        BackendWish::Refused(BackendRefusal { text, temporary, .. }) => {
             format!("refused{}: {}", if temporary { " for now" } else { "" }, text.escape_ascii())
         }
     }
@@ -140,6 +140,8 @@ impl Settings<'_> {
             starttls: self.has("starttls"),
             plaintext_login: self.has("plaintext"),
             banner: self.text("banner").unwrap_or_else(|| "homing ready.".to_owned()),
+            host: "proxy.example".to_owned(),
+            offers: std::sync::Arc::default(),
             bounds: Bounds {
                 line: self.number("line", 512),
                 literal: self.number("literal", 64),
@@ -181,6 +183,7 @@ impl Settings<'_> {
             ttl: u32::try_from(self.number("ttl", 4)).expect("a small number"),
             secured: self.has("tls"),
             server_name: self.text("sni"),
+            helo: None,
             client_id: self
                 .value("id")
                 .into_iter()

@@ -45,7 +45,15 @@ fn password() -> impl Strategy<Value = Vec<u8>> {
 }
 
 fn settings() -> FrontendSettings {
-    FrontendSettings { secured: true, starttls: false, plaintext_login: false, banner: String::new(), bounds: BOUNDS }
+    FrontendSettings {
+        secured: true,
+        starttls: false,
+        plaintext_login: false,
+        banner: String::new(),
+        host: String::new(),
+        offers: std::sync::Arc::default(),
+        bounds: BOUNDS,
+    }
 }
 
 /// The bytes with which our backend side announces a client that said these pairs.
@@ -57,6 +65,7 @@ fn announced(client_id: Vec<(String, Option<String>)>) -> Vec<u8> {
         ttl: 4,
         secured: true,
         server_name: None,
+        helo: None,
         client_id,
     };
     let mut machine = Backend::new(BackendLogin {

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use homing::backend::Servers;
 use homing::config::{BackendConfig, HealthConfig};
 use homing::health::{Health, Opinion, Verdict, Visitor};
-use homing::model::BackendId;
+use homing::model::{BackendId, Protocol};
 
 /// Longer than anything here takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -44,7 +44,7 @@ fn quick() -> HealthConfig {
 fn servers(backends: &[(&str, BackendConfig)]) -> Servers {
     let backends: BTreeMap<_, _> =
         backends.iter().map(|(name, config)| (BackendId::new(name), config.clone())).collect();
-    Servers::new(&backends).unwrap()
+    Servers::new(&backends, [Protocol::Imap]).unwrap()
 }
 
 /// Probes one backend over the network.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use homing::config::BackendConfig;
-use homing::model::BackendId;
+use homing::model::{BackendId, Protocol};
 
 use crate::parts::{Peer, Site, until};
 
@@ -160,7 +160,8 @@ async fn a_name_is_tried_at_all_its_addresses() {
 fn a_host_of_the_passdb_is_found_by_name_and_by_any_spelling_of_its_address() {
     let mut config = crate::parts::config("[2001:db8::1]:143".parse().unwrap());
     let named = |config: &homing::config::Config, host: &str, port| {
-        homing::backend::Servers::new(&config.backends).unwrap().named(host, port).is_some()
+        let servers = homing::backend::Servers::new(&config.backends, config.served()).unwrap();
+        servers.named(host, Protocol::Imap, port).is_some()
     };
     for host in ["home", "2001:db8::1", "[2001:db8::1]", "[2001:DB8:0::1]"] {
         assert!(named(&config, host, None), "{host}");

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 
 use super::canonical;
-use crate::auth::{Denial, Fields, Grant, Question, Source, Verdict};
+use crate::auth::{Denial, Fields, Grant, Lookup, Question, Source, Verdict};
 use crate::model::User;
 
 /// Grants everybody, unproven.
@@ -17,12 +17,20 @@ impl Source for BackendSource {
     }
 
     async fn ask(&self, question: &Question<'_>) -> Verdict {
-        let name = &question.credentials.user;
-        // A backend that cuts blanks would take " ann" and "ann" for the same user, whom we would give two homes.
-        if name.is_empty() || name.trim() != name {
-            return Verdict::Denied(Denial::Password);
-        }
-        let user = User::new(canonical(name));
-        Verdict::Granted(Box::new(Grant { user, unproven: true, fields: Fields::default() }))
+        grant(&question.credentials.user).unwrap_or(Verdict::Denied(Denial::Password))
     }
+
+    async fn find(&self, lookup: &Lookup<'_>) -> Verdict {
+        grant(lookup.user).unwrap_or(Verdict::Unknown)
+    }
+}
+
+/// `None` if nobody can have that name.
+fn grant(name: &str) -> Option<Verdict> {
+    // A backend that cuts blanks would take " ann" and "ann" for the same user, whom we would give two homes.
+    if name.is_empty() || name.trim() != name {
+        return None;
+    }
+    let user = User::new(canonical(name));
+    Some(Verdict::Granted(Box::new(Grant { user, unproven: true, fields: Fields::default() })))
 }

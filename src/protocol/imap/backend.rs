@@ -172,7 +172,7 @@ impl Backend {
         let pieces = if offers.plain { self.authenticate(offers.sasl_ir) } else { self.login_command() };
         let Some(mut pieces) = pieces else {
             let text = b"[AUTHENTICATIONFAILED] This name or password cannot be passed on.".to_vec();
-            let refusal = BackendRefusal { text, temporary: false };
+            let refusal = BackendRefusal { text, ..BackendRefusal::default() };
             return Ok(Step::Wish(State::Over, BackendWish::Refused(refusal)));
         };
         self.stage = Stage::Login;
@@ -290,7 +290,7 @@ fn start_tls(status: Status, rest: bool) -> Outcome {
 }
 
 fn refused(text: Vec<u8>, temporary: bool) -> Step {
-    Step::Wish(State::Over, BackendWish::Refused(BackendRefusal { text, temporary }))
+    Step::Wish(State::Over, BackendWish::Refused(BackendRefusal { text, temporary, referral: None }))
 }
 
 /// The words of a BYE, with a code that tells clients not to ask for another password.

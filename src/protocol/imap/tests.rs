@@ -57,6 +57,7 @@ fn announcement(client_id: Vec<id::Pair>) -> Announcement {
         ttl: 4,
         secured: true,
         server_name: None,
+        helo: None,
         client_id,
     }
 }

@@ -41,6 +41,7 @@ async fn a_session_that_idles_is_stopped_within_one_turn_of_its_task() {
         stop: signal,
         isolation: Arc::default(),
         leftover: Vec::new(),
+        last_words,
     };
     let mut relay = pin!(relay(Stream::Plain(near_client), Stream::Plain(near_backend), session, |_| {}));
     let talk = async {

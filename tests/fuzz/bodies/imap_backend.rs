@@ -30,6 +30,7 @@ fn login(choice: u8) -> BackendLogin {
         ttl: u32::from(choice & 1),
         secured: has(1),
         server_name: has(1).then(|| "mail.example.org".to_owned()),
+        helo: None,
         client_id: vec![("name".to_owned(), Some("mutt".to_owned()))],
     };
     BackendLogin {

@@ -31,6 +31,8 @@ fn settings(choice: u8) -> FrontendSettings {
         starttls: choice & 1 == 1,
         plaintext_login: choice & 2 == 2,
         banner: "homing ready.".to_owned(),
+        host: "proxy.example".to_owned(),
+        offers: std::sync::Arc::default(),
         bounds: BOUNDS,
     }
 }
@@ -68,7 +70,7 @@ fn converse(settings: &FrontendSettings, data: &[u8], piece: usize) -> Conversat
                 wishes.push(format!("{given:?} {}", given.password.expose().escape_ascii()));
                 let verdict = peer.hear(|out| match wishes.len() {
                     1 => machine.refuse(Refusal::BadCredentials, out),
-                    2 => machine.relay_refusal(&BackendRefusal { text: Vec::new(), temporary: true }, out),
+                    2 => machine.relay_refusal(&BackendRefusal { temporary: true, ..BackendRefusal::default() }, out),
                     _ => {
                         machine.welcome(&Handover::default(), out);
                         Ok(())
