@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use homing::config::{
-    BackendTls, ClientAuth, Config, DoveadmConfig, DoveadmCredential, ListenerTls, LogFormat, PassdbConfig,
+    BackendTls, ClientAuth, Config, DoveadmConfig, DoveadmCredential, ListenerTls, LogFormat, PassdbConfig, Reach,
     RedisConfig, RedisLogin, RedisServers, RedisTls, StoreAddress, StoreConfig, TlsVersion,
 };
-use homing::model::Secret;
+use homing::model::{Protocol, Secret};
 
 use super::{BACKEND, LISTENER, files, parse_in};
 
@@ -81,6 +81,9 @@ const CASES: &[Case] = &[
     ("moves", "timeout", "timeout = \"90s\"", |c, _| c.moves.timeout == 90 * SECOND),
     ("moves", "kick_delay", "kick_delay = \"0s\"", |c, _| c.moves.kick_delay == Duration::ZERO),
     ("listener", "address", LISTEN, |c, _| c.listeners[0].address.to_string() == "[::1]:1430"),
+    ("listener", "protocol", "address = \"[::1]:1430\"\nprotocol = \"pop3\"", |c, _| {
+        c.listeners[0].protocol == Protocol::Pop3
+    }),
     ("listener", "tls", LISTEN, |c, _| c.listeners[0].tls == ListenerTls::StartTls),
     ("listener", "plaintext_login", LISTEN, |c, _| !c.listeners[0].plaintext_login),
     ("listener", "proxy_protocol", LISTEN, |c, _| c.listeners[0].proxy_protocol),
@@ -108,6 +111,7 @@ const CASES: &[Case] = &[
     ("limits", "commands", "commands = 51", |c, _| c.limits.commands == 51),
     ("limits", "errors", "errors = 11", |c, _| c.limits.errors == 11),
     ("limits", "failures", "failures = 4", |c, _| c.limits.failures == 4),
+    ("limits", "max_referrals", "max_referrals = 1", |c, _| c.limits.max_referrals == 1),
     ("limits", "idle_timeout", "idle_timeout = \"1h\"", |c, _| c.limits.idle_timeout == 3600 * SECOND),
     ("limits", "close_timeout", "close_timeout = \"6s\"", |c, _| c.limits.close_timeout == 6 * SECOND),
     ("limits", "kick_deadline", "kick_deadline = \"0s\"", |c, _| c.limits.kick_deadline == Duration::ZERO),
@@ -136,6 +140,7 @@ const CASES: &[Case] = &[
     ("health", "rise", "rise = 4", |c, _| c.health.rise == 4),
     ("health", "fall", "fall = 5", |c, _| c.health.fall == 5),
     ("health", "concurrency", "concurrency = 7", |c, _| c.health.concurrency == 7),
+    ("health", "vital", "vital = [\"sieve\"]", |c, _| c.health.vital == [Protocol::Sieve]),
     ("health", "probe_user", PROBE, |c, _| c.health.login.as_ref().is_some_and(|login| login.user == "probe")),
     ("health", "probe_password", PROBE, |c, _| probe_password(c) == Some(b"open sesame")),
     ("health", "probe_password_file", "probe_user = \"probe\"\nprobe_password_file = \"word\"", |c, _| {
@@ -144,6 +149,18 @@ const CASES: &[Case] = &[
     ("backend", "host", "host = \"2001:db8::1\"", |c, _| first(c).host == "2001:db8::1"),
     ("backend", "port", "port = 1430", |c, _| first(c).port == 1430),
     ("backend", "tls", "tls = \"starttls\"", |c, _| first(c).tls == BackendTls::StartTls),
+    ("backend", "pop3_port", "pop3_port = 1100", |c, _| first(c).pop3.port == 1100),
+    ("backend", "pop3_tls", "pop3_tls = \"implicit\"", |c, _| first(c).pop3 == reach(995, BackendTls::Implicit)),
+    ("backend", "sieve_port", "sieve_port = 2000", |c, _| first(c).sieve.port == 2000),
+    ("backend", "sieve_tls", "sieve_tls = \"starttls\"", |c, _| first(c).sieve == reach(4190, BackendTls::StartTls)),
+    ("backend", "submission_port", "submission_port = 5870", |c, _| first(c).submission.port == 5870),
+    ("backend", "submission_tls", "submission_tls = \"implicit\"", |c, _| {
+        first(c).submission == reach(465, BackendTls::Implicit)
+    }),
+    ("backend", "lmtp_port", "lmtp_port = 2400", |c, _| first(c).lmtp.port == 2400),
+    ("backend", "lmtp_tls", "lmtp_tls = \"starttls\"", |c, _| {
+        first(c).lmtp == reach(24, BackendTls::StartTls) && first(c).tls == BackendTls::None
+    }),
     ("backend", "tls_ca", "tls = \"implicit\"\ntls_ca = \"ca.pem\"", |c, dir| {
         first(c).tls_ca == Some(dir.join("ca.pem"))
     }),
@@ -154,6 +171,7 @@ const CASES: &[Case] = &[
     ("backend", "max_sessions", "max_sessions = 7", |c, _| first(c).max_sessions == 7),
     ("backend", "drain", "drain = true", |c, _| first(c).drain),
     ("backend", "announce_id", "announce_id = false", |c, _| !first(c).announce.id),
+    ("backend", "announce_xclient", "announce_xclient = false", |c, _| !first(c).announce.xclient),
     ("backend", "announce_proxy", "announce_proxy = true", |c, _| first(c).announce.proxy),
     ("backend", "master_user", MASTER, |c, _| first(c).master.as_ref().is_some_and(|master| master.user == "boss")),
     ("backend", "master_password", MASTER, |c, _| master_password(c) == Some(b"open sesame")),
@@ -249,6 +267,10 @@ fn login(user: &str, password: &str) -> RedisLogin {
 
 fn first(config: &Config) -> &homing::config::BackendConfig {
     config.backends.values().next().unwrap()
+}
+
+fn reach(port: u16, tls: BackendTls) -> Reach {
+    Reach { port, tls }
 }
 
 fn probe_password(config: &Config) -> Option<&[u8]> {
