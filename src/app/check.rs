@@ -1,8 +1,12 @@
-//! What a proxy would find out only when it starts or when a user logs in: certificates, authorities, passwd-files.
+//! What a proxy would find out only when it starts, when a user logs in or when an operator moves one: certificates,
+//! authorities, passwd-files.
 
 use crate::auth::sources::check_passwd_file;
 use crate::backend::Servers;
-use crate::config::{Config, PassdbConfig, StoreConfig};
+use crate::config::{BackendConfig, Config, PassdbConfig, StoreConfig};
+use crate::doveadm::Doveadm;
+use crate::hook::Hook;
+use crate::model::BackendId;
 use crate::net::ServerTls;
 use crate::store::redis::check_files;
 
@@ -22,8 +26,17 @@ pub fn check(config: &Config) -> Vec<String> {
     if let Err(fault) = Servers::new(&config.backends) {
         faults.push(fault.to_string());
     }
+    faults.extend(config.backends.iter().filter_map(check_doveadm));
+    if let Err(fault) = Hook::new(&config.moves) {
+        faults.push(format!("[moves] before_move_url: {fault}"));
+    }
     faults.extend(config.passdb.iter().flat_map(check_passdb));
     faults
+}
+
+fn check_doveadm((name, backend): (&BackendId, &BackendConfig)) -> Option<String> {
+    let fault = Doveadm::new(backend.doveadm.as_ref()?).err()?;
+    Some(format!("[backend.{name}] doveadm: {fault}"))
 }
 
 fn check_passdb(passdb: &PassdbConfig) -> Vec<String> {

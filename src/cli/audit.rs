@@ -2,7 +2,7 @@
 
 use super::status::Door;
 use super::{Failure, runtime};
-use crate::admin::wire::{Audit, ProxyDifference};
+use crate::admin::wire::{Audit, ProxyDifference, Stray};
 
 /// Compare what the proxies hold, and what the mail servers say (where they have a doveadm), with the fleet's table. Exit
 /// code 1 if they differ or somebody could not be asked.
@@ -28,12 +28,7 @@ fn text(audit: &Audit) -> String {
     if audit.more > 0 {
         lines.push(format!("and {} more differences", audit.more));
     }
-    lines.extend(audit.strays.iter().map(|stray| {
-        format!(
-            "{}: {} says that it has {} connections of the user, who is at home at {}",
-            stray.key, stray.backend, stray.connections, stray.home
-        )
-    }));
+    lines.extend(audit.strays.iter().map(stray));
     lines.extend(audit.complaints.iter().cloned());
     lines.push(format!(
         "{} of {} proxies have compared {} sessions of {} users with the table; {} mail servers were asked; {} differences",
@@ -50,14 +45,31 @@ fn text(audit: &Audit) -> String {
     lines.join("\n")
 }
 
+fn stray(found: &Stray) -> String {
+    let table = match (&found.home, found.counted) {
+        (None, _) => "by the table the user is not bound".to_owned(),
+        (Some(home), 0) if *home == found.backend => "by the table the user has no session".to_owned(),
+        (Some(home), counted) => format!("by the table the user is at home at {home}, with {}", sessions(counted)),
+    };
+    format!("{}: {} says that it has {} of the user; {table}", found.key, found.backend, connections(found.connections))
+}
+
+fn sessions(number: u32) -> String {
+    if number == 1 { "1 session".to_owned() } else { format!("{number} sessions") }
+}
+
+fn connections(number: u32) -> String {
+    if number == 1 { "1 connection".to_owned() } else { format!("{number} connections") }
+}
+
 fn difference(row: &ProxyDifference) -> String {
     let found = &row.difference;
     let place = |backend: &Option<String>| backend.clone().unwrap_or_else(|| "nowhere".to_owned());
     format!(
-        "{}: proxy {} has {} sessions at {}; the table has the user at {} and counts {} of that proxy",
+        "{}: proxy {} has {} at {}; the table has the user at {} and counts {} of that proxy",
         found.key,
         row.proxy,
-        found.sessions,
+        sessions(found.sessions),
         place(&found.here),
         place(&found.table),
         found.counted

@@ -44,6 +44,11 @@ impl Args {
             (_, Some(network), _) => Whom::Network(network),
             (.., backend) => Whom::Backend(backend.unwrap_or_default()), // clap sees to it that there is one
         };
+        if self.wait.no_wait {
+            return Err(Failure::Usage(anyhow::anyhow!(
+                "--no-wait goes with the name of one user; a kick of many always waits for the proxies' answers"
+            )));
+        }
         let work = async { self.door.client().work("/v1/kicks", &KickMany { whom: many }).await };
         let done: KickedMany = runtime()?.block_on(work).map_err(anyhow::Error::from)?;
         self.door.print(&done, kicked_many)?;

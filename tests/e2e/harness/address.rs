@@ -27,10 +27,12 @@ pub fn free_port(ip: IpAddr) -> Result<SocketAddr> {
 
 /// So many free ports at `ip`, each another: asked for one by one, the system may give one of them twice.
 pub fn free_ports<const N: usize>(ip: IpAddr) -> Result<[SocketAddr; N]> {
-    let listeners = [(); N].map(|()| TcpListener::bind((ip, 0)));
-    let mut ports = [SocketAddr::new(ip, 0); N];
-    for (port, listener) in ports.iter_mut().zip(&listeners) {
-        *port = listener.as_ref().map_err(|error| anyhow::anyhow!("{error}"))?.local_addr()?;
-    }
-    Ok(ports)
+    let ports = some_free_ports(ip, N)?;
+    ports.try_into().map_err(|ports| anyhow::anyhow!("{N} were asked for: {ports:?}"))
+}
+
+/// The same, where the number is known only at run time.
+pub fn some_free_ports(ip: IpAddr, count: usize) -> Result<Vec<SocketAddr>> {
+    let listeners = (0..count).map(|_| Ok(TcpListener::bind((ip, 0))?)).collect::<Result<Vec<_>>>()?;
+    listeners.iter().map(|listener| Ok(listener.local_addr()?)).collect()
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use toml::{Table, Value};
 
-use super::address::{free_port, fresh_ip};
+use super::address::{free_port, fresh_ip, some_free_ports};
 use super::dovecot::DovecotOptions;
 use super::redis::{Keep, NAMESPACE};
 use super::{Dovecot, Lan, MailStore, Net, Proxy, Redis, Result, User, Witness, Workdir, eventually};
@@ -229,8 +229,7 @@ impl Plan {
                 (vec![listen], vec![reached], lan.runner(number))
             }
             None => {
-                let ip = fresh_ip();
-                let addresses = (0..self.listeners.len().max(1)).map(|_| free_port(ip)).collect::<Result<Vec<_>>>()?;
+                let addresses = some_free_ports(fresh_ip(), self.listeners.len().max(1))?;
                 (addresses.clone(), addresses, Vec::new())
             }
         };
