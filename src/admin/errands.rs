@@ -169,7 +169,8 @@ async fn strays(
     for (user, number) in users {
         *connections.entry(admin.fleet.key_of(&user)).or_default() += number;
     }
-    let mut looks = std::pin::pin!(iter(connections).map(|(key, number)| stray(admin, backend, key, number)).buffered(LOOKUPS));
+    let mut looks =
+        std::pin::pin!(iter(connections).map(|(key, number)| stray(admin, backend, key, number)).buffered(LOOKUPS));
     let (mut strays, mut unseen) = (Vec::new(), None::<(u64, String)>);
     while let Some(look) = looks.next().await {
         match look {

@@ -1,6 +1,8 @@
 //! What a proxy would find out only when it starts, when a user logs in or when an operator moves one: certificates,
 //! authorities, passwd-files.
 
+use std::collections::BTreeMap;
+
 use crate::auth::sources::check_passwd_file;
 use crate::backend::Servers;
 use crate::config::{BackendConfig, Config, PassdbConfig, StoreConfig};
@@ -23,15 +25,18 @@ pub fn check(config: &Config) -> Vec<String> {
     {
         faults.push(format!("[store] {fault}"));
     }
-    if let Err(fault) = Servers::new(&config.backends) {
-        faults.push(fault.to_string());
-    }
+    faults.extend(config.backends.iter().filter_map(check_backend));
     faults.extend(config.backends.iter().filter_map(check_doveadm));
     if let Err(fault) = Hook::new(&config.moves) {
         faults.push(format!("[moves] before_move_url: {fault}"));
     }
     faults.extend(config.passdb.iter().flat_map(check_passdb));
     faults
+}
+
+fn check_backend((name, backend): (&BackendId, &BackendConfig)) -> Option<String> {
+    let alone = BTreeMap::from([(name.clone(), backend.clone())]);
+    Servers::new(&alone).err().map(|fault| fault.to_string())
 }
 
 fn check_doveadm((name, backend): (&BackendId, &BackendConfig)) -> Option<String> {
@@ -67,13 +72,15 @@ mod tests {
             "[[listener]]\naddress = \"127.0.0.1:0\"\n[tls]\n[[tls.certificate]]\ncertificate = \"{nonsense}\"\n\
              key = \"{nonsense}\"\n[[passdb]]\nkind = \"file\"\npath = \"{users}\"\n[backend.one]\nhost = \"127.0.0.1\"\n\
              tls = \"starttls\"\ntls_ca = \"{nonsense}\"\n[store]\nkind = \"redis\"\nurl = \"rediss://h\"\n\
-             tls_ca = \"{nonsense}\"\n"
+             tls_ca = \"{nonsense}\"\n[backend.two]\nhost = \"127.0.0.1\"\ndoveadm = \"tls://127.0.0.1:24245\"\n\
+             doveadm_password = \"x\"\ntls_ca = \"{nonsense}\"\n[moves]\nbefore_move_url = \"https://h/x\"\n"
         );
         let config = Config::parse(&text, "test.toml").unwrap_or_else(|faults| panic!("{}", faults.report(false)));
         let faults = check(&config);
-        assert_eq!(faults.len(), 4, "{faults:?}");
+        assert_eq!(faults.len(), 5, "{faults:?}");
         assert_eq!(faults[1], format!("[store] {nonsense} holds no certificate"));
         assert!(faults[2].contains("[backend.one]"), "{faults:?}");
-        assert!(faults[3].starts_with(&format!("{users}:2: ")), "{faults:?}");
+        assert_eq!(faults[3], format!("[backend.two] doveadm: {nonsense} holds no certificate"));
+        assert!(faults[4].starts_with(&format!("{users}:2: ")), "{faults:?}");
     }
 }

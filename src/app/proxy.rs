@@ -64,7 +64,7 @@ impl Proxy {
         let tls = server_tls(&config)?;
         // Before any user comes, so that there is an opinion by then.
         let prober = Arc::new(Visitor::default());
-        let health = Arc::new(Health::start(&config.health, &servers.load(), prober.clone()));
+        let health = Arc::new(Health::start(&config.health, servers.load_full(), prober.clone()));
         let fleet = Arc::new(join(&config, &servers, &health, store.clone())?);
         // The first shard counts the votes for all.
         tokio::spawn(vote(health.watch(), fleet.shards()[0].reports.clone()));
@@ -233,7 +233,7 @@ fn job_settings(pace: &Arc<ArcSwap<MovesConfig>>, config: &Config, health: &Arc<
 /// Makes servers of what operators add to the fleet's table; says which cannot be used.
 fn follow(servers: &ArcSwap<Servers>, health: &Health, rows: &Rows) -> Vec<String> {
     servers.rcu(|now| now.with_added(rows));
-    health.follow(&servers.load());
+    health.follow(|| servers.load_full());
     let useless: Vec<_> = servers.load().useless().map(|(name, why)| format!("backend {name}: {why}")).collect();
     for complaint in &useless {
         error!(complaint, "a backend that was added cannot be used here");

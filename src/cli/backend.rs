@@ -6,7 +6,7 @@ use anyhow::anyhow;
 use clap::Subcommand;
 
 use super::status::{Door, for_people, table};
-use super::{Failure, runtime};
+use super::{Failure, runtime, say};
 use crate::admin::wire::{BackendLine, BackendShown, Backends, Changed, JobLine, Planned, PlannedAt};
 
 /// Show and change the fleet's backends. Changes hold for all proxies, win over their files, and outlive every restart
@@ -219,8 +219,7 @@ fn plan_text(at: &PlannedAt) -> String {
 fn list(tabs: bool, door: &Door) -> Result<(), Failure> {
     let answer: Backends = runtime()?.block_on(door.client().get("/v1/backends")).map_err(anyhow::Error::from)?;
     if tabs {
-        answer.backends.iter().for_each(|line| println!("{}", tabbed(line)));
-        return Ok(());
+        return answer.backends.iter().try_for_each(|line| say(&tabbed(line)));
     }
     door.print(&answer, |answer| {
         let header = ["backend", "weight", "users", "pool", "state", "since", "sessions", "votes", "work"];

@@ -117,8 +117,7 @@ async fn an_answer_without_end_is_not_read_to_its_end() {
 async fn a_silent_server_is_given_up_in_time_whatever_it_should_speak() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     for scheme in ["tcp", "http", "tls", "https"] {
-        let fault =
-            doveadm(&format!("{scheme}://{}", listener.local_addr().unwrap())).who().await.unwrap_err();
+        let fault = doveadm(&format!("{scheme}://{}", listener.local_addr().unwrap())).who().await.unwrap_err();
         assert!(fault.to_string().ends_with("does not answer within 300ms"), "{fault}");
         assert!(fault.is_temporary());
     }

@@ -242,9 +242,10 @@ async fn audit_shard(fleet: &Fleet, shard: &Shard, audited: &mut Audited) {
         looks.unseen.extend(second.unseen);
     }
     let seen = |key: &Key| !looks.unseen.contains_key(key);
-    let (keys, sessions) = held.iter().filter(|(key, ..)| seen(key)).fold((0, 0), |(keys, all), (_, _, sessions)| {
-        (keys + 1, all + u64::from(*sessions))
-    });
+    let (keys, sessions) = held
+        .iter()
+        .filter(|(key, ..)| seen(key))
+        .fold((0, 0), |(keys, all), (_, _, sessions)| (keys + 1, all + u64::from(*sessions)));
     (audited.keys, audited.sessions) = (audited.keys + keys, audited.sessions + sessions);
     if let Some((key, error)) = looks.unseen.first_key_value() {
         audited.unseen.push(format!("{} users of shard {}, {key} for one: {error}", looks.unseen.len(), shard.number));

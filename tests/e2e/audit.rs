@@ -82,6 +82,41 @@ async fn an_audit_finds_a_user_whom_a_mail_server_has_though_the_table_has_them_
 }
 
 #[tokio::test]
+async fn an_audit_names_a_user_whom_a_mail_server_has_though_the_table_counts_no_session() -> Result {
+    let fleet = two("").await?;
+    let (bound, stranger) = (&fleet.users[0], &fleet.users[1]);
+    let mut open = fleet.proxies[0].log_in(bound).await?;
+    let home = open.backend().await?;
+    open.logout().await?;
+    fleet.empty().await?;
+    // On another road than through the fleet.
+    let mut beside = Vec::new();
+    for backend in &fleet.backends {
+        beside.push(backend.log_in(bound).await?);
+    }
+    beside.push(fleet.backends[0].log_in(stranger).await?);
+    let (code, found, said) = audit(&fleet, 1).await?;
+    ensure!(code == Some(1) && found["strays"].as_array().map(Vec::len) == Some(3), "{found}");
+    let first = &found["strays"][0];
+    ensure!(
+        first["home"] == home && first["backend"] != home && first["counted"] == 0,
+        "whoever is astray first: {found}"
+    );
+    ensure!(found["split"].as_array().is_some_and(Vec::is_empty), "{found}");
+    for line in [
+        format!("by the table the user is at home at {home}, with 0 sessions"),
+        "by the table the user has no session".to_owned(),
+        format!(
+            "{}: mail1 says that it has 1 connection of the user; by the table the user is not bound",
+            stranger.name
+        ),
+    ] {
+        ensure!(said.contains(&line), "{line}: {said}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn sessions_are_kicked_by_pattern_network_and_backend() -> Result {
     let fleet = two("").await?;
     for (arguments, closed) in [

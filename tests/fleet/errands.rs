@@ -80,6 +80,18 @@ async fn an_audit_of_a_sound_fleet_finds_nothing_and_names_who_is_silent() {
 }
 
 #[tokio::test]
+async fn a_look_up_that_fails_is_told_and_the_rest_is_compared_all_the_same() {
+    let stage = Stage::new(stage::rules());
+    let [one, ..] = three(&stage).await;
+    let _open = (one.log_in("ann").await.unwrap(), one.log_in("fog").await.unwrap());
+    one.road.set(Weather::Foggy);
+    let found = audited(&audit(&stage).await, &one);
+    assert_eq!((found.keys, found.sessions), (1, 1), "{found:?}");
+    assert!(found.unseen.len() == 1 && found.unseen[0].contains("1 users of shard 0, fog for one"), "{found:?}");
+    assert!(found.differences.is_empty());
+}
+
+#[tokio::test]
 async fn an_audit_finds_a_user_who_has_sessions_at_two_backends() {
     let stage = Stage::new(stage::rules());
     let [one, two, _three] = three(&stage).await;

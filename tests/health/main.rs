@@ -41,15 +41,15 @@ fn quick() -> HealthConfig {
     }
 }
 
-fn servers(backends: &[(&str, BackendConfig)]) -> Servers {
+fn servers(backends: &[(&str, BackendConfig)]) -> Arc<Servers> {
     let backends: BTreeMap<_, _> =
         backends.iter().map(|(name, config)| (BackendId::new(name), config.clone())).collect();
-    Servers::new(&backends).unwrap()
+    Arc::new(Servers::new(&backends).unwrap())
 }
 
 /// Probes one backend over the network.
 fn watch(name: &str, backend: BackendConfig, config: &HealthConfig) -> Health {
-    Health::start(config, &servers(&[(name, backend)]), Arc::new(Visitor::default()))
+    Health::start(config, servers(&[(name, backend)]), Arc::new(Visitor::default()))
 }
 
 /// The opinion of the only backend.

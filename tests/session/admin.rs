@@ -152,7 +152,13 @@ async fn what_is_done_to_users_is_asked_for_and_answered_over_the_door() {
     let kicked = kicked.unwrap();
     assert_eq!((kicked.end.as_str(), kicked.confirmed, kicked.proxies, kicked.closed), ("done", 1, 1, 1));
     let mut rows = Vec::new();
-    client.list("/v1/users?pinned=true&limit=1", |row: UserRow| rows.push(row)).await.unwrap();
+    client
+        .list("/v1/users?pinned=true&limit=1", |row: UserRow| {
+            rows.push(row);
+            Ok(())
+        })
+        .await
+        .unwrap();
     assert_eq!((rows.len(), rows[0].key.as_str(), rows[0].marks.pin.as_deref()), (1, "ann", Some("home")));
     let why: Explained = client.get("/v1/users/Ann/explain").await.unwrap();
     assert_eq!((why.name.as_str(), why.key.as_str(), why.next.as_str()), ("Ann", "ann", "waits"));

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use clap::ValueEnum;
 
 use super::super::status::{Door, for_people, printable, table};
-use super::super::{Failure, runtime};
+use super::super::{Failure, runtime, say};
 use super::escaped;
 use crate::admin::wire::UserRow;
 
@@ -88,7 +88,7 @@ impl Args {
         };
         runtime()?.block_on(self.door.client().list(&self.path(limit), each)).map_err(anyhow::Error::from)?;
         if shape == Shape::Table {
-            println!("{}", printable(&rows.to_string()));
+            say(&printable(&rows.to_string()))?;
         }
         if limit > 0 && number > limit {
             eprintln!("homing: there are more than these {limit}; --limit 0 lists all");

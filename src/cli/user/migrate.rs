@@ -12,7 +12,7 @@ use clap::builder::NonEmptyStringValueParser;
 use tokio::sync::mpsc;
 
 use super::super::status::{Door, printable, table};
-use super::super::{Failure, runtime};
+use super::super::{Failure, runtime, say};
 use super::list::{Form, Shape, csv_line, json_line};
 use super::{escaped, span};
 use crate::admin::wire::{Client, MigrateAsk, Migrated};
@@ -90,7 +90,7 @@ impl Args {
             }
         }
         if shape == Shape::Table {
-            println!("{}", printable(&rows.to_string()));
+            say(&printable(&rows.to_string()))?;
         }
         Ok(failures)
     }
