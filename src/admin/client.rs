@@ -30,6 +30,9 @@ pub enum ClientError {
     /// Nobody listens there.
     #[error("no proxy listens at {0}: is homing running, and is this its [admin] socket?")]
     Unreachable(PathBuf, #[source] std::io::Error),
+    /// Somebody may listen, but not to us.
+    #[error("{0} may not be opened: run this as the user that homing runs as, or as root")]
+    Denied(PathBuf),
     /// The proxy says why not.
     #[error("{0}")]
     Refused(String),
@@ -120,9 +123,10 @@ impl Client {
         path: &str,
         body: Bytes,
     ) -> Result<(Response<Incoming>, AbortOnDrop), ClientError> {
-        let stream = UnixStream::connect(&self.socket)
-            .await
-            .map_err(|error| ClientError::Unreachable(self.socket.clone(), error))?;
+        let stream = UnixStream::connect(&self.socket).await.map_err(|error| match error.kind() {
+            std::io::ErrorKind::PermissionDenied => ClientError::Denied(self.socket.clone()),
+            _ => ClientError::Unreachable(self.socket.clone(), error),
+        })?;
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
         let driver = AbortOnDrop(tokio::spawn(connection).abort_handle());

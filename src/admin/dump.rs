@@ -68,7 +68,7 @@ fn of_backend(view: &BackendView) -> Vec<String> {
 }
 
 fn of_user(key: &str, view: &BindingView) -> Vec<String> {
-    let pin = view.pin.as_ref().map(|pin| command("user pin", &[key, pin.as_str()]));
+    let pin = view.pin.as_ref().map(|pin| command("user pin --no-move", &[key, pin.as_str()]));
     let hold = view.hold_ms.map(|ms| match ms {
         0 => command("user hold", &[key]),
         ms => command(&format!("user hold --for {}s", ms.div_ceil(1000)), &[key]),

@@ -1,7 +1,7 @@
 //! `homing audit`: is every user at home, and only there.
 
 use super::status::Door;
-use super::{Failure, runtime};
+use super::{Failure, count, runtime};
 use crate::admin::wire::{Audit, ProxyDifference, Stray};
 
 /// Compare what the proxies hold, and what the mail servers say (where they have a doveadm), with the fleet's table. Exit
@@ -31,13 +31,15 @@ fn text(audit: &Audit) -> String {
     lines.extend(audit.strays.iter().map(stray));
     lines.extend(audit.complaints.iter().cloned());
     lines.push(format!(
-        "{} of {} proxies have compared {} sessions of {} users with the table; {} mail servers were asked; {} differences",
+        "{} of {} proxies have compared {} with the table; {}; {}",
         audit.confirmed,
         audit.proxies,
-        audit.sessions,
-        audit.keys,
-        audit.backends,
-        audit.differences.len() + audit.strays.len() + usize::try_from(audit.more).unwrap_or(usize::MAX)
+        count(audit.sessions, "session"),
+        match audit.backends {
+            0 => "no mail server has said who is there (doveadm in [backend.NAME] says how to ask it)".to_owned(),
+            asked => format!("{} asked who is there", count(asked.into(), "mail server")),
+        },
+        count((audit.differences.len() + audit.strays.len()) as u64 + audit.more, "difference")
     ));
     if audit.splits_ended > 0 {
         lines.push(format!("the store has found a user at two backends, and ended one, {} times", audit.splits_ended));
@@ -51,15 +53,16 @@ fn stray(found: &Stray) -> String {
         (Some(home), 0) if *home == found.backend => "by the table the user has no session".to_owned(),
         (Some(home), counted) => format!("by the table the user is at home at {home}, with {}", sessions(counted)),
     };
-    format!("{}: {} says that it has {} of the user; {table}", found.key, found.backend, connections(found.connections))
+    format!(
+        "{}: {} says that it has {} of the user; {table}",
+        found.key,
+        found.backend,
+        count(found.connections.into(), "connection")
+    )
 }
 
 fn sessions(number: u32) -> String {
-    if number == 1 { "1 session".to_owned() } else { format!("{number} sessions") }
-}
-
-fn connections(number: u32) -> String {
-    if number == 1 { "1 connection".to_owned() } else { format!("{number} connections") }
+    count(number.into(), "session")
 }
 
 fn difference(row: &ProxyDifference) -> String {

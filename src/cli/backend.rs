@@ -6,7 +6,7 @@ use anyhow::anyhow;
 use clap::Subcommand;
 
 use super::status::{Door, for_people, table};
-use super::{Failure, runtime, say};
+use super::{Failure, count, runtime, say};
 use crate::admin::wire::{BackendLine, BackendShown, Backends, Changed, JobLine, Planned, PlannedAt};
 
 /// Show and change the fleet's backends. Changes hold for all proxies, win over their files, and outlive every restart
@@ -208,10 +208,10 @@ fn plan_text(at: &PlannedAt) -> String {
     }
     let to = at.to.iter().map(|to| format!("{} to {}", to.users, to.backend)).collect::<Vec<_>>().join(", ");
     format!(
-        "{}: {} users with {} sessions would be moved within about {}: {to}. Users without sessions leave at their next login",
+        "{}: {} with {} would be moved within about {}: {to}. Users without sessions leave at their next login",
         at.backend,
-        at.users,
-        at.sessions,
+        count(at.users, "user"),
+        count(at.sessions, "session"),
         for_people(at.takes_s)
     )
 }
@@ -292,14 +292,17 @@ fn shown_text(shown: &BackendShown) -> String {
             line.state
         ),
         format!(
-            "  weight {}, {} users with {} sessions, {} votes against it",
-            line.weight, line.users, line.sessions, line.votes
+            "  weight {}, {} with {}, {} against it",
+            line.weight,
+            count(line.users, "user"),
+            count(line.sessions, "session"),
+            count(line.votes.into(), "vote")
         ),
         format!("  set by operators: {set}"),
     ];
     if let Some(job) = &line.job {
         lines.push(format!(
-            "  {} for {}; {} users are being moved in the fleet",
+            "  {} for {}; being moved in the fleet: {}",
             job_text(job),
             for_people(job.since_s),
             shown.moving

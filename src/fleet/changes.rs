@@ -168,7 +168,7 @@ fn add(name: &BackendId, settings: Option<&str>, row: Option<&Row>, file: Option
         (Some(line), None) => added_row(name, line),
         (None, Some(file)) => Ok(file.clone()),
         (None, None) => Err(format!(
-            "{name} stands not in this proxy's file: say where it is, such as host=mail3.example.org, or ask a proxy whose \
+            "{name} is not in this proxy's file: say where it is, such as host=mail3.example.org, or ask a proxy whose \
              file has it"
         )),
     }
@@ -185,7 +185,7 @@ fn reset(name: &BackendId, row: &Row, file: Option<&Row>, notes: &mut Vec<String
             ));
             Ok(None)
         }
-        (None, None) => Err(format!("{name} stands not in this proxy's file: ask a proxy whose file has it")),
+        (None, None) => Err(format!("{name} is not in this proxy's file: ask a proxy whose file has it")),
     }
 }
 

@@ -30,7 +30,7 @@ impl Hall {
 
     async fn run(&self, line: &str) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_homing"));
-        command.args(line.split(' ')).arg("--socket").arg(&self.socket).output().await.unwrap()
+        command.args(line.split(' ')).env("HOMING_SOCKET", &self.socket).output().await.unwrap()
     }
 
     /// What it prints.
@@ -118,9 +118,9 @@ async fn a_dump_has_the_commands_that_bring_everything_back() {
         "homing backend drain mail3",
         "homing backend evict mail3",
         "homing backend remove mail4",
-        "homing user pin ann home",
+        "homing user pin --no-move ann home",
         "homing user hold 'o'\\''neill'",
-        "homing user pin -- -rf home",
+        "homing user pin --no-move -- -rf home",
     ];
     let mut lines: Vec<&str> = dump.lines().collect();
     lines[6..].sort_unstable_by_key(|line| line.contains("-rf")); // users come as they lie in the store
@@ -147,7 +147,7 @@ async fn lists_for_programs_are_whole_and_a_table_says_that_there_is_more() {
     assert_eq!(aside, "", "there is nobody");
     let store = hall.store().await;
     for number in 0..1001 {
-        let mark = Mark { key: Key::new(&format!("user{number}")), change: MarkChange::Hold(0) };
+        let mark = Mark { key: Key::new(format!("user{number}")), change: MarkChange::Hold(0) };
         store.order(0, &Order::Mark(mark)).await.unwrap();
     }
     for (line, lines, more) in [
@@ -164,7 +164,7 @@ async fn lists_for_programs_are_whole_and_a_table_says_that_there_is_more() {
 }
 
 #[tokio::test]
-async fn a_kick_of_many_does_not_pretend_not_to_wait() {
+async fn what_an_operator_cannot_mean_is_refused() {
     let hall = Hall::open().await;
     for line in
         ["user kick a* --no-wait", "user kick --address 192.0.2.1 --no-wait", "user kick --backend home --no-wait"]
@@ -176,7 +176,13 @@ async fn a_kick_of_many_does_not_pretend_not_to_wait() {
             "{output:?}"
         );
     }
-    assert!(hall.says("user kick ann --no-wait").await.contains("kicked"));
+    assert_eq!(hall.says("user kick ann --no-wait").await, "ann has no session to end\n");
+    let output = hall.run("user hold ann --for 0s").await;
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    for line in ["user list --backend nowhere", "user list --json --backend nowhere", "user list --pool nowhere"] {
+        assert!(hall.refuses(line).await.contains(" nowhere"), "{line}");
+    }
+    hall.says("user list --backend home --pool default").await;
 }
 
 #[tokio::test]
@@ -186,7 +192,7 @@ async fn a_dry_run_says_whom_it_would_move_and_moves_nobody() {
     let mut server = client.log_in("ann", &hall.site.server).await;
     hall.says(&format!("backend add mail3 host={} port={}", other.address.ip(), other.address.port())).await;
     let said = hall.says("backend evict home --dry-run").await;
-    assert!(said.contains("home: 1 users with 1 sessions") && said.contains("1 to mail3"), "{said}");
+    assert!(said.contains("home: 1 user with 1 session ") && said.contains("1 to mail3"), "{said}");
     assert_eq!(hall.says("backend evict mail3 --dry-run").await.trim(), "mail3: nobody would be moved");
     client.send("b NOOP\r\n").await;
     server.expect("b NOOP\r\n").await;

@@ -35,7 +35,7 @@ pub struct Audit {
     pub proxies: u32,
     /// Those that have compared all that they hold.
     pub confirmed: u32,
-    /// Keys with sessions that were looked at.
+    /// Keys with sessions that were looked at; one with sessions at two proxies counts twice.
     pub keys: u64,
     /// Their sessions.
     pub sessions: u64,

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use super::{Wait, escaped, text, went_well};
 use crate::admin::wire::{KickAsk, KickMany, KickedMany, Moved, Whom};
 use crate::cli::status::Door;
-use crate::cli::{Failure, runtime};
+use crate::cli::{Failure, count, runtime};
 
 /// End all sessions of a user, at every proxy: the home stays, and logins wait for moves.kick_delay. Or the sessions of
 /// many: they may come back at once.
@@ -68,10 +68,10 @@ fn kicked_many(done: &KickedMany) -> String {
     let mut lines = done.complaints.clone();
     let left = if done.left > 0 { format!(", {} have not ended yet", done.left) } else { String::new() };
     lines.push(format!(
-        "{} of {} proxies confirmed, {} sessions closed{left}, {} ms",
+        "{} of {} proxies confirmed, {} closed{left}, {} ms",
         done.confirmed,
         done.proxies,
-        done.told - done.left.min(done.told),
+        count(done.told - done.left.min(done.told), "session"),
         done.ms
     ));
     lines.join("\n")

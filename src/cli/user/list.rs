@@ -7,7 +7,7 @@ use clap::ValueEnum;
 use super::super::status::{Door, for_people, printable, table};
 use super::super::{Failure, runtime, say};
 use super::escaped;
-use crate::admin::wire::UserRow;
+use crate::admin::wire::{BackendLine, Backends, UserRow};
 
 /// Users, their homes and sessions; any proxy knows all of them
 #[derive(Debug, clap::Args)]
@@ -87,11 +87,31 @@ impl Args {
             Ok(())
         };
         runtime()?.block_on(self.door.client().list(&self.path(limit), each)).map_err(anyhow::Error::from)?;
+        if number == 0 {
+            self.there_may_be_some()?;
+        }
         if shape == Shape::Table {
             say(&printable(&rows.to_string()))?;
         }
         if limit > 0 && number > limit {
             eprintln!("homing: there are more than these {limit}; --limit 0 lists all");
+        }
+        Ok(())
+    }
+
+    /// Fails if nobody was found because what was asked for does not exist.
+    fn there_may_be_some(&self) -> Result<(), Failure> {
+        if self.backend.is_none() && self.pool.is_none() {
+            return Ok(());
+        }
+        let fleet: Backends =
+            runtime()?.block_on(self.door.client().get("/v1/backends")).map_err(anyhow::Error::from)?;
+        let has = |name: fn(&BackendLine) -> &str, wanted: &str| fleet.backends.iter().any(|line| name(line) == wanted);
+        if let Some(backend) = self.backend.as_deref().filter(|wanted| !has(|line| &line.name, wanted)) {
+            return Err(anyhow::anyhow!("there is no backend {backend}").into());
+        }
+        if let Some(pool) = self.pool.as_deref().filter(|wanted| !has(|line| &line.pool, wanted)) {
+            return Err(anyhow::anyhow!("there is no pool {pool}").into());
         }
         Ok(())
     }

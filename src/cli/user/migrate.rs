@@ -65,6 +65,9 @@ impl Args {
             (Some(file), _) => read(file).map_err(Failure::Usage)?,
             (None, name) => name.iter().cloned().collect(),
         };
+        if names.is_empty() {
+            return Err(Failure::Usage(anyhow::anyhow!("the list names nobody")));
+        }
         let shape = self.form.shape(&self.door);
         if shape == Shape::Csv {
             csv_line(&COLUMNS).map_err(anyhow::Error::from)?;

@@ -62,7 +62,7 @@ enum Action {
         #[command(flatten)]
         user: User,
         /// For so long, such as 10m [default: until release]
-        #[arg(long = "for", value_name = "TIME", value_parser = span)]
+        #[arg(long = "for", value_name = "TIME", value_parser = some_span)]
         span: Option<Duration>,
         /// End the user's sessions, too
         #[arg(long)]
@@ -172,6 +172,12 @@ fn all_went_well(marked: &Marked) -> bool {
 /// A span of time as in the configuration.
 fn span(text: &str) -> Result<Duration, String> {
     humantime_serde::re::humantime::parse_duration(text).map_err(|error| error.to_string())
+}
+
+/// The same, for what must last: held for no time is not held.
+fn some_span(text: &str) -> Result<Duration, String> {
+    span(text)
+        .and_then(|span| if span.as_millis() == 0 { Err("must be longer than that".to_owned()) } else { Ok(span) })
 }
 
 /// A name as one segment of a path, or a value of a query (RFC 3986 2.1).
