@@ -169,6 +169,10 @@ async fn strays(
     for (user, number) in users {
         *connections.entry(admin.fleet.key_of(&user)).or_default() += number;
     }
+    // Probes come and go everywhere, past the table.
+    if let Some(probe) = admin.health.probe_user() {
+        connections.remove(&admin.fleet.key_of(&probe));
+    }
     let mut looks =
         std::pin::pin!(iter(connections).map(|(key, number)| stray(admin, backend, key, number)).buffered(LOOKUPS));
     let (mut strays, mut unseen) = (Vec::new(), None::<(u64, String)>);

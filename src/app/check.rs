@@ -80,7 +80,7 @@ mod tests {
         assert_eq!(faults.len(), 5, "{faults:?}");
         assert_eq!(faults[1], format!("[store] {nonsense} holds no certificate"));
         assert!(faults[2].contains("[backend.one]"), "{faults:?}");
-        assert_eq!(faults[3], format!("[backend.two] doveadm: {nonsense} holds no certificate"));
+        assert!(faults[3].starts_with(&format!("[backend.two] doveadm: {nonsense}")), "{faults:?}");
         assert!(faults[4].starts_with(&format!("{users}:2: ")), "{faults:?}");
     }
 }

@@ -102,6 +102,11 @@ impl Book {
         self.settle(&mut inner, Instant::now());
     }
 
+    /// Whom probes log in.
+    pub(super) fn probe_user(&self) -> Option<String> {
+        self.inner().config.login.as_ref().map(|login| login.user.clone())
+    }
+
     /// Ends all probes. The last opinions stand.
     pub(super) fn stop(&self) {
         self.inner().entries.values_mut().for_each(Entry::dismiss);

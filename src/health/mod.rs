@@ -127,6 +127,11 @@ impl Health {
         self.book.failing()
     }
 
+    /// Whom probes log in, at all backends at once.
+    pub fn probe_user(&self) -> Option<String> {
+        self.book.probe_user()
+    }
+
     /// All opinions and what they rest on, by name.
     pub fn opinions(&self) -> Vec<Opinion> {
         self.book.opinions()

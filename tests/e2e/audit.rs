@@ -84,7 +84,12 @@ async fn an_audit_finds_a_user_whom_a_mail_server_has_though_the_table_has_them_
 #[tokio::test]
 async fn an_audit_names_a_user_whom_a_mail_server_has_though_the_table_counts_no_session() -> Result {
     let fleet = two("").await?;
-    let (bound, stranger) = (&fleet.users[0], &fleet.users[1]);
+    let (bound, stranger, probe) = (&fleet.users[0], &fleet.users[1], &fleet.users[2]);
+    let health = format!("[health]\nprobe_user = {:?}\nprobe_password = {:?}\n", probe.name, probe.password);
+    fleet.reconfigure(|table| merge(table, toml::from_str(&health).unwrap_or_default()))?;
+    for proxy in &fleet.proxies {
+        ensure!(proxy.admin(&["reload"]).await?.status.success());
+    }
     let mut open = fleet.proxies[0].log_in(bound).await?;
     let home = open.backend().await?;
     open.logout().await?;
@@ -95,6 +100,7 @@ async fn an_audit_names_a_user_whom_a_mail_server_has_though_the_table_counts_no
         beside.push(backend.log_in(bound).await?);
     }
     beside.push(fleet.backends[0].log_in(stranger).await?);
+    beside.push(fleet.backends[0].log_in(probe).await?); // is everywhere by trade
     let (code, found, said) = audit(&fleet, 1).await?;
     ensure!(code == Some(1) && found["strays"].as_array().map(Vec::len) == Some(3), "{found}");
     let first = &found["strays"][0];
