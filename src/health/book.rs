@@ -36,8 +36,17 @@ struct Inner {
     config: Arc<HealthConfig>,
     turns: Arc<Semaphore>,
     entries: BTreeMap<BackendId, Entry>,
-    /// When the first sign of a change was seen that the fleet was not told of yet.
-    stirred: Option<Instant>,
+    /// The first sign of a change that the fleet was not told of yet.
+    stirred: Option<Sign>,
+}
+
+/// Something has changed, or may be about to.
+#[derive(Clone, Copy)]
+struct Sign {
+    /// Since then.
+    at: Instant,
+    /// To this. Backends that are so already have nothing to do with it.
+    towards: Verdict,
 }
 
 struct Entry {
@@ -189,7 +198,8 @@ impl Book {
                 announce(backend, service, record);
             }
             if changed || record.is_in_doubt() && !doubted {
-                inner.stir(backend, now);
+                let towards = if changed { record.verdict() } else { record.leaning() };
+                inner.stir(backend, Sign { at: now, towards });
             }
         }
         self.settle(&mut inner, now);
@@ -200,7 +210,7 @@ impl Book {
     /// doubts should keep all others from being told of: it is waited for as long as certainty may take.
     fn settle(&self, inner: &mut Inner, now: Instant) {
         let Some(stirred) = inner.stirred else { return };
-        let overdue = now.saturating_duration_since(stirred) >= certainty(&inner.config);
+        let overdue = now.saturating_duration_since(stirred.at) >= certainty(&inner.config);
         if overdue || inner.entries.values().all(|entry| entry.is_settled(stirred)) {
             inner.stirred = None;
             let failing = inner.entries.iter().filter(|(_, entry)| entry.is_failing());
@@ -220,9 +230,9 @@ impl Book {
 
 impl Inner {
     /// Something may be about to change at a backend: are the others concerned?
-    fn stir(&mut self, backend: &BackendId, now: Instant) {
+    fn stir(&mut self, backend: &BackendId, sign: Sign) {
         if self.stirred.is_none() {
-            self.stirred = Some(now);
+            self.stirred = Some(sign);
             let others = self.entries.iter().filter(|(name, _)| *name != backend);
             others.for_each(|(_, entry)| entry.hurry.notify_one());
         }
@@ -258,10 +268,12 @@ impl Entry {
         self.services.iter().any(|(_, record)| record.verdict() == Verdict::Failing)
     }
 
-    /// Nothing more is to be learnt of it soon: it has been looked at since that time, or has changed, and is not in doubt.
-    fn is_settled(&self, stirred: Instant) -> bool {
+    /// Nothing more is to be learnt of it soon: it is not in doubt, and has been looked at since, has changed, or was so
+    /// before.
+    fn is_settled(&self, stirred: Sign) -> bool {
+        let looked = self.looked >= Some(stirred.at);
         let certain = |(_, record): &(Service, Record)| {
-            !record.is_in_doubt() && (self.looked >= Some(stirred) || record.since() >= stirred)
+            !record.is_in_doubt() && (looked || record.since() >= stirred.at || record.verdict() == stirred.towards)
         };
         !self.server.probe || self.services.iter().all(certain)
     }

@@ -164,6 +164,11 @@ impl Record {
         self.since
     }
 
+    /// What the last observation speaks for.
+    pub(super) fn leaning(&self) -> Verdict {
+        if self.probes.row().1 > 0 { Verdict::Failing } else { Verdict::Fit }
+    }
+
     /// Whether the next probe should come soon.
     pub(super) fn is_in_doubt(&self) -> bool {
         self.probes.is_in_doubt()

@@ -19,9 +19,11 @@ struct Played {
     /// Times of begin and end, by backend.
     probes: Mutex<BTreeMap<String, Vec<(Instant, Instant)>>>,
     bad: Mutex<bool>,
-    /// All others are good.
-    only: Mutex<Option<&'static str>>,
+    /// All others are good, unless there is none.
+    only: Mutex<Vec<&'static str>>,
     takes: Mutex<Duration>,
+    /// If there is one, all others take no time.
+    slow: Mutex<Option<&'static str>>,
     /// Under way, and the most there were: of all, and of one backend.
     now: Mutex<BTreeMap<String, usize>>,
     most: Mutex<(usize, usize)>,
@@ -30,7 +32,9 @@ struct Played {
 #[async_trait]
 impl Prober for Played {
     async fn probe(&self, server: &Server, _: Service, _: &HealthConfig) -> Result<Duration, ConnectError> {
-        let (name, began, takes) = (server.id.to_string(), Instant::now(), *self.takes.lock().unwrap());
+        let (name, began) = (server.id.to_string(), Instant::now());
+        let is_slow = self.slow.lock().unwrap().is_none_or(|slow| slow == name);
+        let takes = if is_slow { *self.takes.lock().unwrap() } else { Duration::ZERO };
         {
             let mut now = self.now.lock().unwrap();
             *now.entry(name.clone()).or_default() += 1;
@@ -40,7 +44,10 @@ impl Prober for Played {
         sleep(takes).await;
         *self.now.lock().unwrap().get_mut(&name).unwrap() -= 1;
         self.probes.lock().unwrap().entry(name).or_default().push((began, Instant::now()));
-        let concerned = self.only.lock().unwrap().is_none_or(|only| only == server.id.as_str());
+        let concerned = {
+            let only = self.only.lock().unwrap();
+            only.is_empty() || only.contains(&server.id.as_str())
+        };
         if concerned && *self.bad.lock().unwrap() { Err(lost(&server.id)) } else { Ok(takes) }
     }
 }
@@ -120,7 +127,7 @@ async fn backends_that_die_are_found_out_within_the_times_that_the_manual_names(
         for lived in 0..12 {
             // Others are looked at before the fleet is told; that costs no time.
             let (health, prober) = start(&HealthConfig::default(), &["a", "b", "c"]);
-            *prober.only.lock().unwrap() = Some("a");
+            *prober.only.lock().unwrap() = vec!["a"];
             pass(seconds(10) + lived * Duration::from_millis(500)).await; // any moment between two probes
             assert!(health.failing().is_empty());
             *prober.bad.lock().unwrap() = true;
@@ -166,6 +173,23 @@ async fn what_befalls_all_backends_is_told_of_all_at_once_and_so_is_its_end() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_that_is_known_to_hang_does_not_hold_up_the_word_about_another() {
+    for lived in 0..12 {
+        let (health, prober) = start(&HealthConfig::default(), &["a", "b", "hung"]);
+        (*prober.only.lock().unwrap(), *prober.slow.lock().unwrap()) = (vec!["hung"], Some("hung"));
+        (*prober.bad.lock().unwrap(), *prober.takes.lock().unwrap()) = (true, seconds(5));
+        pass(seconds(60) + lived * Duration::from_millis(500)).await;
+        assert_eq!(health.failing(), [BackendId::new("hung")]);
+        *prober.only.lock().unwrap() = vec!["a", "hung"];
+        let died = Instant::now();
+        while health.failing().len() < 2 {
+            pass(Duration::from_millis(50)).await;
+            assert!(died.elapsed() <= seconds(8), "{lived}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_that_is_never_certain_keeps_no_other_from_being_told_of_for_ever() {
     let config = HealthConfig { fall: 20, ..HealthConfig::default() };
     let (health, prober) = start(&config, &["a", "doubtful"]);
@@ -173,9 +197,9 @@ async fn one_that_is_never_certain_keeps_no_other_from_being_told_of_for_ever() 
     let doubtful = prober.clone();
     let flapping = async move {
         loop {
-            *doubtful.only.lock().unwrap() = None;
+            doubtful.only.lock().unwrap().clear();
             pass(seconds(15)).await; // not for as long as 20 bad probes take
-            *doubtful.only.lock().unwrap() = Some("a");
+            *doubtful.only.lock().unwrap() = vec!["a"];
             pass(Duration::from_millis(1200)).await;
         }
     };
