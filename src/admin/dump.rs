@@ -45,6 +45,9 @@ fn of_backend(view: &BackendView) -> Vec<String> {
     let (name, row) = (quoted(view.backend.as_str()), &view.row);
     let command = |words: &str| format!("homing backend {words}");
     let mut commands = Vec::new();
+    if row.unread.is_some() {
+        commands.push(format!("# {name} was written by a newer version of homing: dump it with that one"));
+    }
     if let Some(settings) = row.added.as_deref().and_then(|line| Config::added_settings(view.backend.as_str(), line)) {
         let pairs = settings.into_iter().map(|(key, value)| quoted(&format!("{key}={value}")));
         commands.push(command(&format!("add {name} {}", pairs.collect::<Vec<_>>().join(" "))));

@@ -173,7 +173,14 @@ impl Roster {
         let version = table.version;
         if self.master.is_none() {
             // First, so that whoever is sent to a new backend finds it.
-            self.complaints.store(Arc::new((self.follow)(&table.rows)));
+            let mut complaints = (self.follow)(&table.rows);
+            let unread = table.rows.iter().filter(|(_, row)| row.unread.is_some());
+            complaints.extend(unread.map(|(name, _)| {
+                format!(
+                    "{name} was written by a newer version of homing: no new users are placed there by older proxies"
+                )
+            }));
+            self.complaints.store(Arc::new(complaints));
         }
         self.table.store(Arc::new(table));
         let closed = self.close_unusable(ledger);
