@@ -14,10 +14,14 @@ use crate::store::{Beat, Order, Table};
 impl Roster {
     /// Brings a shard's copy, as a heartbeat told of it, and the first shard's table together. False until that is done.
     pub(super) async fn copy(&self, master: &Roster, shard: &Shard, now: &LinkState, beat: &mut Beat) -> bool {
-        if let Some(table) = beat.table.take().filter(|table| table.version > self.version()) {
+        let wanted = master.table();
+        // The first shard's whatever its number: versions go back if a store loses its memory and its clock is behind.
+        let is_news = |table: &Table| {
+            table.version > self.version() || (table.version == wanted.version && *table != *self.table())
+        };
+        if let Some(table) = beat.table.take().filter(is_news) {
             self.install(table, &shard.ledger);
         }
-        let wanted = master.table();
         if wanted.version == 0 {
             return false;
         }
@@ -29,7 +33,7 @@ impl Roster {
             self.lift(&wanted, beat.table_version, shard).await;
         }
         self.is_agreed(now);
-        self.version() >= wanted.version
+        self.version() == wanted.version
     }
 
     /// The first shard counts its versions by a clock. If it lost its memory, and a server whose clock is behind serves it now,

@@ -89,9 +89,11 @@ impl Roster {
         self.news.subscribe()
     }
 
-    /// The version to ask for news of. None that it had before a loss counts: a store that forgot may count anew.
+    /// The version to ask for news of. None that it had before a loss counts: a store that forgot may count anew. Nor does
+    /// one of a copy that is above the first shard's, for it may be of before such a loss.
     pub(super) fn known(&self, now: &LinkState) -> u64 {
-        if self.is_unsure(now) { 0 } else { self.version() }
+        let is_above = self.master.as_ref().is_some_and(|master| self.version() > master.version());
+        if is_above || self.is_unsure(now) { 0 } else { self.version() }
     }
 
     /// The store may have lost its table since this proxy last saw it.

@@ -132,6 +132,32 @@ async fn the_table_reaches_all_shards_although_the_first_forgot_and_its_clock_we
     ticking.abort();
 }
 
+#[tokio::test]
+async fn what_a_proxy_knew_of_the_copies_before_the_versions_went_back_does_not_count_any_more() {
+    let (rules, server) = (stage::rules(), Arc::new(Simulated::new(1_000_000, "first")));
+    let back = Arc::new(AtomicU64::new(0));
+    let ticking = tokio::spawn(tick(server.clone(), back.clone()));
+    let mut stage = Stage::over(Memory::simulated(rules, server), rules);
+    stage.shards = 3;
+    let (one, two) = (stage.proxy("p1", "a b").await, stage.proxy("p2", "a b").await);
+    let down = one.change("a", Verb::Down).await.unwrap().version;
+    back.store(500_000, Ordering::Relaxed);
+    (0..3).for_each(|shard| stage.memory.flush_shard(shard));
+    one_table(&stage).await;
+    let done = two.change("a", Verb::Up).await.unwrap();
+    assert!(done.version < down, "{} is not behind {down}", done.version);
+    assert_eq!((done.confirmed, done.live), (2, 2));
+    eventually("no shard goes by a table of before", SOON, async || {
+        let shards = [&one, &two].into_iter().flat_map(|proxy| proxy.fleet.shards());
+        let versions: Vec<u64> = shards.map(|shard| shard.roster.table().version).collect();
+        whether(versions.iter().all(|version| *version == done.version), || {
+            format!("{versions:?}, not {}", done.version)
+        })
+    })
+    .await;
+    ticking.abort();
+}
+
 /// A server whose clock goes like ours, but is some milliseconds behind where it was.
 async fn tick(server: Arc<Simulated>, back: Arc<AtomicU64>) {
     let (zero, began) = (server.ms(), std::time::Instant::now());

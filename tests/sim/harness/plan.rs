@@ -81,6 +81,9 @@ pub struct Plan {
     pub mutation: Mutation,
     /// As the proxies believe.
     pub rules: Rules,
+    pub shards: u16,
+    /// Operators give bulk work.
+    pub jobs: bool,
     pub proxies: usize,
     pub backends: usize,
     pub keys: usize,
@@ -101,6 +104,8 @@ pub struct Plan {
 pub const PATIENCE: Duration = Duration::from_millis(300);
 /// How long a login waits for its home.
 pub const LOGIN_WAIT: Duration = Duration::from_secs(4);
+/// How long the move of one of many users may take.
+pub const MOVE: Duration = Duration::from_secs(3);
 /// How long a backend may take to let somebody in.
 pub const CONNECT: Duration = Duration::from_millis(400);
 /// How long a backend may take to end a session.
@@ -132,6 +137,9 @@ impl Plan {
             rules,
             sticky,
             state_files: dice.percent(15),
+            // The mutants know of one.
+            shards: if mutation == Mutation::Sound && dice.percent(30) { 2 } else { 1 },
+            jobs: dice.percent(30),
             proxies: dice.between(3, 5) as usize,
             backends: dice.between(2, 4) as usize,
             keys: dice.between(2, 6) as usize,
