@@ -42,6 +42,9 @@ async fn page(admin: &Admin, part: Part) -> Result<(Vec<String>, Option<Part>), 
 fn of_backend(view: &BackendView) -> Vec<String> {
     let (name, row) = (view.backend.as_str(), &view.row);
     let mut commands = Vec::new();
+    if row.unread.is_some() {
+        commands.push(format!("# {} was written by a newer version of homing: dump it with that one", quoted(name)));
+    }
     if let Some(settings) = row.added.as_deref().and_then(|line| Config::added_settings(name, line)) {
         let pairs = settings.into_iter().map(|(key, value)| format!("{key}={value}"));
         let words: Vec<String> = std::iter::once(name.to_owned()).chain(pairs).collect();

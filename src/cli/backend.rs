@@ -245,6 +245,7 @@ fn columns(line: &BackendLine, voters: u32) -> [String; 9] {
     let place = line.address.as_ref().map_or_else(String::new, |address| format!(" ({address})"));
     let state = match line.state.as_str() {
         "up" => format!("U{}", set("state")),
+        "unreadable" => "D unreadable: written by a newer version".to_owned(),
         state => format!("D {state}{}", set("state")),
     };
     let sessions = match line.max_sessions {

@@ -175,7 +175,7 @@ impl Moves {
         let to = &migration.to;
         let row = table.rows.get(to).ok_or_else(|| format!("there is no backend {to}"))?;
         if !row.usable() {
-            return Err(format!("{to} is {}", if row.failing { "failing" } else { row.state.word() }));
+            return Err(format!("{to} is {}", row.condition()));
         }
         if home.is_none() && migration.copy.is_some() {
             return Err(format!(

@@ -75,9 +75,7 @@ impl Moves {
         let table = self.home_shard(key).roster.table();
         match (table.rows.get(to), from.and_then(|from| table.rows.get(from))) {
             (None, _) => format!("there is no backend {to}"),
-            (Some(row), _) if !row.usable() => {
-                format!("{to} is {}", if row.failing { "failing" } else { row.state.word() })
-            }
+            (Some(row), _) if !row.usable() => format!("{to} is {}", row.condition()),
             (Some(row), Some(home)) if row.pool != home.pool => {
                 format!("{to} is of the pool {}, but {key} is at home in the pool {}", row.pool, home.pool)
             }

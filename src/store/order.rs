@@ -28,6 +28,13 @@ pub enum Order {
     },
     /// Give a shard other than the first a copy of the table; ignored unless it is newer than the shard's.
     Copy(Table),
+    /// Make the table's version a higher one, if it is still the one that was seen. The rows stay as they are.
+    Lift {
+        /// The version seen.
+        seen: u64,
+        /// What it becomes.
+        to: u64,
+    },
     /// Give every live proxy an errand.
     Ask(Ask),
     /// An errand is done.
@@ -163,6 +170,8 @@ pub enum Outcome {
     Table(Result<u64, Table>),
     /// To a copy, and to an answer: done, or nothing to do.
     Done,
+    /// To a lift: whether it was done.
+    Lifted(bool),
     /// To an ask.
     Asked {
         /// The errand's number.

@@ -8,7 +8,7 @@ use homing::fleet::Verb;
 use homing::model::{BackendId, Ending};
 use homing::store::clock::Simulated;
 use homing::store::memory::Memory;
-use homing::store::{BackendState, Rules};
+use homing::store::{BackendState, Rules, Table};
 
 use crate::harness::wait::whether;
 use crate::harness::{Proxy, Session, Stage, eventually, rows, stage};
@@ -129,6 +129,37 @@ async fn the_table_reaches_all_shards_although_the_first_forgot_and_its_clock_we
     assert!(done.version > before, "{} is no news to shards that have {before}", done.version);
     one_table(&stage).await;
     assert_eq!(one.log_in("ann").await.unwrap().backend(), "b");
+    ticking.abort();
+}
+
+#[tokio::test]
+async fn what_a_proxy_knew_of_the_copies_before_the_versions_went_back_does_not_count_any_more() {
+    let (rules, server) = (stage::rules(), Arc::new(Simulated::new(1_000_000, "first")));
+    let back = Arc::new(AtomicU64::new(0));
+    let ticking = tokio::spawn(tick(server.clone(), back.clone()));
+    let mut stage = Stage::over(Memory::simulated(rules, server), rules);
+    stage.shards = 3;
+    let (one, two) = (stage.proxy("p1", "a b").await, stage.proxy("p2", "a b").await);
+    // Whether the versions go back or are lifted depends on which shard a proxy hears of first.
+    for (verb, state) in [(Verb::Down, BackendState::Down), (Verb::Up, BackendState::Up)].into_iter().cycle().take(4) {
+        back.fetch_add(100_000, Ordering::Relaxed);
+        (0..3).for_each(|shard| stage.memory.flush_shard(shard));
+        one_table(&stage).await;
+        eventually("it can be changed again", SOON, async || {
+            let done = two.change("a", verb.clone()).await;
+            whether(done.is_ok(), || format!("{done:?}"))
+        })
+        .await;
+        eventually("no shard of any proxy goes by a table of before", SOON, async || {
+            let stored = stage.censuses().await[0].table_version;
+            let shards = [&one, &two].into_iter().flat_map(|proxy| proxy.fleet.shards());
+            let tables: Vec<_> = shards.map(|shard| shard.roster.table()).collect();
+            let is_stored =
+                |table: &Arc<Table>| table.version == stored && table.rows[&BackendId::new("a")].state == state;
+            whether(tables.iter().all(is_stored), || format!("{stored}, {state:?}: {tables:?}"))
+        })
+        .await;
+    }
     ticking.abort();
 }
 

@@ -90,6 +90,7 @@ fn has_written(order: &Order, outcome: &Outcome) -> bool {
         Outcome::Mark(marked) => !marked.no_backend,
         Outcome::Table(table) => table.is_ok(),
         Outcome::Done | Outcome::Asked { .. } => true,
+        Outcome::Lifted(lifted) => *lifted,
         Outcome::Answers(_) | Outcome::Recovering(_) => false,
     }
 }
@@ -118,6 +119,10 @@ pub(super) fn script_and_arguments(
         Order::Copy(Table { version, rows }) => {
             a.put("version", version).rows(rows);
             &scripts::COPY
+        }
+        Order::Lift { seen, to } => {
+            a.put("seen", seen).put("to", to);
+            &scripts::LIFT
         }
         Order::Ask(order) => {
             a.put("text", &order.text).put("ttl", order.ttl.min(LONGEST));

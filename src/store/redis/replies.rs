@@ -25,6 +25,7 @@ pub(super) fn decode(order: &Order, value: Value) -> Result<Outcome, Garbled> {
             Ok(Outcome::Table(Err(Table { version, rows: rows(words.list()?)? })))
         }
         (Order::Copy(_) | Order::Answer { .. }, "ok") => Ok(Outcome::Done),
+        (Order::Lift { .. }, "ok") => words.number().map(|lifted| Outcome::Lifted(lifted == 1)),
         (Order::Ask(_), "ok") => Ok(Outcome::Asked { errand: words.number()?, live: live(words)? }),
         (Order::Answers { .. }, "ok") => answers(words),
         _ => Err(Garbled),

@@ -4,6 +4,7 @@
 //! What happens is chosen by the seed; `fault.rs` says what may happen together. An even seed has Redis with Sentinels,
 //! which fail over; an odd one a single server with an append-only file. Every other pair of them is `strict`.
 
+mod astray;
 mod fault;
 mod operator;
 mod weather;

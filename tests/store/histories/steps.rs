@@ -236,7 +236,11 @@ impl Dice {
         let (mut rows, even) = (BTreeMap::new(), self.once_in(2));
         for name in &BACKENDS[..4] {
             if !self.once_in(8) {
-                let row = if even { self.candidate() } else { self.row() };
+                let row = match self.below(16) {
+                    0 => Row::unread(&format!("v9 {}", self.below(3))),
+                    _ if even => self.candidate(),
+                    _ => self.row(),
+                };
                 rows.insert(BackendId::new(name), row);
             }
         }
@@ -274,6 +278,8 @@ impl Dice {
             state_set: self.once_in(2),
             added: self.once_in(4).then(|| "{ host = \"x\" }".to_owned()),
             job: self.once_in(3).then_some(job),
+            others: self.once_in(8).then(|| ("zone".to_owned(), self.below(3).into())).into_iter().collect(),
+            unread: None,
         }
     }
 }
