@@ -23,8 +23,9 @@ use crate::harness::{Crowd, Fleet, Habit, Lan, Net, Result, SentinelSet, User, W
 /// How long the storm lasts, unless `HOMING_CHAOS_SECONDS` says otherwise.
 const SPAN: u64 = 20;
 /// Beyond this, a client that tries all the time has been forgotten rather than delayed. The longest delays add up: a cut
-/// of 7 s, a window of 4 s, Sentinels, and all of it again before the client had its turn.
-const LATEST: Duration = Duration::from_secs(60);
+/// of 7 s, a window of 4 s, Sentinels (who do nothing for 30 s once they find that their clock has jumped), and all of it again
+/// before the client had its turn.
+const LATEST: Duration = Duration::from_secs(100);
 
 const CONFIG: &str = r#"
 [fleet]
