@@ -11,6 +11,8 @@ use crate::harness::{Fleet, Imap, Lan, Net, Result, Status, User, eventually};
 
 /// Probes that find a dead server out in about two seconds.
 const QUICK: &str = r#"
+[store]
+timeout = "1s"
 [health]
 interval = "300ms"
 fast_interval = "150ms"
@@ -52,7 +54,7 @@ fn lan(fleet: &Fleet) -> Result<&Lan> {
 #[tokio::test]
 async fn i1_i3_a_proxy_cut_off_from_the_store_serves_on_and_its_users_find_the_same_home_elsewhere() -> Result {
     apart!(i1_i3_a_proxy_cut_off_from_the_store_serves_on_and_its_users_find_the_same_home_elsewhere, async |lan| {
-        let fleet = Fleet::plan().proxies(2).lan(lan).start().await?;
+        let fleet = Fleet::plan().proxies(2).config("[store]\ntimeout = \"1s\"").lan(lan).start().await?;
         serves_on_without_the_store(&fleet).await
     })
     .await
@@ -95,7 +97,7 @@ async fn serves_on_without_the_store(fleet: &Fleet) -> Result {
 async fn i1_a_proxy_cut_off_beyond_its_grace_has_closed_its_sessions_before_the_store_frees_its_keys() -> Result {
     apart!(i1_a_proxy_cut_off_beyond_its_grace_has_closed_its_sessions_before_the_store_frees_its_keys, async |lan| {
         // When this machine stands still, the store's clock makes a step: that costs 2 s of the 4 s between the two.
-        let times = "[fleet]\norphan_grace = \"16s\"";
+        let times = "[store]\ntimeout = \"1s\"\n[fleet]\norphan_grace = \"16s\"";
         let fleet = Fleet::plan().proxies(2).users(40).config(times).lan(lan).start().await?;
         closes_in_time(&fleet).await
     })

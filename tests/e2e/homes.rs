@@ -170,7 +170,10 @@ async fn i8_a_login_costs_at_most_one_store_call_and_a_logout_none() -> Result {
     fleet.counts_agree().await?;
     let (claims, declares) = calls_about_users(&monitor.stop().await?);
     println!("60 second logins: {claims} claims, {declares} declares");
-    ensure!(claims == 0 && declares <= most_declares(begun), "{claims} claims, {declares} declares for 60 logins beside live sessions");
+    ensure!(
+        claims == 0 && declares <= most_declares(begun),
+        "{claims} claims, {declares} declares for 60 logins beside live sessions"
+    );
 
     let (monitor, begun) = (fleet.redis.monitor().await?, Instant::now());
     drop((first, second));

@@ -12,7 +12,7 @@ use crate::harness::{Crowd, Fleet, Habit, Imap, Result, Status, eventually};
 
 /// A fleet whose proxies each reach Redis by a wire of their own.
 async fn wired(proxies: usize, users: usize, config: &str) -> Result<(Fleet, Vec<Wire>)> {
-    let plan = Fleet::plan().proxies(proxies).users(users).config(config);
+    let plan = Fleet::plan().proxies(proxies).users(users).config("[store]\ntimeout = \"1s\"").config(config);
     let mut fleet = plan.start_without_proxies().await?;
     let mut wires = Vec::new();
     for _ in 0..proxies {

@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use crate::harness::{Fleet, Imap, Result, Status, User, eventually};
 
 /// Much longer than anybody is kept waiting for a store that does not answer.
-const LOGIN_WAIT: &str = "[fleet]\nlogin_wait = \"60s\"";
+const LOGIN_WAIT: &str = "[store]\ntimeout = \"1s\"\n[fleet]\nlogin_wait = \"60s\"";
 
 /// What must hold while the store cannot be asked.
 async fn holds_without_a_store(fleet: &Fleet, live: &mut Imap, known: &User, strangers: &[User]) -> Result {

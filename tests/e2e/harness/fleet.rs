@@ -13,7 +13,10 @@ use super::{Dovecot, Lan, MailStore, Net, Proxy, Redis, Result, User, Witness, W
 
 /// Times that make a test take seconds where a real fleet takes minutes. However long this machine stands still, the store's
 /// clock makes a step of 2 s at most when it goes on: a lease that is longer by more than a heartbeat does not end by that.
+/// Where the store falls silent, a test has a shorter timeout.
 const TIMES: &str = r#"
+[store]
+timeout = "5s"
 [fleet]
 lease = "3s"
 orphan_grace = "30s"

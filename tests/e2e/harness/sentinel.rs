@@ -46,6 +46,7 @@ impl SentinelSet {
             set.sentinels.push(start_sentinel(address()?, dir, number, master, sentinel)?);
         }
         set.settled().await?;
+        set.be_awake_again_soon().await;
         Ok(set)
     }
 
@@ -53,6 +54,14 @@ impl SentinelSet {
     pub fn store_lines(&self) -> String {
         let addresses: Vec<String> = self.sentinels.iter().map(|(address, _)| address.to_string()).collect();
         format!("sentinels = {addresses:?}\nmaster = {NAME:?}\n")
+    }
+
+    /// A Sentinel that finds its clock has jumped by 2 s does nothing for 30 s, unless told otherwise. That may be all right
+    /// for a machine that stood still, but not for one that does so every now and then. Servers before 7.0 cannot be told.
+    async fn be_awake_again_soon(&self) {
+        for (address, _) in &self.sentinels {
+            let _: Result<String> = ask(*address, &["DEBUG", "TILT-PERIOD", "1500"]).await;
+        }
     }
 
     /// Waits until the Sentinels know of two other Sentinels and, of a reachable master, two good replicas.
