@@ -225,6 +225,9 @@ async fn moves_stop_by_themselves_when_logins_fail_where_they_go_to() {
     regulars.go_home().await;
 }
 
+/// How many may be moved ahead of the rate: a quarter of a second, and some for good measure.
+const BURST: f64 = 300.0;
+
 #[tokio::test]
 async fn ten_thousand_users_leave_a_backend_at_a_steady_rate() {
     let stage = hall(at_most(400, 1000));
@@ -233,20 +236,20 @@ async fn ten_thousand_users_leave_a_backend_at_a_steady_rate() {
     all_there(&stage, 10_000).await;
     let one = proxy(&doors, "p1");
     one.change("b", Verb::Add(Some("{ host = \"mail2\" }".to_owned()))).await.unwrap();
+    // By the store's clock, which gives out the leave to move.
+    let (began, clock, mut last, mut rates) = (Instant::now(), stage.now(), 10_000, Vec::new());
     one.change("a", EVICT).await.unwrap();
-    let (began, mut last, mut rates) = (Instant::now(), 10_000, Vec::new());
     while last > 0 {
         assert!(began.elapsed() < 4 * SOON, "{last} are left; {rates:?}");
-        let at = stage.now();
         sleep(Duration::from_secs(1)).await;
-        // By the store's clock, which gives out the leave to move.
-        let (left, span) = (stage.loads().await["a"], stage.now() - at);
-        rates.push((f64::from(last - left) / span.as_secs_f64()) as u32);
+        let left = stage.loads().await["a"];
+        rates.push(last - left);
         last = left;
+        let (moved, may) = (10_000 - left, 1000.0 * (stage.now() - clock).as_secs_f64() + BURST);
+        assert!(f64::from(moved) <= may, "{moved} have been moved, {may} may: {rates:?}");
     }
     println!("evicted 10,000 users in {:.1} s; per second: {rates:?}", began.elapsed().as_secs_f64());
-    // The first second has the burst, the last the rest; a busy machine cannot do as much as it may.
-    assert!(rates.iter().all(|rate| *rate <= 1300), "faster than the rate allows: {rates:?}");
+    // A busy machine cannot do as much as it may, but something all the time.
     let resting = rates.iter().rev().skip(1).filter(|rate| **rate < 50).count();
     assert!(resting * 4 < rates.len(), "in fits and starts: {rates:?}");
     all_there(&stage, 10_000).await;
