@@ -58,6 +58,7 @@ pub(super) async fn place(shard: &Shard, wanted: &Wanted, stop: &Arc<dyn Stop>, 
                     let since: Instant = *unanswered.get_or_insert_with(Instant::now);
                     deadline.min(since + PATIENCE)
                 } else {
+                    unanswered = None;
                     deadline
                 };
                 if at > until {
