@@ -72,7 +72,7 @@ async fn ask(said: &'static [&'static [u8]]) -> (Result<Vec<Presence>, DoveadmFa
 
 fn doveadm(url: &str) -> Doveadm {
     let text = format!(
-        "[[listener]]\naddress = \"127.0.0.1:0\"\ntls = \"none\"\nplaintext_login = true\n[backend.a]\nhost = \"a\"\ndoveadm = \"{url}\"\ndoveadm_password = \"pass word\"\ndoveadm_timeout = \"300ms\"\n"
+        "[[listener]]\naddress = \"127.0.0.1:0\"\ntls = \"none\"\nplaintext_login = true\n[backend.a]\nhost = \"a\"\ndoveadm = \"{url}\"\ndoveadm_password = \"pass word\"\ndoveadm_timeout = \"2s\"\n"
     );
     let config = Config::parse(&text, "test.toml").unwrap();
     Doveadm::new(config.backends.values().next().unwrap().doveadm.as_ref().unwrap()).unwrap()
@@ -118,7 +118,7 @@ async fn a_silent_server_is_given_up_in_time_whatever_it_should_speak() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     for scheme in ["tcp", "http", "tls", "https"] {
         let fault = doveadm(&format!("{scheme}://{}", listener.local_addr().unwrap())).who().await.unwrap_err();
-        assert!(fault.to_string().ends_with("does not answer within 300ms"), "{fault}");
+        assert!(fault.to_string().ends_with("does not answer within 2s"), "{fault}");
         assert!(fault.is_temporary());
     }
 }
@@ -131,12 +131,12 @@ async fn until_gone_asks_again_after_an_outage_and_reports_at_the_deadline_who_i
         let doveadm = doveadm.clone();
         tokio::spawn(async move { doveadm.until_gone(|user| user == "ann", Instant::now() + limit).await })
     };
-    let gone = asking(Duration::from_secs(20));
+    let gone = asking(Duration::from_secs(60));
     drop(listener.accept().await.unwrap()); // breaks off
     answer(&listener, b"ann\timap\t1\t127.0.0.1\t\n+\n").await;
     answer(&listener, b"\n+\n").await;
     assert_eq!(gone.await.unwrap().unwrap(), []);
-    let mut stays = asking(Duration::from_secs(1));
+    let mut stays = asking(Duration::from_secs(4));
     let left = loop {
         tokio::select! {
             () = answer(&listener, b"ann\timap\t1\t127.0.0.1\t\n+\n") => {}

@@ -71,7 +71,7 @@ async fn an_audit_finds_a_user_whom_a_mail_server_has_though_the_table_has_them_
 
     // The proxy wakes up, hears of the kick and closes what it has.
     fleet.proxies[1].signal(Signal::CONT)?;
-    eventually("nobody is astray any more", Duration::from_secs(30), async || {
+    eventually("nobody is astray any more", Duration::from_secs(60), async || {
         let (code, _, said) = audit(&fleet, 0).await?;
         ensure!(code == Some(0), "{said}");
         Ok(())

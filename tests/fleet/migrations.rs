@@ -13,7 +13,7 @@ use crate::harness::script::Does;
 use crate::harness::wait::whether;
 use crate::harness::{Proxy, Script, Stage, eventually, stage};
 
-const SOON: Duration = Duration::from_secs(8);
+const SOON: Duration = Duration::from_secs(60);
 
 fn rules() -> Rules {
     Rules { kick_delay: 200, orphan_grace: 60_000, ..stage::rules() }

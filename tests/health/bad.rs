@@ -63,13 +63,13 @@ async fn are_found_out(cases: Vec<Case>, config: HealthConfig) {
 #[tokio::test]
 async fn whatever_a_backend_keeps_us_waiting_for_it_is_found_out_in_time_and_believed_when_it_is_well() {
     let cases = vec![
-        ("hangs", Manner::Silent, "no greeting within 250ms"),
-        ("dribbles", Manner::Dribbling(Duration::from_millis(50)), "no greeting within 250ms"),
-        ("late", Manner::Late(Duration::from_secs(5)), "no greeting within 250ms"),
-        ("mute-after-greeting", Manner::Saying("* OK hi\r\n"), "no answer before the login within 250ms"),
+        ("hangs", Manner::Silent, "no greeting within 1s"),
+        ("dribbles", Manner::Dribbling(Duration::from_millis(50)), "no greeting within 1s"),
+        ("late", Manner::Late(Duration::from_secs(5)), "no greeting within 1s"),
+        ("mute-after-greeting", Manner::Saying("* OK hi\r\n"), "no answer before the login within 1s"),
     ];
     are_found_out(cases, quick()).await;
-    let cases = vec![("mute-at-login", Manner::SilentAtLogin, "no answer to the login within 250ms")];
+    let cases = vec![("mute-at-login", Manner::SilentAtLogin, "no answer to the login within 1s")];
     are_found_out(cases, log_in(quick())).await;
 }
 
@@ -152,9 +152,14 @@ async fn swallowing() -> (TcpListener, Vec<TcpStream>) {
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let listener = socket.listen(1).unwrap();
     let mut waiting = Vec::new();
-    let more = || timeout(Duration::from_millis(300), TcpStream::connect(listener.local_addr().unwrap()));
-    while let Ok(connected) = more().await {
-        waiting.push(connected.unwrap());
+    let more = || timeout(Duration::from_secs(1), TcpStream::connect(listener.local_addr().unwrap()));
+    // Twice in a row: once may be this machine.
+    let mut in_vain = 0;
+    while in_vain < 2 {
+        match more().await {
+            Ok(connected) => (in_vain, _) = (0, waiting.push(connected.unwrap())),
+            Err(_) => in_vain += 1,
+        }
         assert!(waiting.len() < 100, "this backlog has no end");
     }
     (listener, waiting)
@@ -165,7 +170,7 @@ async fn a_backend_that_swallows_connects_is_found_out_and_believed_when_it_answ
     let (listener, waiting) = swallowing().await;
     let health = watch("swallows", entry(listener.local_addr().unwrap()), &quick());
     let said = is(&health, Verdict::Failing).await.last_failure.unwrap().words;
-    assert!(said.contains("no connection within 250ms"), "{said}");
+    assert!(said.contains("no connection within 1s"), "{said}");
     drop(waiting);
     let serving = tokio::spawn(async move {
         loop {

@@ -20,7 +20,7 @@ use homing::health::{Health, Opinion, Verdict, Visitor};
 use homing::model::BackendId;
 
 /// Longer than anything here takes on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Waits until something is so.
 async fn until(what: &str, mut so: impl FnMut() -> bool) {
@@ -36,7 +36,7 @@ fn quick() -> HealthConfig {
     HealthConfig {
         interval: Duration::from_millis(40),
         fast_interval: Duration::from_millis(10),
-        timeout: Duration::from_millis(250),
+        timeout: Duration::from_secs(1),
         ..HealthConfig::default()
     }
 }
