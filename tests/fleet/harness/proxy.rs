@@ -55,6 +55,7 @@ impl Proxy {
         let (rules, timeout, closing) = (stage.rules, stage.move_timeout, CancellationToken::new());
         let attending = closing.clone();
         let (shards, jobs) = (stage.shards, stage.jobs());
+        let migrations = stage.moves.load().max_parallel_migrations;
         let start = async move {
             let joining = Joining {
                 patience: PATIENCE,
@@ -70,7 +71,7 @@ impl Proxy {
             fleet.work(&jobs);
             let settler = Arc::new(Settler::new(way, fleet.incarnation().clone(), hook));
             fleet.attend(&settler, &homing::placement::errand::runner(&fleet), &attending);
-            let moves = Arc::new(Moves::new(fleet.clone(), settler, timeout, rules));
+            let moves = Arc::new(Moves::new(fleet.clone(), settler, timeout, rules, migrations));
             (fleet.clone(), Arc::new(Placement::start(fleet, times)), moves)
         };
         let (fleet, placement, moves) = runtime.spawn(start).await.unwrap();
