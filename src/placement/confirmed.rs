@@ -39,12 +39,7 @@ impl Moves {
         done.map_err(Refused::Lock)?
     }
 
-    async fn empty_then_move(
-        &self,
-        key: &Key,
-        wish: &MoveWish,
-        quiet: &Arc<dyn Quiet>,
-    ) -> Result<MoveReport, Refused> {
+    async fn empty_then_move(&self, key: &Key, wish: &MoveWish, quiet: &Arc<dyn Quiet>) -> Result<MoveReport, Refused> {
         let mut kicked = self.empty(key, quiet).await?;
         if let Some(Err(why)) = &kicked.quiet {
             kicked.end = MoveEnd::Cancelled(why.clone());

@@ -11,8 +11,9 @@ use tokio::time::{Instant, sleep};
 use tracing::warn;
 
 use super::moves::{Moves, Refused, ms};
+use crate::fleet::NoOrder;
 use crate::model::Key;
-use crate::store::{Lock, Locker, MarkChange};
+use crate::store::{BindingView, Lock, Locker, MarkChange};
 
 /// How long a user is kept out after the last sign of life of the proxy that has the lock.
 const LOCKED: Duration = Duration::from_secs(120);
@@ -48,8 +49,18 @@ impl Moves {
         }
     }
 
+    /// Refuses what would disturb whoever has locked the user, unless they are known to be dead.
+    pub(super) async fn unlocked(&self, key: &Key, view: &BindingView) -> Result<(), Refused> {
+        let Some(lock) = &view.lock else { return Ok(()) };
+        let census = super::in_time(self.fleet.store().census(self.shard(key))).await.map_err(NoOrder::Store)?;
+        match census.proxies.iter().any(|proxy| proxy.incarnation == lock.locker.incarnation) {
+            true => Err(Refused::Lock(self.occupied(key, lock).await)),
+            false => Ok(()),
+        }
+    }
+
     /// Who has the lock, as an operator is told who wanted it, too.
-    pub(super) async fn occupied(&self, key: &Key, lock: &Lock) -> String {
+    async fn occupied(&self, key: &Key, lock: &Lock) -> String {
         let Lock { locker: Locker { incarnation, .. }, left_ms } = lock;
         let people = self.people(key).await;
         let proxy = people.name(incarnation).unwrap_or_else(|| incarnation.to_string());

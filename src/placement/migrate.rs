@@ -133,9 +133,7 @@ impl Moves {
         progress.before = self.binding(key).await.map_err(text)?;
         let home = progress.before.backend.clone();
         (progress.report.from, progress.report.home) = (home.clone(), home.clone());
-        if let Some(lock) = &progress.before.lock {
-            return Err(self.occupied(key, lock).await);
-        }
+        self.unlocked(key, &progress.before).await.map_err(text)?;
         self.fits(key, home.as_ref(), &migration.to)?;
         if home.is_none() && migration.copy.is_some() {
             return Err(format!(
@@ -192,12 +190,7 @@ impl Moves {
 
     /// The generation of the home that the kick has left empty; `None` if there is no home. Whatever gives the user another
     /// later, or the store's loss of this one, is seen by the switch.
-    async fn emptied(
-        &self,
-        lock: &Locked<'_>,
-        key: &Key,
-        progress: &Progress,
-    ) -> Result<Option<Generation>, String> {
+    async fn emptied(&self, lock: &Locked<'_>, key: &Key, progress: &Progress) -> Result<Option<Generation>, String> {
         let found = self.binding(key).await.map_err(text)?;
         if !lock.is(found.lock.as_ref()) || found.sessions > 0 || found.backend != progress.report.from {
             return Err(format!("somebody has come in, or moved {key}, while the sessions were ended"));

@@ -148,13 +148,6 @@ impl Moves {
         Ok(view)
     }
 
-    async fn unlocked(&self, key: &Key, view: &BindingView) -> Result<(), Refused> {
-        match &view.lock {
-            Some(lock) => Err(Refused::Lock(self.occupied(key, lock).await)),
-            None => Ok(()),
-        }
-    }
-
     pub(super) async fn move_now(
         &self,
         key: &Key,

@@ -52,7 +52,9 @@ fn marks(marks: &Marks) -> Vec<String> {
     }
     if let (Some(proxy), Some(ms)) = (&marks.locked_by, marks.locked_ms) {
         let left = for_people(ms.div_ceil(1000));
-        lines.push(format!("locked by {proxy} for a migration or a confirmed move; if that breaks off, for {left} more"));
+        lines.push(format!(
+            "locked by {proxy} for a migration or a confirmed move; if that breaks off, for {left} more"
+        ));
     }
     if let (Some(to), Some(left)) = (&marks.moving, marks.moving_left_ms) {
         let hook = marks.hook.as_deref().filter(|hook| *hook != "none");
