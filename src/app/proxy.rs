@@ -92,7 +92,8 @@ impl Proxy {
         });
         let hook = tools::before_move(&config.moves, &services)?;
         let settler = Arc::new(Settler::new(store, fleet.incarnation().clone(), hook));
-        let moves = Moves::new(fleet.clone(), settler.clone(), config.moves.timeout, rules(&config));
+        let MovesConfig { timeout, max_parallel_migrations, .. } = config.moves;
+        let moves = Moves::new(fleet.clone(), settler.clone(), timeout, rules(&config), max_parallel_migrations);
         fleet.attend(&settler, &errand::runner(&fleet), &services.closing);
         for (listener, settings) in listeners.into_iter().zip(&config.listeners) {
             let door = Door { listener: settings.clone(), tls: tls.clone(), services: services.clone() };

@@ -11,7 +11,7 @@ use crate::harness::{Fleet, Result, eventually};
 use std::time::Duration;
 
 /// Two proxies before two mail servers that can be asked who is there.
-async fn two(more: &str) -> Result<Fleet> {
+pub(crate) async fn two(more: &str) -> Result<Fleet> {
     let fleet = Fleet::plan().proxies(2).backends(2).users(4).config(more).start().await?;
     for backend in &fleet.backends {
         let asked = format!(

@@ -144,7 +144,7 @@ async fn what_is_done_to_users_is_asked_for_and_answered_over_the_door() {
     let mut server = ann.log_in("ann", &site.server).await;
     let pinned: Marked = client.work("/v1/users/ANN/pin", &PinAsk { backend: "home".into(), go: true }).await.unwrap();
     assert_eq!((pinned.key.as_str(), pinned.holders[0].sessions, pinned.moved.is_some()), ("ann", 1, false));
-    let kick = KickAsk { wait: true };
+    let kick = KickAsk { wait: true, confirm: false };
     let (kicked, _) = tokio::join!(client.work::<Moved>("/v1/users/ann/kick", &kick), async {
         server.expect_end().await;
         drop(server);

@@ -14,6 +14,9 @@ use crate::cli::{Failure, count, runtime};
 pub(super) struct Args {
     #[command(flatten)]
     whom: Chosen,
+    /// Ask the user's backend over doveadm until it has no process of the user; logins wait meanwhile
+    #[arg(long, conflicts_with_all = ["no_wait", "address", "backend"])]
+    confirm: bool,
     #[command(flatten)]
     wait: Wait,
     #[command(flatten)]
@@ -39,8 +42,13 @@ impl Args {
     pub(super) fn run(self) -> Result<(), Failure> {
         let Chosen { name, address, backend } = self.whom;
         let many = match (name, address, backend) {
+            (Some(name), ..) if name.contains(['*', '?']) && self.confirm => {
+                return Err(Failure::Usage(anyhow::anyhow!("--confirm asks about one user, not about a pattern")));
+            }
             (Some(name), ..) if name.contains(['*', '?']) => Whom::Keys(name),
-            (Some(name), ..) => return one(&name, self.wait, &self.door),
+            (Some(name), ..) => {
+                return one(&name, &KickAsk { wait: !self.wait.no_wait, confirm: self.confirm }, &self.door);
+            }
             (_, Some(network), _) => Whom::Network(network),
             (.., backend) => Whom::Backend(backend.unwrap_or_default()), // clap sees to it that there is one
         };
@@ -56,9 +64,9 @@ impl Args {
     }
 }
 
-fn one(name: &str, wait: Wait, door: &Door) -> Result<(), Failure> {
+fn one(name: &str, ask: &KickAsk, door: &Door) -> Result<(), Failure> {
     let path = format!("/v1/users/{}/kick", escaped(name));
-    let work = async { door.client().work(&path, &KickAsk { wait: !wait.no_wait }).await };
+    let work = async { door.client().work(&path, ask).await };
     let done: Moved = runtime()?.block_on(work).map_err(anyhow::Error::from)?;
     door.print(&done, text::kicked)?;
     if went_well(&done) { Ok(()) } else { Err(Failure::Told) }

@@ -141,7 +141,10 @@ fn columns(user: &UserRow) -> [String; 7] {
         user.sessions.to_string(),
         user.idle_s.map(for_people).unwrap_or_default(),
         user.marks.pin.clone().unwrap_or_default(),
-        user.marks.hold_ms.map(hold).unwrap_or_default(),
+        match user.marks.locked_by {
+            Some(_) => "migrating".to_owned(),
+            None => user.marks.hold_ms.map(hold).unwrap_or_default(),
+        },
         user.marks.moving.clone().unwrap_or_default(),
     ]
 }

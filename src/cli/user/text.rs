@@ -51,6 +51,12 @@ fn marks(marks: &Marks) -> Vec<String> {
         Some(ms) => lines.push(format!("held for {} more", for_people(ms.div_ceil(1000)))),
         None => {}
     }
+    if let (Some(proxy), Some(ms)) = (&marks.locked_by, marks.locked_ms) {
+        let left = for_people(ms.div_ceil(1000));
+        lines.push(format!(
+            "locked by {proxy} for a migration or a confirmed move; if that breaks off, for {left} more"
+        ));
+    }
     if let (Some(to), Some(left)) = (&marks.moving, marks.moving_left_ms) {
         let hook = marks.hook.as_deref().filter(|hook| *hook != "none");
         let hook = hook.map_or_else(String::new, |hook| format!(", its hook is {hook}"));
@@ -95,6 +101,12 @@ fn with_details(head: String, moved: &Moved) -> String {
     let mut lines = vec![head];
     let plural = if *proxies == 1 { "proxy" } else { "proxies" };
     lines.push(format!("{confirmed} of {proxies} {plural} confirmed, {} closed, {ms} ms", sessions(*closed)));
+    let backend = moved.from.as_deref().unwrap_or("the backend");
+    match moved.backend_let_go {
+        Some(true) => lines.push(format!("{backend} itself has no process of the user any more")),
+        Some(false) => lines.push(format!("{backend} itself was not heard to have let go of the user: {}", why(moved))),
+        None => {}
+    }
     lines.extend(moved.left.iter().map(left));
     lines.join("\n")
 }

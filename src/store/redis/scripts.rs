@@ -211,7 +211,8 @@ pub(super) static SETTLE: Source = source!(
     "due"
 );
 pub(super) static MARK: Source = source!(
-    "mark", "keys", "clock", "recall", "gather", "save", "expire", "unbind", "fetch", "row", "usable", "holders"
+    "mark", "keys", "clock", "recall", "alive", "gather", "save", "expire", "unbind", "fetch", "row", "usable",
+    "holders"
 );
 pub(super) static REVISE: Source =
     source!("revise", "keys", "clock", "recall", "tell", "row", "text", "in_force", "continue", "install", "replace");

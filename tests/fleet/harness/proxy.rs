@@ -54,6 +54,7 @@ impl Proxy {
         let patience = stage.patience;
         let attending = closing.clone();
         let (shards, jobs) = (stage.shards, stage.jobs());
+        let migrations = stage.moves.load().max_parallel_migrations;
         let start = async move {
             let joining = Joining {
                 patience,
@@ -69,7 +70,7 @@ impl Proxy {
             fleet.work(&jobs);
             let settler = Arc::new(Settler::new(way, fleet.incarnation().clone(), hook));
             fleet.attend(&settler, &homing::placement::errand::runner(&fleet), &attending);
-            let moves = Arc::new(Moves::new(fleet.clone(), settler, timeout, rules));
+            let moves = Arc::new(Moves::new(fleet.clone(), settler, timeout, rules, migrations));
             (fleet.clone(), Arc::new(Placement::start(fleet, times)), moves)
         };
         let (fleet, placement, moves) = runtime.spawn(start).await.unwrap();
