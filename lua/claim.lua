@@ -76,7 +76,7 @@ local home, home_text = b and b.backend or '', nil -- what the table says of it,
 local function not_yet()
   local ms = window(now, till, tonumber(recovery), tonumber(recovery_max))
   if ms > 0 then return 'wait', math.max(ms, AGAIN), 'recovery' end
-  if marks.hold then return 'wait', AGAIN, 'hold' end
+  if marks.hold or marks.lock then return 'wait', AGAIN, 'hold' end
   -- Nobody has brought the table yet: take nothing apart for want of it.
   local version
   version, home_text = unpack(redis.call('HMGET', backends, 'version', 'r:' .. home))

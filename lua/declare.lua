@@ -12,6 +12,11 @@ if not now then return { refusal } end
 lives[inc] = true
 local kicked = redis.call('EXISTS', kicks .. inc) == 1
 
+-- The key has left the home of these sessions: by force, or while inc was an orphan. They are closing, and nobody waits.
+local function was_told_to_leave(b)
+  return kicked and redis.call('SISMEMBER', kicks .. inc, b.key) == 1
+end
+
 -- Makes binding and declaration the same. Returns the binding, and whether the declaration stands.
 local function agree(b, marks, key, backend, generation, unproven)
   if not b then return bind(nil, key, backend, generation, unproven, marks), true end
@@ -20,9 +25,10 @@ local function agree(b, marks, key, backend, generation, unproven)
   else
     local others = b.n - (b.h[inc] or 0)
     if others > 0 then redis.call('HINCRBY', shard, 'splits', 1) end
-    if others > 0 and generation <= b.generation then return b, false end
+    if generation <= b.generation and (others > 0 or was_told_to_leave(b)) then return b, false end
     count(b, inc, 0)
     oust(b, inc)
+    generation = math.max(generation, b.generation + 1)
     note_past(b, generation, 'declared', remember)
     halt(b)
     bind(b, key, backend, generation, false)

@@ -27,7 +27,7 @@ if version > tonumber(table_version) then
   rows = {}
   local fields = redis.call('HGETALL', backends)
   for i = 1, #fields, 2 do
-    if fields[i] ~= 'version' then
+    if string.sub(fields[i], 1, 2) == 'r:' then
       rows[#rows + 1] = string.sub(fields[i], 3)
       rows[#rows + 1] = fields[i + 1]
     end

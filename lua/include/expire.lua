@@ -4,6 +4,7 @@ local function expire(key, marks, now, remember)
   if marks.pin or marks.hold == 0 then
     redis.call('PERSIST', binding .. key)
   else
-    redis.call('PEXPIRE', binding .. key, remember + math.max((marks.hold or now) - now, 0))
+    local kept = math.max(marks.hold or now, marks.lock or now, now)
+    redis.call('PEXPIRE', binding .. key, remember + kept - now)
   end
 end

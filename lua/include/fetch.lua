@@ -8,7 +8,7 @@ local function new(key, name, marks, backend, generation, n, h, idle, unproven, 
 end
 
 -- fetch(key, now, remember): the binding of a key, or nil if there is none or it was idle for so long that it is as good
--- as absent; then its marks, without a hold that is over. The key's own expiry only collects what nobody asks for: it runs
+-- as absent; then its marks, without a hold or lock that is over. The key's own expiry only collects what nobody asks for: it runs
 -- by the server's clock, not by ours.
 local function fetch(key, now, remember)
   local name, marks = binding .. key, {}
@@ -25,6 +25,8 @@ local function fetch(key, now, remember)
     elseif string.sub(field, 1, 2) == 'h:' then h[string.sub(field, 3)] = tonumber(value)
     elseif field == 'pin' then marks.pin = value
     elseif field == 'hold' then marks.hold = tonumber(value)
+    elseif field == 'lock' then marks.lock = tonumber(value)
+    elseif field == 'locker' then marks.locker = value
     elseif field == 'to' or field == 'hook' then
       move = move or {}
       move[field] = value
@@ -36,6 +38,10 @@ local function fetch(key, now, remember)
   if marks.hold and marks.hold > 0 and marks.hold <= now then
     marks.hold = nil
     redis.call('HDEL', name, 'hold') -- with it goes a key that has nothing else, and its time to live
+  end
+  if marks.lock and marks.lock <= now then
+    marks.lock, marks.locker = nil, nil
+    redis.call('HDEL', name, 'lock', 'locker')
   end
   if not backend then return nil, marks end
   local b = new(key, name, marks, backend, generation, n, h, idle, unproven, move)

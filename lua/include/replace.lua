@@ -5,7 +5,7 @@ local function replace(based_on, from, now)
   local version, was, list = in_force()
   if version ~= based_on then return { 'late', version, list } end
   version = math.max(based_on + 1, now)
-  install(version, from, based_on > 0 and function(name, line)
+  install(version, was, from, based_on > 0 and function(name, line)
     line.failing = was[name] ~= nil and was[name].failing
     continue(line, was[name], version)
   end)

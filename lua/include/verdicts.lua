@@ -4,7 +4,7 @@
 local function verdicts(lines, voters, against, max_down)
   local pools, dead = {}, {}
   for name, line in pairs(lines) do
-    if line.state ~= 'down' and line.state ~= 'removed' then
+    if line.state ~= 'down' and line.state ~= 'removed' and not line.unread then
       local pool = pools[line.pool] or { all = 0, found = 0 }
       pools[line.pool] = pool
       pool.all = pool.all + 1

@@ -97,7 +97,7 @@ fn line(admin: &Admin, view: &BackendView, now: u64, left: u64) -> wire::Backend
         weight: row.weight.get(),
         users: u64::from(view.users),
         pool: row.pool.to_string(),
-        state: if row.failing { "failing" } else { row.state.word() }.to_owned(),
+        state: row.condition().to_owned(),
         since_s: (row.since > 0).then(|| seconds(row.since)),
         sessions: u64::from(view.sessions),
         max_sessions: row.max_sessions,

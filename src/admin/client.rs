@@ -30,9 +30,15 @@ pub enum ClientError {
     /// Nobody listens there.
     #[error("no proxy listens at {0}: is homing running, and is this its [admin] socket?")]
     Unreachable(PathBuf, #[source] std::io::Error),
+    /// Somebody may listen, but not to us.
+    #[error("{0} may not be opened: run this as the user that homing runs as, or as root")]
+    Denied(PathBuf),
     /// The proxy says why not.
     #[error("{0}")]
     Refused(String),
+    /// What was told could not be passed on.
+    #[error("the answer cannot be written")]
+    Unwritten(#[source] std::io::Error),
     /// The conversation broke.
     #[error("the proxy's answer could not be read: {0}")]
     Broken(String),
@@ -63,12 +69,20 @@ impl Client {
     pub async fn work<T: DeserializeOwned>(&self, path: &str, ask: &impl Serialize) -> Result<T, ClientError> {
         let body = serde_json::to_vec(ask).map_err(broken)?;
         let mut done = None;
-        self.lines(Method::POST, path, body.into(), |item| done = Some(item)).await?;
+        let keep = |item| {
+            done = Some(item);
+            Ok(())
+        };
+        self.lines(Method::POST, path, body.into(), keep).await?;
         done.ok_or_else(|| ClientError::Broken("it says nothing".to_owned()))
     }
 
-    /// Asks for a list; `each` gets one item after the other.
-    pub async fn list<T: DeserializeOwned>(&self, path: &str, each: impl FnMut(T)) -> Result<(), ClientError> {
+    /// Asks for a list; `each` gets one item after the other, and ends it by failing.
+    pub async fn list<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        each: impl FnMut(T) -> std::io::Result<()>,
+    ) -> Result<(), ClientError> {
         self.lines(Method::GET, path, Bytes::new(), each).await
     }
 
@@ -85,7 +99,7 @@ impl Client {
         method: Method,
         path: &str,
         body: Bytes,
-        mut each: impl FnMut(T),
+        mut each: impl FnMut(T) -> std::io::Result<()>,
     ) -> Result<(), ClientError> {
         let (response, _driver) = timeout(PATIENCE, self.send(method, path, body)).await.map_err(broken)??;
         if !response.status().is_success() {
@@ -95,7 +109,7 @@ impl Client {
         while let Some(line) = timeout(PATIENCE, lines.next()).await.map_err(broken)?? {
             match serde_json::from_slice(&line).map_err(broken)? {
                 wire::Line::Alive => {}
-                wire::Line::Item(item) => each(item),
+                wire::Line::Item(item) => each(item).map_err(ClientError::Unwritten)?,
                 wire::Line::Failed(why) => return Err(ClientError::Refused(why)),
                 wire::Line::End => return Ok(()),
             }
@@ -109,9 +123,10 @@ impl Client {
         path: &str,
         body: Bytes,
     ) -> Result<(Response<Incoming>, AbortOnDrop), ClientError> {
-        let stream = UnixStream::connect(&self.socket)
-            .await
-            .map_err(|error| ClientError::Unreachable(self.socket.clone(), error))?;
+        let stream = UnixStream::connect(&self.socket).await.map_err(|error| match error.kind() {
+            std::io::ErrorKind::PermissionDenied => ClientError::Denied(self.socket.clone()),
+            _ => ClientError::Unreachable(self.socket.clone(), error),
+        })?;
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
         let driver = AbortOnDrop(tokio::spawn(connection).abort_handle());

@@ -7,6 +7,8 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
+use futures_util::StreamExt;
+use futures_util::stream::iter;
 use tokio::time::{Instant, sleep};
 
 use super::stream::in_background;
@@ -20,6 +22,8 @@ const KICKING: Duration = Duration::from_secs(25);
 const AUDITING: Duration = Duration::from_secs(120);
 /// Between the first look at a user who seems to be astray and the second: whoever was on the way is home by then.
 const SECOND_LOOK: Duration = Duration::from_millis(500);
+/// Bindings that are looked up at once.
+const LOOKUPS: usize = 16;
 
 /// Ends the sessions of many.
 pub(super) async fn kick(State(admin): State<Arc<Admin>>, Json(ask): Json<wire::KickMany>) -> Response {
@@ -72,9 +76,13 @@ pub(super) async fn audit(State(admin): State<Arc<Admin>>) -> Response {
             backends: 0,
             strays: Vec::new(),
             split: Vec::new(),
-            splits_ended: splits(&admin).await?,
+            splits_ended: 0,
             complaints: silent(&answers, &names),
         };
+        match splits(&admin).await {
+            Ok(splits) => audit.splits_ended = splits,
+            Err(why) => audit.complaints.push(format!("the store does not say what it has ended: {why}")),
+        }
         for (incarnation, report) in answers.reports {
             match report {
                 Report::Audited(audited) => add(&mut audit, &names, &incarnation, audited),
@@ -93,6 +101,7 @@ fn add(audit: &mut wire::Audit, names: &Names, incarnation: &Incarnation, audite
     audit.sessions += audited.sessions;
     audit.more += audited.more;
     let proxy = name(names, incarnation);
+    audit.complaints.extend(audited.unseen.iter().map(|what| format!("{proxy} could not look up {what}")));
     let found = audited.differences.into_iter();
     audit.differences.extend(found.map(|difference| wire::ProxyDifference { proxy: proxy.clone(), difference }));
 }
@@ -108,15 +117,18 @@ fn split(audit: &wire::Audit) -> Vec<String> {
         seen.extend(row.table.as_deref().filter(|_| row.elsewhere > 0));
     }
     for stray in &audit.strays {
-        homes.entry(&stray.key).or_default().extend([stray.backend.as_str(), stray.home.as_str()]);
+        let seen = homes.entry(&stray.key).or_default();
+        seen.insert(&stray.backend);
+        seen.extend(stray.home.as_deref().filter(|_| stray.counted > 0));
     }
     homes.into_iter().filter(|(_, seen)| seen.len() > 1).map(|(key, _)| key.to_owned()).collect()
 }
 
-/// Asks the mail servers that can be asked who is there.
+/// Asks the mail servers that can be asked who is there. Whoever has a home elsewhere is told of first.
 async fn ask_backends(admin: &Admin, audit: &mut wire::Audit) {
     for (backend, users) in admin.tools.present(None).await {
-        match strays_of(admin, &backend, users).await {
+        let asked = strays_of(admin, &backend, users, &mut audit.complaints).await;
+        match asked {
             Ok(strays) => {
                 audit.backends += 1;
                 audit.strays.extend(strays);
@@ -124,6 +136,7 @@ async fn ask_backends(admin: &Admin, audit: &mut wire::Audit) {
             Err(why) => audit.complaints.push(format!("{backend} could not be asked who is there: {why}")),
         }
     }
+    audit.strays.sort_by_key(|stray| stray.home.as_ref().is_none_or(|home| *home == stray.backend));
 }
 
 /// Those who are astray at two looks.
@@ -131,32 +144,62 @@ async fn strays_of(
     admin: &Admin,
     backend: &BackendId,
     users: Result<Vec<(String, u32)>, String>,
+    complaints: &mut Vec<String>,
 ) -> Result<Vec<wire::Stray>, String> {
-    let suspects = strays(admin, backend, users?).await?;
+    let suspects = strays(admin, backend, users?, complaints).await;
     if suspects.is_empty() {
         return Ok(suspects);
     }
     sleep(SECOND_LOOK).await;
     let again = admin.tools.present(Some(backend)).await.remove(backend);
     let mut again = again.unwrap_or_else(|| Err("it is not in the configuration any more".to_owned()))?;
-    let suspected = |user: &str| suspects.iter().any(|old| admin.fleet.key_of(user).as_str() == old.key);
-    again.retain(|(user, _)| suspected(user));
-    strays(admin, backend, again).await
+    let suspected: BTreeSet<&str> = suspects.iter().map(|stray| stray.key.as_str()).collect();
+    again.retain(|(user, _)| suspected.contains(admin.fleet.key_of(user).as_str()));
+    Ok(strays(admin, backend, again, complaints).await)
 }
 
-/// Those of a mail server's users who are at home elsewhere, with sessions there.
-async fn strays(admin: &Admin, backend: &BackendId, users: Vec<(String, u32)>) -> Result<Vec<wire::Stray>, String> {
-    let mut strays = Vec::new();
-    for (user, connections) in users {
-        let key: Key = admin.fleet.key_of(&user);
-        let shard = admin.fleet.shard_of(&key).number;
-        let binding = admin.fleet.store().binding(shard, &key).await.map_err(|error| error.to_string())?;
-        let binding = binding.unwrap_or_default();
-        let Some(home) = binding.backend.filter(|home| home != backend && binding.sessions > 0) else { continue };
-        let (key, backend, home) = (key.to_string(), backend.to_string(), home.to_string());
-        strays.push(wire::Stray { key, backend, connections, home });
+/// Those of a mail server's users who, by the table, are at home elsewhere or have no session.
+async fn strays(
+    admin: &Admin,
+    backend: &BackendId,
+    users: Vec<(String, u32)>,
+    complaints: &mut Vec<String>,
+) -> Vec<wire::Stray> {
+    let mut connections: BTreeMap<Key, u32> = BTreeMap::new();
+    for (user, number) in users {
+        *connections.entry(admin.fleet.key_of(&user)).or_default() += number;
     }
-    Ok(strays)
+    // Probes come and go everywhere, past the table.
+    if let Some(probe) = admin.health.probe_user() {
+        connections.remove(&admin.fleet.key_of(&probe));
+    }
+    let mut looks =
+        std::pin::pin!(iter(connections).map(|(key, number)| stray(admin, backend, key, number)).buffered(LOOKUPS));
+    let (mut strays, mut unseen) = (Vec::new(), None::<(u64, String)>);
+    while let Some(look) = looks.next().await {
+        match look {
+            Ok(found) => strays.extend(found),
+            Err(why) => unseen = Some((unseen.map_or(1, |(number, _)| number + 1), why)),
+        }
+    }
+    complaints.extend(unseen.map(|(number, why)| format!("{number} users of {backend} could not be looked up: {why}")));
+    strays
+}
+
+async fn stray(admin: &Admin, backend: &BackendId, key: Key, connections: u32) -> Result<Option<wire::Stray>, String> {
+    let shard = admin.fleet.shard_of(&key).number;
+    let binding = admin.fleet.store().binding(shard, &key).await.map_err(|error| error.to_string())?;
+    let binding = binding.unwrap_or_default();
+    if binding.sessions > 0 && binding.backend.as_ref() == Some(backend) {
+        return Ok(None);
+    }
+    Ok(Some(wire::Stray {
+        key: key.to_string(),
+        backend: backend.to_string(),
+        connections,
+        home: binding.backend.map(|home| home.to_string()),
+        counted: binding.sessions,
+    }))
 }
 
 type Names = BTreeMap<Incarnation, String>;

@@ -17,7 +17,7 @@
 //! | `GET /v1/backends`     | [`wire::Backends`]: the backend table, loads, work   |
 //! | `GET /v1/backends/{name}` | [`wire::BackendShown`]: one of them, with progress |
 //! | `POST /v1/backends?verb=…&name=…` | [`wire::Changed`]: a change, and who follows; with `dry`, [`wire::Planned`] |
-//! | `GET /v1/dump`         | [`wire::Dump`]: commands that restore what is set    |
+//! | `GET /v1/dump`         | lines of [`wire::Restoring`]: commands that restore what is set |
 //! | `POST /v1/kicks`                   | [`wire::KickMany`]; a line of [`wire::KickedMany`]             |
 //! | `POST /v1/audit`                   | a line of [`wire::Audit`]: who is where, held against the table |
 //! | `POST /v1/reload`                   | [`wire::Reloaded`]: what a changed file has changed            |

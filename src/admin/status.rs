@@ -89,7 +89,7 @@ fn backend_row(backend: &BackendView) -> wire::Backend {
     wire::Backend {
         name: backend.backend.to_string(),
         pool: backend.row.pool.to_string(),
-        state: if backend.row.failing { "failing" } else { backend.row.state.word() }.to_owned(),
+        state: backend.row.condition().to_owned(),
         weight: backend.row.weight.get(),
         sessions: u64::from(backend.sessions),
         users: u64::from(backend.users),

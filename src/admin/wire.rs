@@ -8,7 +8,7 @@ mod errands;
 mod users;
 
 pub use super::client::{Client, ClientError};
-pub use backends::{BackendLine, BackendShown, Backends, Changed, Destination, Dump, JobLine, Planned, PlannedAt};
+pub use backends::{BackendLine, BackendShown, Backends, Changed, Destination, JobLine, Planned, PlannedAt, Restoring};
 pub use errands::{Audit, Difference, KickMany, KickedMany, ProxyDifference, Stray, Whom};
 pub use users::*;
 

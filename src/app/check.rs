@@ -1,8 +1,14 @@
-//! What a proxy would find out only when it starts or when a user logs in: certificates, authorities, passwd-files.
+//! What a proxy would find out only when it starts, when a user logs in or when an operator moves one: certificates,
+//! authorities, passwd-files.
+
+use std::collections::BTreeMap;
 
 use crate::auth::sources::check_passwd_file;
 use crate::backend::Servers;
-use crate::config::{Config, PassdbConfig, StoreConfig};
+use crate::config::{BackendConfig, Config, PassdbConfig, StoreConfig};
+use crate::doveadm::Doveadm;
+use crate::hook::Hook;
+use crate::model::BackendId;
 use crate::net::ServerTls;
 use crate::store::redis::check_files;
 
@@ -19,11 +25,23 @@ pub fn check(config: &Config) -> Vec<String> {
     {
         faults.push(format!("[store] {fault}"));
     }
-    if let Err(fault) = Servers::new(&config.backends, config.served()) {
-        faults.push(fault.to_string());
+    faults.extend(config.backends.iter().filter_map(check_backend));
+    faults.extend(config.backends.iter().filter_map(check_doveadm));
+    if let Err(fault) = Hook::new(&config.moves) {
+        faults.push(format!("[moves] before_move_url: {fault}"));
     }
     faults.extend(config.passdb.iter().flat_map(check_passdb));
     faults
+}
+
+fn check_backend((name, backend): (&BackendId, &BackendConfig)) -> Option<String> {
+    let alone = BTreeMap::from([(name.clone(), backend.clone())]);
+    Servers::new(&alone, []).err().map(|fault| fault.to_string())
+}
+
+fn check_doveadm((name, backend): (&BackendId, &BackendConfig)) -> Option<String> {
+    let fault = Doveadm::new(backend.doveadm.as_ref()?).err()?;
+    Some(format!("[backend.{name}] doveadm: {fault}"))
 }
 
 fn check_passdb(passdb: &PassdbConfig) -> Vec<String> {
@@ -54,13 +72,15 @@ mod tests {
             "[[listener]]\naddress = \"127.0.0.1:0\"\n[tls]\n[[tls.certificate]]\ncertificate = \"{nonsense}\"\n\
              key = \"{nonsense}\"\n[[passdb]]\nkind = \"file\"\npath = \"{users}\"\n[backend.one]\nhost = \"127.0.0.1\"\n\
              tls = \"starttls\"\ntls_ca = \"{nonsense}\"\n[store]\nkind = \"redis\"\nurl = \"rediss://h\"\n\
-             tls_ca = \"{nonsense}\"\n"
+             tls_ca = \"{nonsense}\"\n[backend.two]\nhost = \"127.0.0.1\"\ndoveadm = \"tls://127.0.0.1:24245\"\n\
+             doveadm_password = \"x\"\ntls_ca = \"{nonsense}\"\n[moves]\nbefore_move_url = \"https://h/x\"\n"
         );
         let config = Config::parse(&text, "test.toml").unwrap_or_else(|faults| panic!("{}", faults.report(false)));
         let faults = check(&config);
-        assert_eq!(faults.len(), 4, "{faults:?}");
+        assert_eq!(faults.len(), 5, "{faults:?}");
         assert_eq!(faults[1], format!("[store] {nonsense} holds no certificate"));
         assert!(faults[2].contains("[backend.one]"), "{faults:?}");
-        assert!(faults[3].starts_with(&format!("{users}:2: ")), "{faults:?}");
+        assert!(faults[3].starts_with(&format!("[backend.two] doveadm: {nonsense}")), "{faults:?}");
+        assert!(faults[4].starts_with(&format!("{users}:2: ")), "{faults:?}");
     }
 }

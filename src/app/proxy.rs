@@ -64,7 +64,7 @@ impl Proxy {
         // Before any user comes, so that there is an opinion by then.
         let offers = Arc::new(Offers::default());
         let prober = Arc::new(Visitor::new(offers.clone()));
-        let health = Arc::new(Health::start(&config.health, &servers.load(), prober.clone()));
+        let health = Arc::new(Health::start(&config.health, servers.load_full(), prober.clone()));
         let fleet = Arc::new(join(&config, &servers, &health, store.clone())?);
         // The first shard counts the votes for all.
         tokio::spawn(vote(health.watch(), fleet.shards()[0].reports.clone()));
@@ -94,7 +94,8 @@ impl Proxy {
         });
         let hook = tools::before_move(&config.moves, &services)?;
         let settler = Arc::new(Settler::new(store, fleet.incarnation().clone(), hook));
-        let moves = Moves::new(fleet.clone(), settler.clone(), config.moves.timeout, rules(&config));
+        let MovesConfig { timeout, max_parallel_migrations, .. } = config.moves;
+        let moves = Moves::new(fleet.clone(), settler.clone(), timeout, rules(&config), max_parallel_migrations);
         fleet.attend(&settler, &errand::runner(&fleet), &services.closing);
         for (listener, settings) in listeners.into_iter().zip(&config.listeners) {
             let door = Door { listener: settings.clone(), tls: tls.clone(), services: services.clone() };
@@ -234,7 +235,7 @@ fn job_settings(pace: &Arc<ArcSwap<MovesConfig>>, config: &Config, health: &Arc<
 /// Makes servers of what operators add to the fleet's table; says which cannot be used.
 fn follow(servers: &ArcSwap<Servers>, health: &Health, rows: &Rows) -> Vec<String> {
     servers.rcu(|now| now.with_added(rows));
-    health.follow(&servers.load());
+    health.follow(|| servers.load_full());
     let useless: Vec<_> = servers.load().useless().map(|(name, why)| format!("backend {name}: {why}")).collect();
     for complaint in &useless {
         error!(complaint, "a backend that was added cannot be used here");

@@ -39,7 +39,7 @@ impl Proxy {
         self.fleet.change_file(old.rows(), servers.rows().clone());
         self.services.servers.rcu(|now| servers.instead_of(now));
         self.pace.store(Arc::new(new.moves.clone()));
-        self.health.update(&new.health, &self.services.servers.load());
+        self.health.update(&new.health, || self.services.servers.load_full());
         self.services.passdb.store(Arc::new(passdb));
         self.services.relay.store(Arc::new(relay_settings(&new.limits, &self.pool)));
         self.services.limits.store(Arc::new(new.limits.clone()));

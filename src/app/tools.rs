@@ -96,7 +96,7 @@ impl Tools for OperatorTools {
         let asked = asked.filter_map(|server| Some((server.id.clone(), server.doveadm.clone()?)));
         let asked = asked.map(|(id, doveadm)| async move {
             let users = match Doveadm::new(&doveadm) {
-                Ok(doveadm) => doveadm.who(None).await.map_err(|fault| fault.to_string()),
+                Ok(doveadm) => doveadm.who().await.map_err(|fault| fault.to_string()),
                 Err(fault) => Err(fault.to_string()),
             };
             (id, users.map(|present| present.into_iter().map(|row| (row.user, row.connections)).collect()))

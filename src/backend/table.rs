@@ -111,7 +111,10 @@ impl Servers {
 
     /// These, with those that operators have added by the fleet's table. Reads authorities.
     pub fn with_added(&self, table: &BTreeMap<BackendId, Row>) -> Self {
-        let lines = table.iter().filter_map(|(name, row)| Some((name.clone(), row.added.clone()?)));
+        // Of a row that cannot be read, what was known before: its sessions go on.
+        let line =
+            |name, row: &Row| if row.unread.is_some() { self.lines.get(name).cloned() } else { row.added.clone() };
+        let lines = table.iter().filter_map(|(name, row)| Some((name.clone(), line(name, row)?)));
         self.with_lines(Arc::new(lines.collect()))
     }
 

@@ -6,7 +6,7 @@ use anyhow::anyhow;
 use clap::Subcommand;
 
 use super::status::{Door, for_people, table};
-use super::{Failure, runtime};
+use super::{Failure, count, runtime, say};
 use crate::admin::wire::{BackendLine, BackendShown, Backends, Changed, JobLine, Planned, PlannedAt};
 
 /// Show and change the fleet's backends. Changes hold for all proxies, win over their files, and outlive every restart
@@ -208,10 +208,10 @@ fn plan_text(at: &PlannedAt) -> String {
     }
     let to = at.to.iter().map(|to| format!("{} to {}", to.users, to.backend)).collect::<Vec<_>>().join(", ");
     format!(
-        "{}: {} users with {} sessions would be moved within about {}: {to}. Users without sessions leave at their next login",
+        "{}: {} with {} would be moved within about {}: {to}. Users without sessions leave at their next login",
         at.backend,
-        at.users,
-        at.sessions,
+        count(at.users, "user"),
+        count(at.sessions, "session"),
         for_people(at.takes_s)
     )
 }
@@ -219,8 +219,7 @@ fn plan_text(at: &PlannedAt) -> String {
 fn list(tabs: bool, door: &Door) -> Result<(), Failure> {
     let answer: Backends = runtime()?.block_on(door.client().get("/v1/backends")).map_err(anyhow::Error::from)?;
     if tabs {
-        answer.backends.iter().for_each(|line| println!("{}", tabbed(line)));
-        return Ok(());
+        return answer.backends.iter().try_for_each(|line| say(&tabbed(line)));
     }
     door.print(&answer, |answer| {
         let header = ["backend", "weight", "users", "pool", "state", "since", "sessions", "votes", "work"];
@@ -246,6 +245,7 @@ fn columns(line: &BackendLine, voters: u32) -> [String; 9] {
     let place = line.address.as_ref().map_or_else(String::new, |address| format!(" ({address})"));
     let state = match line.state.as_str() {
         "up" => format!("U{}", set("state")),
+        "unreadable" => "D unreadable: written by a newer version".to_owned(),
         state => format!("D {state}{}", set("state")),
     };
     let sessions = match line.max_sessions {
@@ -293,14 +293,17 @@ fn shown_text(shown: &BackendShown) -> String {
             line.state
         ),
         format!(
-            "  weight {}, {} users with {} sessions, {} votes against it",
-            line.weight, line.users, line.sessions, line.votes
+            "  weight {}, {} with {}, {} against it",
+            line.weight,
+            count(line.users, "user"),
+            count(line.sessions, "session"),
+            count(line.votes.into(), "vote")
         ),
         format!("  set by operators: {set}"),
     ];
     if let Some(job) = &line.job {
         lines.push(format!(
-            "  {} for {}; {} users are being moved in the fleet",
+            "  {} for {}; being moved in the fleet: {}",
             job_text(job),
             for_people(job.since_s),
             shown.moving

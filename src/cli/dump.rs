@@ -1,8 +1,10 @@
 //! `homing dump`: what operators have set, as commands that set it again.
 
+use std::io::{self, Write};
+
 use super::status::Door;
 use super::{Failure, runtime};
-use crate::admin::wire::Dump;
+use crate::admin::wire::Restoring;
 
 /// Print what was set at runtime as commands that set it again: backends, then pins and holds of users
 #[derive(Debug, clap::Args)]
@@ -13,10 +15,14 @@ pub(super) struct Args {
 
 impl Args {
     pub(super) fn run(self) -> Result<(), Failure> {
-        let dump: Dump = runtime()?.block_on(self.door.client().get("/v1/dump")).map_err(anyhow::Error::from)?;
-        if dump.cut {
-            eprintln!("homing: warning: there are more pins and holds than are printed");
-        }
-        self.door.print(&dump, |dump| dump.commands.join("\n"))
+        let each = |restoring: Restoring| {
+            let mut out = io::stdout().lock();
+            if self.door.json {
+                serde_json::to_writer(&mut out, &restoring)?;
+                return out.write_all(b"\n");
+            }
+            writeln!(out, "{}", restoring.command)
+        };
+        Ok(runtime()?.block_on(self.door.client().list("/v1/dump", each)).map_err(anyhow::Error::from)?)
     }
 }

@@ -14,7 +14,7 @@ mod status;
 mod user;
 
 use std::error::Error;
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -97,6 +97,8 @@ impl Failure {
     /// Tells the operator, with every cause, and returns the exit code.
     fn report(&self) -> ExitCode {
         match self {
+            // Whoever read it has read enough, as `head` does.
+            Self::Runtime(error) if is_unread(error) => ExitCode::from(1),
             Self::Runtime(error) => {
                 eprintln!("homing: {}", chain(error.as_ref()));
                 ExitCode::from(1)
@@ -129,6 +131,22 @@ impl From<Faults> for Failure {
 /// The event loop of a command.
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build().context("the event loop cannot be started")
+}
+
+/// Prints lines for whoever asked.
+fn say(text: &str) -> Result<(), Failure> {
+    writeln!(io::stdout(), "{text}").map_err(|error| Failure::Runtime(error.into()))
+}
+
+/// Standard output is a pipe that nobody reads any more.
+fn is_unread(error: &anyhow::Error) -> bool {
+    let closed = |cause: &io::Error| cause.kind() == io::ErrorKind::BrokenPipe;
+    error.chain().any(|cause| cause.downcast_ref().is_some_and(closed))
+}
+
+/// A number of things, as people say it.
+fn count(number: u64, thing: &str) -> String {
+    format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
 }
 
 /// An error and its causes in one line.

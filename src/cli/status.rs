@@ -6,7 +6,7 @@ use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{CellAlignment, Table};
 
 use super::proxy::proxies_text;
-use super::{Failure, runtime, socket};
+use super::{Failure, runtime, say, socket};
 use crate::admin::wire::{Client, FleetView, Health, Status};
 
 /// Which proxy to ask.
@@ -35,8 +35,7 @@ impl Door {
     ) -> Result<(), Failure> {
         let text =
             if self.json { serde_json::to_string_pretty(answer).map_err(anyhow::Error::from)? } else { text(answer) };
-        println!("{}", printable(&text));
-        Ok(())
+        say(&printable(&text))
     }
 }
 

@@ -49,3 +49,14 @@ fn causes_are_told_in_one_line() {
     let error = anyhow::anyhow!("the disk is full").context("cannot write").context("cannot start");
     assert_eq!(chain(error.as_ref()), "cannot start: cannot write: the disk is full");
 }
+
+#[test]
+fn a_number_is_told_in_words_that_fit_it() {
+    assert_eq!([0, 1, 2].map(|number| count(number, "session")), ["0 sessions", "1 session", "2 sessions"]);
+}
+
+#[test]
+fn a_demo_finds_redis_where_it_usually_is() {
+    assert!(parsed("homing demo --redis --dovecot").is_ok());
+    assert!(parsed("homing demo --redis redis://127.0.0.1:7777/").is_ok());
+}

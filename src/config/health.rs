@@ -44,7 +44,8 @@ section! {
     #[derive(Clone, Debug)]
     pub(super) struct HealthKeys {
         /// From one probe of a backend to the next, give or take a tenth. Each leaves a line in the backend's log. A user's
-        /// login that fails brings the next probe forward, so that a busy site does not wait for it.
+        /// login that fails brings the next probe forward, so that a busy site does not wait for it; and a backend in doubt
+        /// those of all others, so that a cause which all share is seen as such.
         pub(super) interval: Duration = Duration::from_secs(5), min("100ms"), max("10min");
         /// The same while it is in doubt whether the backend is fit; at most `interval`.
         pub(super) fast_interval: Duration = Duration::from_secs(1), min("10ms"), max("10min");
@@ -64,7 +65,8 @@ section! {
         /// its filters cannot be edited for a while.
         pub(super) vital: Vec<Protocol> = vec![Protocol::Imap, Protocol::Pop3, Protocol::Lmtp];
         /// Let probes log in as this user, and log out at once: only so a probe sees a server that greets and lets nobody
-        /// in. The user is logged in at all backends at once, so it must be one that nobody uses.
+        /// in. The user is logged in at all backends at once, so it must be one that nobody uses. A login that is refused as
+        /// if with a wrong password is told in the log, and no reason to give up a backend that greets.
         pub(super) probe_user: Option<String> = None, example("\"probe\"");
         /// Password of `probe_user`. Not needed where every backend has a `master_user`.
         pub(super) probe_password: Option<Arc<Secret>> = None, example("\"password\""), secret;

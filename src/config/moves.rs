@@ -34,6 +34,9 @@ section! {
         pub hook_timeout: Duration = Duration::from_secs(30), min("100ms"), max("10min");
         /// The most users that are being moved at once, fleet-wide.
         pub max_parallel_moves: u32 = 100, min("1"), max("100000");
+        /// The most migrations (homing user migrate) that are under way at once in this proxy, and so the most of their
+        /// hooks. Users who wait for their turn are not kept out yet.
+        pub max_parallel_migrations: u32 = 20, min("1"), max("1000");
         /// The most moves begun in a second, fleet-wide; 0 for any number.
         pub move_rate: u32 = 50, max("100000");
         /// A rebalance ends when a backend has no more than its fair share and this part of it: 0.1 is a tenth.

@@ -22,12 +22,13 @@ use zeroize::Zeroizing;
 
 use crate::config::{DoveadmConfig, DoveadmCredential, Endpoint};
 use crate::net::{Proof, Target, TargetFault, TlsFault};
-pub use wire::{Garbled, Presence, escape, rows, rows_of_json, unescape};
+pub use wire::{Garbled, Presence, rows, rows_of_json, unescape};
 
 /// The longest answer that is read: some hundred thousand connections.
 const ANSWER_MAX: usize = 16 * 1024 * 1024;
-/// Between two questions whether somebody has gone: at first, and at most. A session usually ends within milliseconds.
-const LOOKS: [Duration; 2] = [Duration::from_millis(20), Duration::from_millis(500)];
+/// Between two questions whether somebody has gone: at first, and at most. A session usually ends within milliseconds, but
+/// each answer lists everybody who is there.
+const LOOKS: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(1)];
 
 /// One mail server's doveadm.
 pub struct Doveadm {
@@ -118,16 +119,14 @@ impl Doveadm {
         })
     }
 
-    /// The sessions of one user, or all: a line for each user and service. Users whose names differ in case alone are
-    /// taken for one and the same, as Dovecot does.
-    pub async fn who(&self, user: Option<&str>) -> Result<Vec<Presence>, DoveadmFault> {
-        self.who_within(user, self.timeout).await
+    /// All sessions: a line for each user and service. The names are the server's, which need not be the fleet's: so
+    /// there is no question for one user.
+    pub async fn who(&self) -> Result<Vec<Presence>, DoveadmFault> {
+        self.who_within(self.timeout).await
     }
 
     /// Asks until no user who is `meant` has a session left, or until the deadline. Returns those that were left when last
     /// heard of: none, if all went well. Fails if nothing was heard at all, or asking again cannot help.
-    ///
-    /// All users are asked for: the server's names for a user need not be the fleet's.
     pub async fn until_gone(
         &self,
         meant: impl Fn(&str) -> bool,
@@ -137,7 +136,7 @@ impl Doveadm {
         let mut left = None;
         loop {
             let limit = deadline.saturating_duration_since(Instant::now()).min(self.timeout);
-            let mut answer = self.who_within(None, limit).await;
+            let mut answer = self.who_within(limit).await;
             if let Ok(present) = &mut answer {
                 present.retain(|row| meant(&row.user));
             }
@@ -153,24 +152,24 @@ impl Doveadm {
         }
     }
 
-    async fn who_within(&self, user: Option<&str>, limit: Duration) -> Result<Vec<Presence>, DoveadmFault> {
-        let asking = async { if self.http { self.ask_http(user).await } else { self.ask_tcp(user).await } };
+    async fn who_within(&self, limit: Duration) -> Result<Vec<Presence>, DoveadmFault> {
+        let asking = async { if self.http { self.ask_http().await } else { self.ask_tcp().await } };
         let rows =
             timeout(limit, asking).await.map_err(|_| DoveadmFault::Silent { place: self.target.place(), limit })??;
-        Ok(wire::present(rows, user))
+        Ok(wire::present(rows))
     }
 
-    async fn ask_tcp(&self, user: Option<&str>) -> Result<Vec<wire::Row>, DoveadmFault> {
+    async fn ask_tcp(&self) -> Result<Vec<wire::Row>, DoveadmFault> {
         let mut stream = self.target.connect().await.map_err(|fault| self.unreachable(fault))?;
         let DoveadmCredential::Password(password) = &self.credential else {
             return Err(self.denied()); // the configuration demands a password for TCP
         };
-        let line = tcp::ask(&mut stream, password, user, ANSWER_MAX).await.map_err(|fault| self.told(fault))?;
+        let line = tcp::ask(&mut stream, password, ANSWER_MAX).await.map_err(|fault| self.told(fault))?;
         rows(&line).map_err(|why| self.garbled(why))
     }
 
-    async fn ask_http(&self, user: Option<&str>) -> Result<Vec<wire::Row>, DoveadmFault> {
-        let mut request = Request::new(Full::new(Bytes::from(wire::http_question(user))));
+    async fn ask_http(&self) -> Result<Vec<wire::Row>, DoveadmFault> {
+        let mut request = Request::new(Full::new(Bytes::from_static(wire::HTTP_QUESTION)));
         let headers = request.headers_mut();
         headers.insert(AUTHORIZATION, self.authorization());
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -34,7 +34,6 @@ impl From<io::Error> for Fault {
 pub(super) async fn ask(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     password: &Secret,
-    user: Option<&str>,
     most: usize,
 ) -> Result<Vec<u8>, Fault> {
     let mut stream = BufReader::new(stream);
@@ -46,7 +45,7 @@ pub(super) async fn ask(
             return Err(Fault::Denied);
         }
     }
-    say(&mut stream, &wire::tcp_question(user)).await?;
+    say(&mut stream, wire::TCP_QUESTION).await?;
     let fields = line(&mut stream, most).await?;
     match line(&mut stream, LINE_MAX).await?.as_slice() {
         b"+" => Ok(fields),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::wire::{Pid, Row, http_question, present, tcp_question};
+use super::wire::{Pid, Row, present};
 use super::*;
 use crate::config::Config;
 use crate::model::Secret;
@@ -15,34 +15,11 @@ fn row(user: &str, service: &str, pid: u64) -> Row {
 }
 
 #[test]
-fn a_field_with_any_byte_survives() {
-    let all: Vec<u8> = (0..=255).chain([1, 1, b'0', b't']).collect();
-    let escaped = escape(&all);
-    assert!(!escaped.iter().any(|byte| matches!(byte, 0 | b'\t' | b'\n' | b'\r')));
-    assert_eq!(unescape(&escaped), all);
-}
-
-#[test]
-fn no_name_is_taken_for_an_option_or_an_address_or_ends_the_line() {
-    let asked = |user| String::from_utf8(tcp_question(Some(user))).unwrap();
-    assert_eq!(asked("-ann"), "\t\twho\t-1\t?ann\n");
-    assert_eq!(asked("10.0.0.1"), "\t\twho\t-1\t?0.0.0.1\n");
-    assert_eq!(asked("a\tb\nc"), "\t\twho\t-1\t?\x01tb\x01nc\n");
-    assert_eq!(asked("jürgen"), "\t\twho\t-1\t?*rgen\n");
-    assert_eq!(asked("öse"), "\t\twho\t-1\t*se\n");
-    assert_eq!(tcp_question(None), b"\t\twho\t-1\n");
-    let expected = r#"[["who",{"mask":["?\"b\n"],"separateConnections":true},"homing"]]"#;
-    assert_eq!(http_question(Some("a\"b\n")), expected);
-}
-
-#[test]
-fn connections_are_counted_by_user_and_service_and_others_left_out() {
-    let rows = vec![row("ann", "imap", 1), row("ann", "imap", 1), row("Ann", "pop3", 2), row("bann", "imap", 3)];
-    let all = present(rows.clone(), None);
-    assert_eq!(all.len(), 3);
-    let ann = present(rows, Some("ANN"));
-    let lines: Vec<_> = ann.iter().map(|p| (p.user.as_str(), p.service.as_str(), p.connections, p.processes)).collect();
-    assert_eq!(lines, [("Ann", "pop3", 1, 1), ("ann", "imap", 2, 1)]);
+fn connections_are_counted_by_user_and_service() {
+    let rows = vec![row("ann", "imap", 1), row("ann", "imap", 1), row("Ann", "pop3", 2), row("bob", "imap", 3)];
+    let all = present(rows);
+    let lines: Vec<_> = all.iter().map(|p| (p.user.as_str(), p.service.as_str(), p.connections, p.processes)).collect();
+    assert_eq!(lines, [("Ann", "pop3", 1, 1), ("ann", "imap", 2, 1), ("bob", "imap", 1, 1)]);
 }
 
 #[test]
@@ -90,12 +67,12 @@ async fn ask(said: &'static [&'static [u8]]) -> (Result<Vec<Presence>, DoveadmFa
         let _ = peer.read_to_end(&mut Vec::new()).await;
         heard
     };
-    tokio::join!(doveadm.who(None), server)
+    tokio::join!(doveadm.who(), server)
 }
 
 fn doveadm(url: &str) -> Doveadm {
     let text = format!(
-        "[[listener]]\naddress = \"127.0.0.1:0\"\ntls = \"none\"\nplaintext_login = true\n[backend.a]\nhost = \"a\"\ndoveadm = \"{url}\"\ndoveadm_password = \"pass word\"\ndoveadm_timeout = \"300ms\"\n"
+        "[[listener]]\naddress = \"127.0.0.1:0\"\ntls = \"none\"\nplaintext_login = true\n[backend.a]\nhost = \"a\"\ndoveadm = \"{url}\"\ndoveadm_password = \"pass word\"\ndoveadm_timeout = \"2s\"\n"
     );
     let config = Config::parse(&text, "test.toml").unwrap();
     Doveadm::new(config.backends.values().next().unwrap().doveadm.as_ref().unwrap()).unwrap()
@@ -128,11 +105,11 @@ async fn a_server_that_fails_in_the_middle_is_believed_nothing() {
 #[tokio::test]
 async fn an_answer_without_end_is_not_read_to_its_end() {
     let mut stream = tokio::io::join(tokio::io::repeat(b'x').chain(&b""[..]), tokio::io::sink());
-    let fault = tcp::ask(&mut stream, &Secret::new(b"p".to_vec()), None, 100).await;
+    let fault = tcp::ask(&mut stream, &Secret::new(b"p".to_vec()), 100).await;
     assert!(matches!(fault, Err(tcp::Fault::Garbled(Garbled("the answer is too long")))));
     let endless = tokio::io::repeat(b'x');
     let mut stream = tokio::io::join((&b"+\n"[..]).chain(endless), tokio::io::sink());
-    let fault = tcp::ask(&mut stream, &Secret::new(b"p".to_vec()), None, 100_000).await;
+    let fault = tcp::ask(&mut stream, &Secret::new(b"p".to_vec()), 100_000).await;
     assert!(matches!(fault, Err(tcp::Fault::Garbled(Garbled("the answer is too long")))));
 }
 
@@ -140,9 +117,8 @@ async fn an_answer_without_end_is_not_read_to_its_end() {
 async fn a_silent_server_is_given_up_in_time_whatever_it_should_speak() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     for scheme in ["tcp", "http", "tls", "https"] {
-        let fault =
-            doveadm(&format!("{scheme}://{}", listener.local_addr().unwrap())).who(Some("ann")).await.unwrap_err();
-        assert!(fault.to_string().ends_with("does not answer within 300ms"), "{fault}");
+        let fault = doveadm(&format!("{scheme}://{}", listener.local_addr().unwrap())).who().await.unwrap_err();
+        assert!(fault.to_string().ends_with("does not answer within 2s"), "{fault}");
         assert!(fault.is_temporary());
     }
 }
@@ -155,12 +131,12 @@ async fn until_gone_asks_again_after_an_outage_and_reports_at_the_deadline_who_i
         let doveadm = doveadm.clone();
         tokio::spawn(async move { doveadm.until_gone(|user| user == "ann", Instant::now() + limit).await })
     };
-    let gone = asking(Duration::from_secs(20));
+    let gone = asking(Duration::from_secs(60));
     drop(listener.accept().await.unwrap()); // breaks off
     answer(&listener, b"ann\timap\t1\t127.0.0.1\t\n+\n").await;
     answer(&listener, b"\n+\n").await;
     assert_eq!(gone.await.unwrap().unwrap(), []);
-    let mut stays = asking(Duration::from_secs(1));
+    let mut stays = asking(Duration::from_secs(4));
     let left = loop {
         tokio::select! {
             () = answer(&listener, b"ann\timap\t1\t127.0.0.1\t\n+\n") => {}

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
-use serde_json::json;
 
 /// Where Dovecot's HTTP API is.
 pub(super) const HTTP_PATH: &str = "/doveadm/v1";
@@ -53,45 +52,19 @@ pub enum Pid {
 pub struct Garbled(pub &'static str);
 
 /// One line for each connection (`-1`): the one form in which 2.3 writes sound JSON, and which never names several
-/// processes in one field.
-pub(super) fn tcp_question(user: Option<&str>) -> Vec<u8> {
-    // No flags, and no user to run as; then command and arguments.
-    let mut line = b"\t\twho\t-1".to_vec();
-    if let Some(user) = user {
-        line.push(b'\t');
-        line.extend(escape(mask(user).as_bytes()));
-    }
-    line.push(b'\n');
-    line
-}
+/// processes in one field. No flags, and no user to run as; then command and arguments.
+pub(super) const TCP_QUESTION: &[u8] = b"\t\twho\t-1\n";
 
-pub(super) fn http_question(user: Option<&str>) -> String {
-    let parameters = match user {
-        None => json!({ "separateConnections": true }),
-        Some(user) => json!({ "separateConnections": true, "mask": [mask(user)] }),
-    };
-    json!([["who", parameters, "homing"]]).to_string()
-}
+/// The same over HTTP.
+pub(super) const HTTP_QUESTION: &[u8] = br#"[["who",{"separateConnections":true},"homing"]]"#;
 
-/// A mask that fits this user, and perhaps some others. doveadm takes a mask that begins with `-` for an option and one
-/// that looks like an address for an address, and nothing can be escaped in it: hence the `?`. It compares bytes, ASCII
-/// letters without their case: hence the `*`.
-fn mask(user: &str) -> String {
-    let first = user.chars().next().filter(char::is_ascii).map(|_| '?');
-    let rest = user.chars().skip(usize::from(first.is_some()));
-    first.into_iter().chain(rest.map(|c| if c.is_ascii() { c } else { '*' })).collect()
-}
-
-/// Counts what is there, of this user or of all.
-pub(super) fn present(rows: Vec<Row>, user: Option<&str>) -> Vec<Presence> {
-    let wanted = user.map(str::to_lowercase);
+/// Counts what is there.
+pub(super) fn present(rows: Vec<Row>) -> Vec<Presence> {
     let mut found: BTreeMap<(String, String), (u32, BTreeSet<Pid>)> = BTreeMap::new();
     for Row { user, service, pid } in rows {
-        if wanted.as_ref().is_none_or(|wanted| *wanted == user.to_lowercase()) {
-            let (connections, processes) = found.entry((user, service)).or_default();
-            *connections += 1;
-            processes.insert(pid);
-        }
+        let (connections, processes) = found.entry((user, service)).or_default();
+        *connections += 1;
+        processes.insert(pid);
     }
     let count = |((user, service), (connections, processes)): (_, (u32, BTreeSet<Pid>))| Presence {
         user,
@@ -144,23 +117,7 @@ pub fn rows_of_json(body: &[u8]) -> Result<Result<Vec<Row>, String>, Garbled> {
     }
 }
 
-/// Dovecot's escaping: a field may hold neither tab nor end of line.
-pub fn escape(text: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(text.len());
-    for byte in text {
-        match byte {
-            0 => out.extend(b"\x010"),
-            1 => out.extend(b"\x011"),
-            b'\t' => out.extend(b"\x01t"),
-            b'\r' => out.extend(b"\x01r"),
-            b'\n' => out.extend(b"\x01n"),
-            other => out.push(*other),
-        }
-    }
-    out
-}
-
-/// The reverse. What was never escaped so is taken as it is.
+/// Undoes Dovecot's escaping: a field may hold neither tab nor end of line. What was never escaped so is taken as it is.
 pub fn unescape(field: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(field.len());
     let mut bytes = field.iter();

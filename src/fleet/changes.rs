@@ -101,7 +101,7 @@ impl Change {
     pub(super) fn meant(&self, rows: &Rows) -> Vec<BackendId> {
         let fit = |row: &Row| match self.verb {
             Verb::Begin(JobKind::Rebalance) => row.takes_users(),
-            Verb::Begin(_) => row.usable(),
+            Verb::Begin(_) => row.usable() && row.unread.is_none(),
             _ => row.job.is_some(),
         };
         if !self.backends.is_empty() {
@@ -122,6 +122,12 @@ fn edited(
         return add(name, settings.as_deref(), row, file).map(Some);
     }
     let row = row.ok_or_else(|| format!("there is no backend {name}"))?;
+    if row.unread.is_some() {
+        return Err(format!(
+            "the table's row of {name} was written by a newer version of homing, and this proxy cannot read it: ask a proxy \
+             of that version"
+        ));
+    }
     if matches!(verb, Verb::Reset) {
         return reset(name, row, file, notes);
     }
@@ -168,7 +174,7 @@ fn add(name: &BackendId, settings: Option<&str>, row: Option<&Row>, file: Option
         (Some(line), None) => added_row(name, line),
         (None, Some(file)) => Ok(file.clone()),
         (None, None) => Err(format!(
-            "{name} stands not in this proxy's file: say where it is, such as host=mail3.example.org, or ask a proxy whose \
+            "{name} is not in this proxy's file: say where it is, such as host=mail3.example.org, or ask a proxy whose \
              file has it"
         )),
     }
@@ -185,7 +191,7 @@ fn reset(name: &BackendId, row: &Row, file: Option<&Row>, notes: &mut Vec<String
             ));
             Ok(None)
         }
-        (None, None) => Err(format!("{name} stands not in this proxy's file: ask a proxy whose file has it")),
+        (None, None) => Err(format!("{name} is not in this proxy's file: ask a proxy whose file has it")),
     }
 }
 
@@ -311,6 +317,26 @@ mod tests {
         assert_eq!((job.paused, job.why.as_str()), (false, ""));
         let all = Change { backends: Vec::new(), verb: Verb::Abort }.apply(&now, &rows("")).unwrap().0;
         assert_eq!(all, rows("a b"));
+    }
+
+    #[test]
+    fn what_a_newer_version_wrote_is_carried_over_and_cannot_be_changed_unless_it_was_understood() {
+        let mut now = rows("a b c");
+        now.insert(BackendId::new("c"), Row::unread("v9 asleep"));
+        now.get_mut(&BackendId::new("b")).unwrap().others.insert("zone".to_owned(), 7.into());
+        for verb in [Verb::Drain, Verb::Remove, Verb::Reset, Verb::Begin(JobKind::Evict), Verb::Add(None)] {
+            let change = Change { backends: vec![BackendId::new("c")], verb: verb.clone() };
+            let refused = change.apply(&now, &rows("c")).unwrap_err();
+            assert!(refused.contains("newer version") || verb == Verb::Add(None), "{refused}");
+        }
+        for change in [
+            Change { backends: vec![BackendId::new("b")], verb: Verb::Drain },
+            Change { backends: Vec::new(), verb: Verb::Begin(JobKind::Flush) },
+        ] {
+            let after = change.apply(&now, &rows("")).unwrap().0;
+            assert_eq!(after[&BackendId::new("c")], Row::unread("v9 asleep"));
+            assert_eq!(after[&BackendId::new("b")].others, now[&BackendId::new("b")].others);
+        }
     }
 
     #[test]

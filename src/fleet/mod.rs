@@ -113,6 +113,15 @@ pub struct Fleet {
     jobs: OnceLock<JobSettings>,
 }
 
+/// The number of a key's shard among `shards`, which are at least one.
+pub fn shard_of(key: &Key, shards: usize) -> usize {
+    let hash = key
+        .as_str()
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    (hash % shards as u64) as usize // less than shards, which is a usize
+}
+
 impl Fleet {
     /// Joins: connects to each shard, and keeps the leases until the process ends.
     pub fn join(store: Arc<dyn Store>, identity: Identity, config: &FleetConfig, joining: Joining) -> Self {
@@ -165,11 +174,7 @@ impl Fleet {
 
     /// The number of the shard of a key: FNV-1a, which every proxy computes alike and which must never change.
     pub fn number_of(&self, key: &Key) -> usize {
-        let hash = key
-            .as_str()
-            .bytes()
-            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
-        (hash % self.shards.len() as u64) as usize // less than len, which is a usize
+        shard_of(key, self.shards.len())
     }
 
     /// From now on does what the heartbeats of its shards ask for, until `closing`.

@@ -89,9 +89,11 @@ impl Roster {
         self.news.subscribe()
     }
 
-    /// The version to ask for news of. None that it had before a loss counts: a store that forgot may count anew.
+    /// The version to ask for news of. None that it had before a loss counts: a store that forgot may count anew. Nor does
+    /// one of a copy that is above the first shard's, for it may be of before such a loss.
     pub(super) fn known(&self, now: &LinkState) -> u64 {
-        if self.is_unsure(now) { 0 } else { self.version() }
+        let is_above = self.master.as_ref().is_some_and(|master| self.version() > master.version());
+        if is_above || self.is_unsure(now) { 0 } else { self.version() }
     }
 
     /// The store may have lost its table since this proxy last saw it.
@@ -173,7 +175,14 @@ impl Roster {
         let version = table.version;
         if self.master.is_none() {
             // First, so that whoever is sent to a new backend finds it.
-            self.complaints.store(Arc::new((self.follow)(&table.rows)));
+            let mut complaints = (self.follow)(&table.rows);
+            let unread = table.rows.iter().filter(|(_, row)| row.unread.is_some());
+            complaints.extend(unread.map(|(name, _)| {
+                format!(
+                    "{name} was written by a newer version of homing: no new users are placed there by older proxies"
+                )
+            }));
+            self.complaints.store(Arc::new(complaints));
         }
         self.table.store(Arc::new(table));
         let closed = self.close_unusable(ledger);

@@ -48,6 +48,9 @@ pub(super) fn wished(present: &Rows, wish: Option<&Wish>, alone: bool) -> Rows {
 /// A file's row, but for what an operator or the store has said of it.
 pub(super) fn proposed(file: &Row, present: Option<&Row>) -> Row {
     let Some(present) = present else { return file.clone() };
+    if present.unread.is_some() {
+        return present.clone(); // whoever wrote it knows what of it is the file's to say
+    }
     Row {
         weight: if present.weight_set { present.weight } else { file.weight },
         state: if present.state_set { present.state } else { file.state },
@@ -69,14 +72,14 @@ pub(super) fn with_missing(rows: &Rows, others: &Rows) -> Rows {
     all
 }
 
-/// An operator has said something of it.
+/// An operator has said something of it, or may have.
 fn is_set(row: &Row) -> bool {
-    row.weight_set || row.state_set || row.added.is_some() || row.job.is_some()
+    row.unread.is_some() || row.weight_set || row.state_set || row.added.is_some() || row.job.is_some()
 }
 
 /// It stays although the files that had it have it no more.
 fn outlives_files(row: &Row) -> bool {
-    row.added.is_some() || row.state == BackendState::Removed
+    row.unread.is_some() || row.added.is_some() || row.state == BackendState::Removed
 }
 
 #[cfg(test)]
@@ -161,6 +164,19 @@ mod tests {
         let heavier = with("b2", |row| row.weight = Weight::new(7).unwrap());
         let row = &wished(&present, Some(&Wish::at_start(heavier)), true)[&BackendId::new("b2")];
         assert_eq!((row.weight.get(), row.state), (7, BackendState::Drain), "the rest is the file's");
+    }
+
+    #[test]
+    fn what_a_newer_version_wrote_outlives_every_file_of_this_one() {
+        let strange: Rows = [(BackendId::new("b1"), Row::unread("v9 asleep"))].into();
+        let present = both(strange.clone(), rows("b2"));
+        assert_eq!(wished(&present, Some(&first("b1 b2")), true), present, "no file says what it is");
+        assert_eq!(wished(&present, Some(&first("b2")), true), present, "and none need to have it");
+        let wish = Wish::of_change(None, &rows("b1 b2"), rows("b2"));
+        assert_eq!(wished(&present, Some(&wish), false), present, "or takes it away");
+        assert_eq!(with_missing(&rows("b1 b2"), &strange), present, "a store that forgot it is told it again");
+        let zoned = with("b1", |row| _ = row.others.insert("zone".to_owned(), 7.into()));
+        assert_eq!(wished(&zoned, Some(&first("b1")), false), zoned, "nor the fields that it does not know");
     }
 
     #[test]

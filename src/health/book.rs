@@ -1,8 +1,14 @@
 //! What this proxy thinks of every backend. All evidence comes together here: probes, and the attempts of users.
+//!
+//! What it tells the fleet is the whole picture, and only once that is settled. A cause that all backends share, such as
+//! this proxy's own network, makes one after the other failing, and one after the other fit again; told one by one, the
+//! first (or the last) of them would be given up, as many as `fleet.max_down` allows. So the first sign of a change has all
+//! others looked at soon, and nothing is told while one of them is in doubt; told at once, they are too many to be believed.
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::AbortHandle;
@@ -13,13 +19,14 @@ use super::Opinion;
 use super::record::{Probed, Record};
 use super::rise_fall::Verdict;
 use super::window::ErrorRate;
-use crate::backend::{Seen, Server, Service, Witness};
+use crate::backend::{Seen, Server, Servers, Service, Witness};
 use crate::config::HealthConfig;
 use crate::model::BackendId;
 
 /// Every backend, by name. Short sections under one lock: a login passes here once.
 pub(super) struct Book {
     inner: Mutex<Inner>,
+    /// What the fleet is told.
     failing: watch::Sender<Vec<BackendId>>,
     /// Users are told apart by hashes, so that no name is kept.
     hasher: RandomState,
@@ -29,11 +36,24 @@ struct Inner {
     config: Arc<HealthConfig>,
     turns: Arc<Semaphore>,
     entries: BTreeMap<BackendId, Entry>,
+    /// The first sign of a change that the fleet was not told of yet.
+    stirred: Option<Sign>,
+}
+
+/// Something has changed, or may be about to.
+#[derive(Clone, Copy)]
+struct Sign {
+    /// Since then.
+    at: Instant,
+    /// To this. Backends that are so already have nothing to do with it.
+    towards: Verdict,
 }
 
 struct Entry {
     server: Arc<Server>,
     services: Vec<(Service, Record)>,
+    /// When the last probe began whose end is known.
+    looked: Option<Instant>,
     /// The next probe should come soon.
     hurry: Arc<Notify>,
     /// Who probes; `None` if it is not to be probed.
@@ -51,7 +71,7 @@ pub(super) struct Order {
 impl Book {
     pub(super) fn new(config: HealthConfig) -> Self {
         let turns = Arc::new(Semaphore::new(config.concurrency));
-        let inner = Inner { config: Arc::new(config), turns, entries: BTreeMap::new() };
+        let inner = Inner { config: Arc::new(config), turns, entries: BTreeMap::new(), stirred: None };
         let (failing, _) = watch::channel(Vec::new());
         Self { inner: Mutex::new(inner), failing, hasher: RandomState::new() }
     }
@@ -60,32 +80,40 @@ impl Book {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Replaces settings and backends. What is known of a backend that stays is kept; `start` sets a prober to work.
-    pub(super) fn update<'a>(
+    /// Replaces backends, and settings if there are new ones. What is known of a backend that stays is kept; `start` sets a
+    /// prober to work. `latest` is asked when it is our turn: of two who call at once, the second brings what is newest.
+    pub(super) fn update(
         &self,
-        config: HealthConfig,
-        servers: impl Iterator<Item = &'a Arc<Server>>,
+        config: Option<HealthConfig>,
+        latest: impl FnOnce() -> Arc<Servers>,
         start: impl Fn(&BackendId, Arc<Notify>) -> AbortHandle,
     ) {
         let mut inner = self.inner();
-        if inner.config.concurrency != config.concurrency {
-            inner.turns = Arc::new(Semaphore::new(config.concurrency));
+        if let Some(config) = config {
+            if inner.config.concurrency != config.concurrency {
+                inner.turns = Arc::new(Semaphore::new(config.concurrency));
+            }
+            inner.config = Arc::new(config);
         }
-        inner.config = Arc::new(config);
+        let servers = latest();
         let mut old = std::mem::take(&mut inner.entries);
-        for server in servers {
+        for server in servers.all() {
             let mut entry = old.remove(&server.id).unwrap_or_else(|| Entry::new(server.clone()));
             entry.server = server.clone();
             entry.employ(|hurry| start(&server.id, hurry));
             inner.entries.insert(server.id.clone(), entry);
         }
         old.into_values().for_each(|mut entry| entry.dismiss());
-        self.publish(&inner);
+        // Those that are gone or not probed any more can be left out at once.
+        let counts = |name: &BackendId| inner.entries.get(name).is_some_and(|entry| entry.server.probe);
+        let said = self.failing.borrow().iter().filter(|name| counts(name)).cloned().collect();
+        self.tell(said);
+        self.settle(&mut inner, Instant::now());
     }
 
-    /// The settings in force.
-    pub(super) fn config(&self) -> HealthConfig {
-        HealthConfig::clone(&self.inner().config)
+    /// Whom probes log in.
+    pub(super) fn probe_user(&self) -> Option<String> {
+        self.inner().config.login.as_ref().map(|login| login.user.clone())
     }
 
     /// Ends all probes. The last opinions stand.
@@ -108,7 +136,18 @@ impl Book {
 
     /// Takes what a probe has found.
     pub(super) fn probed(&self, backend: &BackendId, service: Service, probed: Probed) {
-        self.note(backend, service, |record, config, now| record.probed(probed, config, now));
+        let began = probed.began;
+        let refused =
+            self.note(backend, service, Some(began), |record, config, now| record.probed(probed, config, now));
+        if refused {
+            let service = service.word();
+            warn!(
+                %backend,
+                service,
+                "the backend greets, and refuses the login of our probes: correct probe_user and probe_password in [health], \
+                 or master_user in [backend.{backend}]; until then probes see no more than the greeting"
+            );
+        }
     }
 
     /// Names of all that fail.
@@ -140,27 +179,47 @@ impl Book {
         &self,
         backend: &BackendId,
         service: Service,
+        looked: Option<Instant>,
         change: impl FnOnce(&mut Record, &HealthConfig, Instant) -> T,
     ) -> T {
         let (mut inner, now) = (self.inner(), Instant::now());
         let config = inner.config.clone();
         let Some(entry) = inner.entries.get_mut(backend) else { return T::default() };
+        entry.looked = looked.or(entry.looked);
         let Some((_, record)) = entry.services.iter_mut().find(|(known, _)| *known == service) else {
             return T::default();
         };
+        let doubted = record.is_in_doubt();
         let outcome = change(record, &config, now);
         // Without probes nothing could make it fit again.
-        if entry.server.probe && record.judge(now) {
-            announce(backend, service, record);
-            self.publish(&inner);
+        if entry.server.probe {
+            let changed = record.judge(now);
+            if changed {
+                announce(backend, service, record);
+            }
+            if changed || record.is_in_doubt() && !doubted {
+                let towards = if changed { record.verdict() } else { record.leaning() };
+                inner.stir(backend, Sign { at: now, towards });
+            }
         }
+        self.settle(&mut inner, now);
         outcome
     }
 
-    /// Under the lock, so that the last word is the latest.
-    fn publish(&self, inner: &Inner) {
-        let failing = inner.entries.iter().filter(|(_, entry)| entry.is_failing(&inner.config.vital));
-        let failing: Vec<_> = failing.map(|(backend, _)| backend.clone()).collect();
+    /// Tells the fleet what has changed, if the picture is whole. Not that a backend which never comes to an end of its
+    /// doubts should keep all others from being told of: it is waited for as long as certainty may take.
+    fn settle(&self, inner: &mut Inner, now: Instant) {
+        let Some(stirred) = inner.stirred else { return };
+        let overdue = now.saturating_duration_since(stirred.at) >= certainty(&inner.config);
+        if overdue || inner.entries.values().all(|entry| entry.is_settled(stirred)) {
+            inner.stirred = None;
+            let failing = inner.entries.iter().filter(|(_, entry)| entry.is_failing(&inner.config.vital));
+            self.tell(failing.map(|(backend, _)| backend.clone()).collect());
+        }
+    }
+
+    /// Called under the lock, so that the last word is the latest.
+    fn tell(&self, failing: Vec<BackendId>) {
         self.failing.send_if_modified(|said| {
             let changed = *said != failing;
             *said = failing;
@@ -169,12 +228,29 @@ impl Book {
     }
 }
 
+impl Inner {
+    /// Something may be about to change at a backend: are the others concerned?
+    fn stir(&mut self, backend: &BackendId, sign: Sign) {
+        if self.stirred.is_none() {
+            self.stirred = Some(sign);
+            let others = self.entries.iter().filter(|(name, _)| *name != backend);
+            others.for_each(|(_, entry)| entry.hurry.notify_one());
+        }
+    }
+}
+
+/// The longest that it takes to be certain of a backend once it is in doubt, and of those that are looked at because of it.
+fn certainty(config: &HealthConfig) -> Duration {
+    let look = config.timeout + config.fast_interval.saturating_mul(2);
+    look.saturating_mul(config.fall.max(config.rise).saturating_add(1))
+}
+
 impl Witness for Book {
     fn saw(&self, seen: Seen<'_>) {
         let user = self.hasher.hash_one(seen.user);
         let change =
             |record: &mut Record, config: &HealthConfig, now| record.attempted(user, seen.outcome, config, now);
-        if self.note(seen.backend, seen.service, change)
+        if self.note(seen.backend, seen.service, None, change)
             && let Some(entry) = self.inner().entries.get(seen.backend)
         {
             entry.hurry.notify_one();
@@ -184,7 +260,7 @@ impl Witness for Book {
 
 impl Entry {
     fn new(server: Arc<Server>) -> Self {
-        Self { services: records(&server), server, hurry: Arc::default(), task: None }
+        Self { services: records(&server), looked: None, server, hurry: Arc::default(), task: None }
     }
 
     /// Whoever has a home there has all services there: one that is vital is missed by all.
@@ -192,6 +268,16 @@ impl Entry {
         let none_is_vital = !self.services.iter().any(|(service, _)| vital.contains(service));
         let mut counted = self.services.iter().filter(|(service, _)| none_is_vital || vital.contains(service));
         counted.any(|(_, record)| record.verdict() == Verdict::Failing)
+    }
+
+    /// Nothing more is to be learnt of it soon: it is not in doubt, and has been looked at since, has changed, or was so
+    /// before.
+    fn is_settled(&self, stirred: Sign) -> bool {
+        let looked = self.looked >= Some(stirred.at);
+        let certain = |(_, record): &(Service, Record)| {
+            !record.is_in_doubt() && (looked || record.since() >= stirred.at || record.verdict() == stirred.towards)
+        };
+        !self.server.probe || self.services.iter().all(certain)
     }
 
     /// Sees to it that it is probed exactly if it is to be, by what was said last.

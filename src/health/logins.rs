@@ -1,14 +1,16 @@
 //! What the logins of users say that a probe cannot see: a server that greets well, and then fails everybody who logs in.
 //!
 //! One user whose mailbox makes the server break off says nothing about the others, and a restart breaks off many logins
-//! in one instant. So it takes several users, over some time, and nobody who got in meanwhile. Such a server may get no
-//! more logins by which it could prove itself, so it is believed again after a time, which doubles with each relapse (as
-//! Envoy's outlier detection does).
+//! in one instant. So it takes several users, over some time but not over days, and nobody who got in meanwhile. Such a
+//! server may get no more logins by which it could prove itself, so it is believed again after a time, which doubles with
+//! each relapse (as Envoy's outlier detection does).
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+/// For so long a failure is held against the server: where few log in, one a day would be a row some day.
+const HELD: Duration = Duration::from_secs(300);
 /// How long a server that fails all logins is not believed, at first.
 const FIRST: Duration = Duration::from_secs(30);
 /// And at most.
@@ -28,9 +30,8 @@ pub(super) struct Bounds {
 /// The row of failed logins.
 #[derive(Debug, Default)]
 pub(super) struct Logins {
-    /// Hashes of the users in it.
-    users: Vec<u64>,
-    began: Option<Instant>,
+    /// Hashes of the users in it, and since when they are.
+    users: Vec<(u64, Instant)>,
     distrust: Option<Distrust>,
     relapses: u32,
 }
@@ -48,21 +49,23 @@ impl Logins {
             distrust.good = 0;
             return;
         }
-        if self.users.len() < bounds.users && !self.users.contains(&user) {
-            self.users.push(user);
+        let age = |since: Instant| now.saturating_duration_since(since);
+        self.users.retain(|(_, since)| age(*since) <= HELD);
+        if self.users.len() < bounds.users && self.users.iter().all(|(known, _)| *known != user) {
+            self.users.push((user, now));
         }
-        let began = *self.began.get_or_insert(now);
-        if self.users.len() >= bounds.users && now.duration_since(began) >= bounds.span {
+        let lasting = self.users.iter().map(|(_, since)| age(*since)).max();
+        if self.users.len() >= bounds.users && lasting >= Some(bounds.span.min(HELD)) {
             let pause = FIRST.saturating_mul(1 << self.relapses.min(10)).min(LONGEST);
             self.relapses += 1;
             self.distrust = Some(Distrust { until: now + pause, good: 0 });
-            self.forget();
+            self.users.clear();
         }
     }
 
     /// A login went well: a user's, or a probe's.
     pub(super) fn went_well(&mut self, bounds: Bounds) {
-        self.forget();
+        self.users.clear();
         match &mut self.distrust {
             None => self.relapses = 0,
             Some(distrust) => {
@@ -84,11 +87,6 @@ impl Logins {
     /// Whether the server is held to fail all logins.
     pub(super) fn are_failing(&self) -> bool {
         self.distrust.is_some()
-    }
-
-    fn forget(&mut self) {
-        self.users.clear();
-        self.began = None;
     }
 }
 
@@ -123,6 +121,13 @@ mod tests {
     fn one_user_however_often_and_many_in_one_instant_are_not() {
         assert!(!after(&(0..1000).map(|second| (second % 2, second)).collect::<Vec<_>>()).are_failing());
         assert!(!after(&(0..1000).map(|user| (user, 4)).collect::<Vec<_>>()).are_failing());
+    }
+
+    #[test]
+    fn failures_of_long_ago_are_held_against_it_no_more() {
+        assert!(!after(&[(1, 0), (2, 302), (3, 604), (4, 906), (5, 1208)]).are_failing(), "one in a while");
+        assert!(!after(&[(1, 0), (1, 299), (2, 302), (3, 302)]).are_failing(), "one for long, others in an instant");
+        assert!(after(&[(1, 0), (2, 302), (3, 304), (4, 310)]).are_failing(), "three of them lately");
     }
 
     #[test]

@@ -4,7 +4,8 @@
 //! Evidence comes from two sides. `probe.rs` looks at each backend from time to time, on the road that a login takes; and
 //! [`Health::witness`] is told by `backend` how the attempts of users go. `record.rs` weighs both for one service of one
 //! backend: `rise_fall.rs` counts rows of good and bad probes, `logins.rs` sees what probes that do not log in cannot see,
-//! `window.rs` has the error rate of the last seconds. `book.rs` holds all records and says when an opinion changes.
+//! `window.rs` has the error rate of the last seconds. `book.rs` holds all records, says when an opinion changes, and tells
+//! the fleet when the picture is whole.
 
 mod book;
 mod logins;
@@ -85,24 +86,29 @@ pub struct Traffic {
 
 impl Health {
     /// Begins to probe the backends.
-    pub fn start(config: &HealthConfig, servers: &Servers, prober: Arc<dyn Prober>) -> Self {
+    pub fn start(config: &HealthConfig, servers: Arc<Servers>, prober: Arc<dyn Prober>) -> Self {
         let health = Self { book: Arc::new(Book::new(config.clone())), prober };
-        health.update(config, servers);
+        health.renew(None, || servers);
         health
     }
 
-    /// Settings or backends have changed. What is known of a backend that stays is kept.
-    pub fn update(&self, config: &HealthConfig, servers: &Servers) {
+    /// Settings or backends have changed. What is known of a backend that stays is kept. `latest` has the backends that are
+    /// in force when it is asked: others may be changing them at this moment.
+    pub fn update(&self, config: &HealthConfig, latest: impl FnOnce() -> Arc<Servers>) {
+        self.renew(Some(config.clone()), latest);
+    }
+
+    /// Other backends are there; the settings are what they were.
+    pub fn follow(&self, latest: impl FnOnce() -> Arc<Servers>) {
+        self.renew(None, latest);
+    }
+
+    fn renew(&self, config: Option<HealthConfig>, latest: impl FnOnce() -> Arc<Servers>) {
         let start = |backend: &BackendId, hurry| {
             let watching = probe::keep_watch(self.book.clone(), backend.clone(), self.prober.clone(), hurry);
             tokio::spawn(watching).abort_handle()
         };
-        self.book.update(config.clone(), servers.all(), start);
-    }
-
-    /// Other backends are there; the settings are what they were.
-    pub fn follow(&self, servers: &Servers) {
-        self.update(&self.book.config(), servers);
+        self.book.update(config, latest, start);
     }
 
     /// Ends all probes; the last opinions stand.
@@ -110,7 +116,8 @@ impl Health {
         self.book.stop();
     }
 
-    /// The backends that this proxy finds failing, by name.
+    /// The backends that this proxy calls failing before the fleet, by name: its opinions as they were when it was last
+    /// certain of all of them.
     pub fn failing(&self) -> Vec<BackendId> {
         self.book.failing().borrow().clone()
     }
@@ -118,6 +125,11 @@ impl Health {
     /// The same, with notice of every change.
     pub fn watch(&self) -> watch::Receiver<Vec<BackendId>> {
         self.book.failing()
+    }
+
+    /// Whom probes log in, at all backends at once.
+    pub fn probe_user(&self) -> Option<String> {
+        self.book.probe_user()
     }
 
     /// All opinions and what they rest on, by name.

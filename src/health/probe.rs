@@ -70,8 +70,9 @@ async fn look(book: &Book, order: &Order, prober: &dyn Prober) {
     for service in order.server.probed.iter() {
         // Nobody closes it; and if, there is no limit.
         let _turn = order.turns.acquire().await;
+        let began = Instant::now();
         let outcome = prober.probe(&order.server, *service, &order.config).await;
-        book.probed(&order.server.id, *service, Probed { outcome, logged_in });
+        book.probed(&order.server.id, *service, Probed { outcome, logged_in, began });
     }
 }
 
@@ -84,7 +85,7 @@ async fn rest(book: &Book, backend: &BackendId, hurry: &Notify) -> Option<()> {
     loop {
         tokio::select! {
             () = sleep_until(due) => return Some(()),
-            // A user was failed, or a reload has shortened the pause.
+            // A user was failed, another backend is in doubt, or a reload has shortened the pause.
             () = hurry.notified() => due = due.min(after(book.order(backend)?.config.fast_interval)),
         }
     }

@@ -25,6 +25,8 @@ pub(super) struct Record {
     since: Instant,
     last_failure: Option<(String, Instant)>,
     last_probe: Option<Duration>,
+    /// The last probe was to log in, and was refused.
+    probe_refused: bool,
     traffic: Traffic,
     window: Window,
 }
@@ -35,6 +37,8 @@ pub(super) struct Probed {
     pub(super) outcome: Result<Duration, ConnectError>,
     /// It was to log in.
     pub(super) logged_in: bool,
+    /// When it began.
+    pub(super) began: Instant,
 }
 
 impl Record {
@@ -46,21 +50,29 @@ impl Record {
             since: now,
             last_failure: None,
             last_probe: None,
+            probe_refused: false,
             traffic: Traffic::default(),
             window: Window::new(now),
         }
     }
 
-    /// Takes what a probe has found.
-    pub(super) fn probed(&mut self, probed: Probed, config: &HealthConfig, now: Instant) {
+    /// Takes what a probe has found. True if the backend has begun to refuse the probes' login.
+    ///
+    /// A server that greets and refuses that login has looked well: a password that was changed in one place alone is the
+    /// same at all servers, and would make the fleet give up as many of them as it may.
+    pub(super) fn probed(&mut self, probed: Probed, config: &HealthConfig, now: Instant) -> bool {
+        let refused = matches!(&probed.outcome, Err(ConnectError::Refused { words, .. }) if !words.temporary);
+        let begins = !std::mem::replace(&mut self.probe_refused, refused) && refused;
         match probed.outcome {
             Ok(took) => {
-                self.last_probe = Some(took);
-                self.probes.good(now, config.rise);
+                self.looked_well(took, config, now);
                 if probed.logged_in {
                     self.logins.went_well(bounds(config));
                 }
-                self.logins.looked_well(now);
+            }
+            Err(error) if refused => {
+                self.looked_well(now.saturating_duration_since(probed.began), config, now);
+                self.failed(&error, now);
             }
             Err(error) => {
                 // What this proxy lacks says nothing about the backend, but operators should see why nothing is known.
@@ -70,6 +82,14 @@ impl Record {
                 self.failed(&error, now);
             }
         }
+        begins
+    }
+
+    /// All that a look shows went well.
+    fn looked_well(&mut self, took: Duration, config: &HealthConfig, now: Instant) {
+        self.last_probe = Some(took);
+        self.probes.good(now, config.rise);
+        self.logins.looked_well(now);
     }
 
     /// Takes how an attempt of the user with this hash went. True if a probe should look at once.
@@ -137,6 +157,16 @@ impl Record {
     /// The opinion.
     pub(super) fn verdict(&self) -> Verdict {
         self.verdict
+    }
+
+    /// Since when.
+    pub(super) fn since(&self) -> Instant {
+        self.since
+    }
+
+    /// What the last observation speaks for.
+    pub(super) fn leaning(&self) -> Verdict {
+        if self.probes.row().1 > 0 { Verdict::Failing } else { Verdict::Fit }
     }
 
     /// Whether the next probe should come soon.

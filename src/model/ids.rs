@@ -114,6 +114,8 @@ pub struct Weight(u32);
 impl Weight {
     /// The largest weight.
     pub const MAX: u32 = 10_000;
+    /// Nobody comes.
+    pub const NONE: Self = Self(0);
 
     /// `None` above [`Weight::MAX`].
     pub fn new(weight: u32) -> Option<Self> {

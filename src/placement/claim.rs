@@ -17,7 +17,7 @@ use crate::store::{Claim, Home, Reply, Request, WaitReason};
 const ASK_AGAIN: Duration = Duration::from_millis(250);
 /// Between two claims while the store does not answer.
 const RETRY: Duration = Duration::from_millis(50);
-/// How long a login waits for a store that does not answer: long enough for one reconnect, short enough to be prompt.
+/// How long a login waits for a store that has not answered it: long enough for one reconnect, short enough to be prompt.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What one try came to.
@@ -29,8 +29,10 @@ enum Try {
 }
 
 pub(super) async fn place(shard: &Shard, wanted: &Wanted, stop: &Arc<dyn Stop>, times: Times) -> Result<Slot, Refusal> {
-    let began = Instant::now();
-    let deadline = began + times.login_wait;
+    let deadline = Instant::now() + times.login_wait;
+    // Since when there has been no answer. Not from the beginning: whoever was answered too late to believe it, because
+    // this machine stood still, may ask once more.
+    let mut unanswered = None;
     loop {
         let hint = shard.ledger.recall(&wanted.key, times.user_expire);
         let claim = |have| shard.link.send(Request::Claim(request(wanted, have, hint)));
@@ -52,7 +54,13 @@ pub(super) async fn place(shard: &Shard, wanted: &Wanted, stop: &Arc<dyn Stop>, 
             Try::Home(slot) => return Ok(slot),
             Try::Refused(why) => return Err(why),
             Try::Again(at, why) => {
-                let until = if why == Refusal::StoreUnavailable { deadline.min(began + PATIENCE) } else { deadline };
+                let until = if why == Refusal::StoreUnavailable {
+                    let since: Instant = *unanswered.get_or_insert_with(Instant::now);
+                    deadline.min(since + PATIENCE)
+                } else {
+                    unanswered = None;
+                    deadline
+                };
                 if at > until {
                     return Err(why);
                 }

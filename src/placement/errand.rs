@@ -83,6 +83,9 @@ pub struct Audited {
     pub differences: Vec<Difference>,
     /// Differences beyond those.
     pub more: u64,
+    /// What could not be looked at, and why. Peers of an older version never say so.
+    #[serde(default)]
+    pub unseen: Vec<String>,
 }
 
 /// A key of which a proxy holds something else than the store says.
@@ -180,10 +183,7 @@ pub fn runner(fleet: &Arc<Fleet>) -> Errands {
 async fn run(fleet: &Fleet, number: u64, text: &str) -> Result<(), StoreError> {
     let report = match serde_json::from_str(text) {
         Ok(Errand::Kick(whom)) => kick(fleet, &whom).await,
-        Ok(Errand::Audit) => match audit(fleet).await {
-            Ok(audited) => Report::Audited(audited),
-            Err(error) => Report::Failed(error.to_string()),
-        },
+        Ok(Errand::Audit) => Report::Audited(audit(fleet).await),
         Err(error) => Report::Failed(format!("this version of homing does not know the errand: {error}")),
     };
     let text = serde_json::to_string(&report).map_err(|error| refused(error.to_string()))?;
@@ -213,52 +213,77 @@ async fn kick(fleet: &Fleet, whom: &Whom) -> Report {
     Report::Kicked { told: told as u64, left: left.iter().map(Vec::len).sum::<usize>() as u64 }
 }
 
-/// Compares all that this proxy holds with the store, and all that the store thinks it holds with the ledger.
-async fn audit(fleet: &Fleet) -> Result<Audited, StoreError> {
+/// Compares all that this proxy holds with the store, and all that the store thinks it holds with the ledger. What cannot
+/// be looked up is told as such; the rest is compared.
+async fn audit(fleet: &Fleet) -> Audited {
     let mut audited = Audited::default();
     for shard in fleet.shards() {
-        let held = shard.ledger.all();
-        audited.keys += held.len() as u64;
-        audited.sessions += held.iter().map(|(_, _, sessions)| u64::from(*sessions)).sum::<u64>();
-        let mut keys: Vec<Key> = held.into_iter().map(|(key, ..)| key).collect();
-        keys.extend(counted_here(shard).await?);
-        keys.sort();
-        keys.dedup();
-        let suspects = differing(fleet, shard, keys).await?;
-        if suspects.is_empty() {
-            continue;
-        }
-        sleep(SECOND_LOOK).await;
-        let keys = suspects.iter().map(|difference| Key::new(&difference.key)).collect();
-        let second = differing(fleet, shard, keys).await?;
-        audited.differences.extend(second.into_iter().filter(|difference| suspects.contains(difference)));
+        audit_shard(fleet, shard, &mut audited).await;
     }
     audited.more = audited.differences.len().saturating_sub(DIFFERENCES) as u64;
     audited.differences.truncate(DIFFERENCES);
-    Ok(audited)
+    audited
 }
 
-/// Keys of which the store counts sessions here that this proxy does not have.
-async fn counted_here(shard: &Shard) -> Result<Vec<Key>, StoreError> {
-    let (mut keys, mut cursor) = (Vec::new(), Some("0".to_owned()));
+async fn audit_shard(fleet: &Fleet, shard: &Shard, audited: &mut Audited) {
+    let held = shard.ledger.all();
+    let mut keys: Vec<Key> = held.iter().map(|(key, ..)| key.clone()).collect();
+    if let Err(error) = counted_here(shard, &mut keys).await {
+        audited.unseen.push(format!("what shard {} counts here: {error}", shard.number));
+    }
+    keys.sort();
+    keys.dedup();
+    let mut looks = Looks::of(fleet, shard, keys).await;
+    if !looks.differing.is_empty() {
+        sleep(SECOND_LOOK).await;
+        let keys = looks.differing.iter().map(|difference| Key::new(&difference.key)).collect();
+        let second = Looks::of(fleet, shard, keys).await;
+        audited.differences.extend(second.differing.into_iter().filter(|seen| looks.differing.contains(seen)));
+        looks.unseen.extend(second.unseen);
+    }
+    let seen = |key: &Key| !looks.unseen.contains_key(key);
+    let (keys, sessions) = held
+        .iter()
+        .filter(|(key, ..)| seen(key))
+        .fold((0, 0), |(keys, all), (_, _, sessions)| (keys + 1, all + u64::from(*sessions)));
+    (audited.keys, audited.sessions) = (audited.keys + keys, audited.sessions + sessions);
+    if let Some((key, error)) = looks.unseen.first_key_value() {
+        audited.unseen.push(format!("{} users of shard {}, {key} for one: {error}", looks.unseen.len(), shard.number));
+    }
+}
+
+/// Adds the keys of which the store counts sessions here that this proxy does not have, as far as it says so.
+async fn counted_here(shard: &Shard, keys: &mut Vec<Key>) -> Result<(), StoreError> {
+    let mut cursor = Some("0".to_owned());
     while let Some(at) = cursor {
         let answer = shard.link.call(Request::Held { cursor: at }).await.map_err(|why| refused(why.to_string()))?;
         let Reply::Held(page, next) = answer.reply else { return Err(refused("no page of keys".to_owned())) };
-        let unknown = page.into_iter().map(|(key, _)| key).filter(|key| shard.ledger.look(key).is_none());
-        keys.extend(unknown);
+        keys.extend(page.into_iter().map(|(key, _)| key).filter(|key| shard.ledger.look(key).is_none()));
         cursor = next;
     }
-    Ok(keys)
+    Ok(())
 }
 
-async fn differing(fleet: &Fleet, shard: &Shard, keys: Vec<Key>) -> Result<Vec<Difference>, StoreError> {
-    let looks = iter(keys).map(|key| difference(fleet, shard, key)).buffered(LOOKUPS);
-    let mut looks = std::pin::pin!(looks);
-    let mut differing = Vec::new();
-    while let Some(found) = looks.next().await {
-        differing.extend(found?);
+/// What came of looking keys up.
+#[derive(Default)]
+struct Looks {
+    differing: Vec<Difference>,
+    unseen: BTreeMap<Key, StoreError>,
+}
+
+impl Looks {
+    async fn of(fleet: &Fleet, shard: &Shard, keys: Vec<Key>) -> Self {
+        let look = |key: Key| async move { (key.clone(), difference(fleet, shard, key).await) };
+        let mut answers = std::pin::pin!(iter(keys).map(look).buffered(LOOKUPS));
+        let mut looks = Self::default();
+        while let Some((key, answer)) = answers.next().await {
+            match answer {
+                Ok(found) => looks.differing.extend(found),
+                Err(error) => drop(looks.unseen.insert(key, error)),
+            }
+        }
+        looks
     }
-    Ok(differing)
 }
 
 async fn difference(fleet: &Fleet, shard: &Shard, key: Key) -> Result<Option<Difference>, StoreError> {

@@ -143,6 +143,10 @@ impl Judge<'_> {
             Some(ms) => return Next::Waits(format!("an operator holds the user, for {} s more", ms.div_ceil(1000))),
             None => {}
         }
+        if let Some(lock) = &binding.lock {
+            let seconds = lock.left_ms.div_ceil(1000);
+            return Next::Waits(format!("the user is being migrated; should that break off, for {seconds} s more"));
+        }
         if self.census.table_version == 0 {
             return Next::Fails("no proxy has brought the backend table to the store yet".to_owned());
         }

@@ -61,7 +61,7 @@ impl Moves {
         };
         filter.backend.as_ref().is_none_or(|backend| view.backend.as_ref() == Some(backend))
             && filter.pool.as_ref().is_none_or(in_pool)
-            && (!filter.held || view.hold_ms.is_some())
+            && (!filter.held || view.hold_ms.is_some() || view.lock.is_some())
             && (!filter.pinned || view.pin.is_some())
             && (!filter.moving || view.moving.is_some())
     }

@@ -1,31 +1,23 @@
 //! migrate: a user's mailbox goes to another backend. Hold, kick, copy, switch, release; and back to how it was if anything
 //! fails before the switch.
 //!
-//! The hold is short and renewed while this proxy works, so that its death locks nobody out for longer than [`HOLD`]. Who
-//! runs the migration again then begins from the start; what is done already is found done.
+//! Meanwhile the user is locked (`lock.rs`): a second migration of the same user is refused, and who has lost the lock, or
+//! finds another home than was emptied, does not switch. Who runs a migration again begins from the start; what is done
+//! already is found done.
 
-use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
-use super::moves::{MoveEnd, MoveReport, Moves, Refused, Who, ms};
+use super::lock::Locked;
+use super::moves::{MoveEnd, MoveReport, Moves, Refused, Who};
 use super::watch::{Begun, Start, Until};
 use crate::fleet::{Hook, HookTurn};
-use crate::model::{BackendId, Key};
+use crate::model::{BackendId, Generation, Key};
 use crate::store::{BindingView, MarkChange, Move, Target};
-
-/// How long a user is held after the last sign of life of the proxy that migrates.
-const HOLD: Duration = Duration::from_secs(120);
-/// How often the hold is renewed.
-const RENEW: Duration = Duration::from_secs(20);
-/// How often a release that got no answer is tried.
-const RELEASES: u32 = 10;
-/// Between two of them.
-const AGAIN: Duration = Duration::from_millis(500);
 
 /// Says whether a mail server has let go of a user, who has no session there any more as far as proxies know.
 #[async_trait]
@@ -105,28 +97,11 @@ struct Progress {
     step: MigrationStep,
 }
 
-/// The only migration of a key at this proxy, while this lives: the end of a second would take off the hold of the first.
-struct Alone<'a> {
-    all: &'a Mutex<BTreeSet<Key>>,
-    key: &'a Key,
-}
-
-impl<'a> Alone<'a> {
-    fn with(all: &'a Mutex<BTreeSet<Key>>, key: &'a Key) -> Option<Self> {
-        let first = all.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone());
-        first.then_some(Self { all, key })
-    }
-}
-
-impl Drop for Alone<'_> {
-    fn drop(&mut self) {
-        self.all.lock().unwrap_or_else(PoisonError::into_inner).remove(self.key);
-    }
-}
-
 impl Moves {
-    /// Migrates one user. Whatever happens, the hold is taken off in the end, or runs out.
+    /// Migrates one user, when it is this migration's turn. Whatever happens, the lock is taken off in the end, or lapses.
     pub async fn migrate(&self, key: &Key, migration: &Migration) -> MigrationReport {
+        // Before anybody is disturbed. It fails only if it were closed, which nobody does.
+        let _turn = self.migrations.acquire().await;
         let began = Instant::now();
         let report = MigrationReport {
             key: key.clone(),
@@ -138,23 +113,10 @@ impl Moves {
             took: Duration::ZERO,
         };
         let mut progress = Progress { report, before: BindingView::default(), step: MigrationStep::Check };
-        let Some(_alone) = Alone::with(&self.migrating, key) else {
-            progress.report.failed = Some((MigrationStep::Check, format!("{key} is being migrated already")));
-            return progress.report;
-        };
         let mut outcome = self.check(key, migration, &mut progress).await;
         if outcome.is_ok() {
             progress.step = MigrationStep::Hold;
-            outcome = tokio::select! {
-                outcome = self.under_hold(key, migration, &mut progress) => outcome,
-                lapsed = self.keep_held(key) => Err(lapsed),
-            };
-            if let Err(why) = self.let_in(key, &progress.before).await
-                && outcome.is_ok()
-            {
-                progress.step = MigrationStep::Release;
-                outcome = Err(why);
-            }
+            outcome = self.alone(key, migration, &mut progress).await;
         }
         let Progress { mut report, step, .. } = progress;
         report.failed = outcome.err().map(|why| (step, why));
@@ -171,34 +133,40 @@ impl Moves {
         progress.before = self.binding(key).await.map_err(text)?;
         let home = progress.before.backend.clone();
         (progress.report.from, progress.report.home) = (home.clone(), home.clone());
-        let table = self.home_shard(key).roster.table();
-        let to = &migration.to;
-        let row = table.rows.get(to).ok_or_else(|| format!("there is no backend {to}"))?;
-        if !row.usable() {
-            return Err(format!("{to} is {}", if row.failing { "failing" } else { row.state.word() }));
-        }
+        self.unlocked(key, &progress.before).await.map_err(text)?;
+        self.fits(key, home.as_ref(), &migration.to)?;
         if home.is_none() && migration.copy.is_some() {
             return Err(format!(
                 "{key} is not bound, so nobody knows where the mailbox is; say so first: homing user move {key} --to BACKEND"
             ));
         }
-        match home.and_then(|home| table.rows.get(&home)) {
-            Some(home) if home.pool != row.pool => {
-                Err(format!("{to} is of the pool {}, but {key} is at home in the pool {}", row.pool, home.pool))
-            }
-            _ => Ok(()),
-        }
+        Ok(())
+    }
+
+    /// Locks the user, does what is to be done, and unlocks.
+    async fn alone(&self, key: &Key, migration: &Migration, progress: &mut Progress) -> Result<(), String> {
+        let lock = self.lock(key).await?;
+        let outcome = lock.during(self.under_lock(&lock, key, migration, progress)).await;
+        let opened = lock.open().await;
+        outcome??;
+        progress.step = MigrationStep::Release;
+        opened
     }
 
     /// All that is done while nobody can log in.
-    async fn under_hold(&self, key: &Key, migration: &Migration, progress: &mut Progress) -> Result<(), String> {
-        self.renew(key).await?;
+    async fn under_lock(
+        &self,
+        lock: &Locked<'_>,
+        key: &Key,
+        migration: &Migration,
+        progress: &mut Progress,
+    ) -> Result<(), String> {
         if progress.report.from.as_ref() == Some(&migration.to) {
             // A run before this one has come so far.
             return self.repin(key, migration, progress).await.map(drop);
         }
         progress.step = MigrationStep::Kick;
-        let kicked = self.kick_for_good(key).await?;
+        let kicked = self.kick_for_good(key).await.map_err(text)?;
         progress.report.closed =
             kicked.sessions - kicked.left.iter().map(|who| who.sessions).sum::<u32>().min(kicked.sessions);
         progress.report.left = kicked.left;
@@ -206,6 +174,7 @@ impl Moves {
             MoveEnd::Done | MoveEnd::Begun => {}
             MoveEnd::Cancelled(why) | MoveEnd::Unknown(why) => return Err(why),
         }
+        let emptied = self.emptied(lock, key, progress).await?;
         if let (Some(quiet), Some(from)) = (&migration.quiet, &progress.report.from) {
             quiet.wait(key, from).await?;
         }
@@ -215,14 +184,25 @@ impl Moves {
             copy.run(&HookTurn::new(&self.home_shard(key).roster, key, from, &to, false)).await?;
         }
         progress.step = MigrationStep::Switch;
-        self.switch(key, migration, progress).await
+        lock.renew().await?;
+        self.switch(key, migration, emptied, progress).await
+    }
+
+    /// The generation of the home that the kick has left empty; `None` if there is no home. Whatever gives the user another
+    /// later, or the store's loss of this one, is seen by the switch.
+    async fn emptied(&self, lock: &Locked<'_>, key: &Key, progress: &Progress) -> Result<Option<Generation>, String> {
+        let found = self.binding(key).await.map_err(text)?;
+        if !lock.is(found.lock.as_ref()) || found.sessions > 0 || found.backend != progress.report.from {
+            return Err(format!("somebody has come in, or moved {key}, while the sessions were ended"));
+        }
+        Ok(found.backend.map(|_| found.generation))
     }
 
     /// Ends all sessions and waits until the kick delay is over: then the old backend has written all it will.
-    async fn kick_for_good(&self, key: &Key) -> Result<MoveReport, String> {
-        let found = self.binding(key).await.map_err(text)?;
+    pub(super) async fn kick_for_good(&self, key: &Key) -> Result<MoveReport, Refused> {
+        let found = self.binding(key).await?;
         let home = found.backend;
-        match self.begin(self.order(key, Target::Stay), home.clone()).await {
+        match self.begin(self.order(key, None, Target::Stay), home.clone()).await {
             Ok(Start::Begun(begun)) => Ok(self.watch(&begun, Until::Over).await),
             Ok(Start::Done(..)) | Err(Refused::Unbound(_)) => {
                 // Nobody is there, but somebody may have left a moment ago.
@@ -230,14 +210,21 @@ impl Moves {
                 sleep(Duration::from_millis(if home.is_some() { left } else { 0 })).await;
                 Ok(self.done_at_once(key, home.clone(), home))
             }
-            Err(refused) => Err(refused.to_string()),
+            Err(refused) => Err(refused),
         }
     }
 
     /// The point of no return. A pin goes first: whoever is pinned elsewhere would go back there.
-    async fn switch(&self, key: &Key, migration: &Migration, progress: &mut Progress) -> Result<(), String> {
+    async fn switch(
+        &self,
+        key: &Key,
+        migration: &Migration,
+        emptied: Option<Generation>,
+        progress: &mut Progress,
+    ) -> Result<(), String> {
         let pinned = self.repin(key, migration, progress).await?;
-        let mut outcome = self.open_new_home(key, migration).await;
+        let order = self.order(key, emptied, Target::Backend(migration.to.clone()));
+        let mut outcome = self.open_new_home(order, progress.report.from.clone()).await;
         // An answer may be lost of what was done all the same. Who is at the new home must not be sent back to the old.
         let now = self.binding(key).await;
         if outcome.is_err() && now.as_ref().is_ok_and(|now| now.backend.as_ref() == Some(&migration.to)) {
@@ -256,9 +243,7 @@ impl Moves {
         outcome
     }
 
-    async fn open_new_home(&self, key: &Key, migration: &Migration) -> Result<(), String> {
-        let home = self.binding(key).await.map_err(text)?.backend;
-        let order = self.order(key, Target::Backend(migration.to.clone()));
+    async fn open_new_home(&self, order: Move, home: Option<BackendId>) -> Result<(), String> {
         let begun: Begun = match self.begin(order, home).await.map_err(text)? {
             Start::Done(..) => return Ok(()),
             Start::Begun(begun) => begun,
@@ -279,44 +264,9 @@ impl Moves {
         Ok(wanted)
     }
 
-    fn order(&self, key: &Key, to: Target) -> Move {
+    fn order(&self, key: &Key, seen: Option<Generation>, to: Target) -> Move {
         let timeout = self.timeout_ms();
-        Move { key: key.clone(), seen: None, to, force: false, hook: false, timeout, pace: None }
-    }
-
-    async fn renew(&self, key: &Key) -> Result<(), String> {
-        self.mark(key, MarkChange::Hold(ms(HOLD))).await.map(drop).map_err(text)
-    }
-
-    /// Renews the hold. Ends only if it must be taken to have lapsed: somebody may have come in, and changed what is copied.
-    async fn keep_held(&self, key: &Key) -> String {
-        let mut held = Instant::now();
-        loop {
-            sleep(RENEW).await;
-            let asked = Instant::now();
-            match self.renew(key).await {
-                Ok(()) => held = asked,
-                Err(error) if held.elapsed() + RENEW >= HOLD => {
-                    return format!("the hold could not be renewed, and may have lapsed: {error}");
-                }
-                Err(error) => warn!(%key, error, "the hold of a migration could not be renewed yet"),
-            }
-        }
-    }
-
-    /// Takes the hold off.
-    async fn let_in(&self, key: &Key, before: &BindingView) -> Result<(), String> {
-        let mut last = String::new();
-        // A hold without end is an operator's own; one with an end may be that of a migration which broke off.
-        let change = if before.hold_ms == Some(0) { MarkChange::Hold(0) } else { MarkChange::Release };
-        for _ in 0..RELEASES {
-            match self.mark(key, change.clone()).await {
-                Ok(_) => return Ok(()),
-                Err(error) => last = error.to_string(),
-            }
-            sleep(AGAIN).await;
-        }
-        Err(format!("{last}; the hold runs out within {} s", HOLD.as_secs()))
+        Move { key: key.clone(), seen, to, force: false, hook: false, timeout, pace: None }
     }
 }
 

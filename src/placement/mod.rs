@@ -1,15 +1,17 @@
 //! A key's home: `claim.rs` joins a live session or asks the store; `declare.rs` tells the store what has changed;
 //! `errand.rs` is what the whole fleet does at an operator's word.
 //!
-//! What operators do to it: `moves.rs` (move, kick, hold, release, pin) with `watch.rs`, `migrate.rs`, `forget.rs`; and what they ask:
+//! What operators do to it: `moves.rs` (move, kick, hold, release, pin) with `watch.rs`, `confirmed.rs`, `migrate.rs`, `lock.rs`, `forget.rs`; and what they ask:
 //! `explain.rs`, `list.rs`.
 
 mod claim;
+mod confirmed;
 mod declare;
 pub mod errand;
 mod explain;
 mod forget;
 mod list;
+mod lock;
 mod migrate;
 mod moves;
 mod people;

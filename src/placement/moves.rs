@@ -1,10 +1,11 @@
 //! What operators do to one user: move, kick, hold, release, pin. Any proxy can, and none is needed afterwards: all of it
 //! is in the store, and whoever looks in goes on with it.
 
-use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
 use tracing::info;
 
 use super::people::People;
@@ -22,8 +23,10 @@ pub struct Moves {
     /// Until a move is given up.
     pub(super) timeout: Duration,
     pub(super) rules: Rules,
-    /// Keys that this proxy is migrating.
-    pub(super) migrating: Mutex<BTreeSet<Key>>,
+    /// Numbers what this proxy locks.
+    pub(super) locks: AtomicU64,
+    /// Turns of migrations: so many may be under way here at once, and as many of their hooks.
+    pub(super) migrations: Semaphore,
 }
 
 /// What is wanted of a move.
@@ -56,6 +59,8 @@ pub struct MoveReport {
     pub sessions: u32,
     /// Who has not said that they are closed.
     pub left: Vec<Who>,
+    /// Whether the old backend itself says that it has let go of the user, or why that is not known; if it was asked.
+    pub quiet: Option<Result<(), String>>,
     /// How long it took.
     pub took: Duration,
 }
@@ -88,6 +93,9 @@ pub enum Refused {
     /// A pin would undo the move.
     #[error("{0} is pinned to {1}, and would go back there; change that with: homing user pin {0} BACKEND, or unpin")]
     Pinned(Key, BackendId),
+    /// Somebody else is alone with the user; or whoever wanted to be is not any more.
+    #[error("{0}")]
+    Lock(String),
     /// Somebody else has changed the home.
     #[error("the home of {0} has just changed; look again")]
     Changed(Key),
@@ -116,17 +124,36 @@ pub struct MarkReport {
 }
 
 impl Moves {
-    /// `timeout`: until a move is given up. `rules`: those of the store.
-    pub fn new(fleet: Arc<Fleet>, settler: Arc<Settler>, timeout: Duration, rules: Rules) -> Self {
-        Self { fleet, settler, timeout, rules, migrating: Mutex::default() }
+    /// `timeout`: until a move is given up. `rules`: those of the store. `migrations`: how many may be under way at once.
+    pub fn new(fleet: Arc<Fleet>, settler: Arc<Settler>, timeout: Duration, rules: Rules, migrations: u32) -> Self {
+        let migrations = Semaphore::new(migrations.max(1) as usize); // a u32 fits
+        Self { fleet, settler, timeout, rules, locks: AtomicU64::default(), migrations }
     }
 
     /// Moves a user.
     pub async fn move_user(&self, key: &Key, wish: &MoveWish) -> Result<MoveReport, Refused> {
+        let home = self.free(key, wish).await?.backend;
+        self.move_now(key, wish, home).await
+    }
+
+    /// The binding of a user who may be moved so.
+    pub(super) async fn free(&self, key: &Key, wish: &MoveWish) -> Result<BindingView, Refused> {
         let view = self.binding(key).await?;
-        if let Some(pin) = view.pin.filter(|pin| wish.to.as_ref() != Some(pin)) {
-            return Err(Refused::Pinned(key.clone(), pin));
+        if let Some(pin) = view.pin.as_ref().filter(|pin| wish.to.as_ref() != Some(pin)) {
+            return Err(Refused::Pinned(key.clone(), pin.clone()));
         }
+        if !wish.force {
+            self.unlocked(key, &view).await?;
+        }
+        Ok(view)
+    }
+
+    pub(super) async fn move_now(
+        &self,
+        key: &Key,
+        wish: &MoveWish,
+        home: Option<BackendId>,
+    ) -> Result<MoveReport, Refused> {
         let target = wish.to.clone().map_or(Target::Elsewhere, Target::Backend);
         let order = Move {
             key: key.clone(),
@@ -137,12 +164,14 @@ impl Moves {
             timeout: self.timeout_ms(),
             pace: None,
         };
-        self.carry_out(order, view.backend, if wish.wait { Some(Until::Over) } else { None }).await
+        self.carry_out(order, home, if wish.wait { Some(Until::Over) } else { None }).await
     }
 
     /// Ends all sessions of a user, at every proxy. The home stays.
     pub async fn kick(&self, key: &Key, wait: bool) -> Result<MoveReport, Refused> {
-        let home = self.binding(key).await?.backend;
+        let found = self.binding(key).await?;
+        self.unlocked(key, &found).await?;
+        let home = found.backend;
         let order = Move {
             key: key.clone(),
             seen: None,
@@ -213,22 +242,27 @@ impl Moves {
 
     pub(super) fn done_at_once(&self, key: &Key, from: Option<BackendId>, home: Option<BackendId>) -> MoveReport {
         let (end, left, took) = (MoveEnd::Done, Vec::new(), Duration::ZERO);
-        MoveReport { key: key.clone(), from, home, end, proxies: 0, sessions: 0, left, took }
+        MoveReport { key: key.clone(), from, home, end, proxies: 0, sessions: 0, left, quiet: None, took }
     }
 
     /// Sets or clears a mark.
     pub(super) async fn mark(&self, key: &Key, change: MarkChange) -> Result<MarkReport, Refused> {
-        let order = Order::Mark(Mark { key: key.clone(), change: change.clone() });
-        let Marked { backend, holders, no_backend, .. } = match self.settler.order(self.shard(key), &order).await? {
-            Outcome::Mark(marked) => marked,
-            other => return Err(nonsense(&other)),
-        };
+        let Marked { backend, holders, no_backend, .. } = self.change_mark(key, change.clone()).await?;
         if no_backend && let MarkChange::Pin(to) = change {
             return Err(Refused::NoBackend(self.why_not(key, None, &Target::Backend(to))));
         }
         let holders: Vec<Holder> = holders.iter().map(|(whose, sessions)| still(whose, *sessions)).collect();
         let holders = if holders.is_empty() { Vec::new() } else { self.people(key).await.holders(&holders) };
         Ok(MarkReport { key: key.clone(), home: backend, holders, moved: None })
+    }
+
+    /// Sets or clears a mark, and says what the store said.
+    pub(super) async fn change_mark(&self, key: &Key, change: MarkChange) -> Result<Marked, Refused> {
+        let order = Order::Mark(Mark { key: key.clone(), change });
+        match self.settler.order(self.shard(key), &order).await? {
+            Outcome::Mark(marked) => Ok(marked),
+            other => Err(nonsense(&other)),
+        }
     }
 
     /// What the store knows of a key; nothing, if it knows nothing.

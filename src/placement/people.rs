@@ -28,6 +28,12 @@ impl People {
         holders.iter().map(|holder| self.who(&holder.incarnation, holder.sessions, holder.orphan)).collect()
     }
 
+    /// What people call it, if the store knows it.
+    pub(super) fn name(&self, incarnation: &Incarnation) -> Option<String> {
+        let known = self.0.proxies.iter().find(|proxy| proxy.incarnation == *incarnation);
+        known.map(|proxy| proxy.name.clone())
+    }
+
     fn who(&self, incarnation: &Incarnation, sessions: u32, orphan: Option<u64>) -> Who {
         let known = self.0.proxies.iter().find(|proxy| proxy.incarnation == *incarnation);
         let due = known.filter(|proxy| proxy.orphan).map(|proxy| proxy.left_ms);

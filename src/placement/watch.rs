@@ -72,16 +72,21 @@ impl Moves {
         let Target::Backend(to) = to else {
             return "no other backend of the user's pool takes users now".to_owned();
         };
+        self.fits(key, from, to).err().unwrap_or_else(|| format!("{to} cannot take the user now"))
+    }
+
+    /// Whether a backend can be the home of a user who is at home in `from`, as the table says here.
+    pub(super) fn fits(&self, key: &Key, from: Option<&BackendId>, to: &BackendId) -> Result<(), String> {
         let table = self.home_shard(key).roster.table();
-        match (table.rows.get(to), from.and_then(|from| table.rows.get(from))) {
-            (None, _) => format!("there is no backend {to}"),
-            (Some(row), _) if !row.usable() => {
-                format!("{to} is {}", if row.failing { "failing" } else { row.state.word() })
+        let row = table.rows.get(to).ok_or_else(|| format!("there is no backend {to}"))?;
+        if !row.usable() {
+            return Err(format!("{to} is {}", row.condition()));
+        }
+        match from.and_then(|from| table.rows.get(from)) {
+            Some(home) if row.pool != home.pool => {
+                Err(format!("{to} is of the pool {}, but {key} is at home in the pool {}", row.pool, home.pool))
             }
-            (Some(row), Some(home)) if row.pool != home.pool => {
-                format!("{to} is of the pool {}, but {key} is at home in the pool {}", row.pool, home.pool)
-            }
-            _ => format!("{to} cannot take the user now"),
+            _ => Ok(()),
         }
     }
 
@@ -171,6 +176,7 @@ impl Moves {
             proxies: begun.holders.len(),
             sessions: begun.sessions,
             left,
+            quiet: None,
             took,
         }
     }

@@ -12,7 +12,7 @@ use super::*;
 use crate::model::boottime_ms;
 
 /// Longer than anything here takes, short enough that a hang is noticed.
-const LONG: Duration = Duration::from_secs(20);
+const LONG: Duration = Duration::from_secs(60);
 /// For limits that are to be reached.
 const SHORT: Duration = Duration::from_millis(30);
 
@@ -275,10 +275,11 @@ async fn a_stop_before_the_relay_begins_moves_no_byte() {
 
 #[tokio::test]
 async fn silence_ends_a_session_and_speech_prolongs_it() {
-    let idle_timeout = Duration::from_secs(1);
+    // Longer than this machine may stand still.
+    let idle_timeout = Duration::from_secs(5);
     let mut running = Rig { idle_timeout, ..Rig::default() }.start().await;
     let begun = Instant::now();
-    while begun.elapsed() < idle_timeout * 2 {
+    while begun.elapsed() < idle_timeout * 3 / 2 {
         ping(&mut running).await;
         tokio::time::sleep(idle_timeout / 20).await;
     }

@@ -78,6 +78,11 @@ impl Memory {
         Self::new(rules, Server::Own { run }, true)
     }
 
+    /// The same by another clock than this machine's, and with a run id to match.
+    pub fn embedded_by(rules: Rules, server: Arc<Simulated>) -> Self {
+        Self::new(rules, Server::Simulated(server), true)
+    }
+
     /// A new store that behaves as an empty server would whose clock and run id a test controls.
     pub fn simulated(rules: Rules, server: Arc<Simulated>) -> Self {
         Self::new(rules, Server::Simulated(server), false)

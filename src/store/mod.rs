@@ -151,6 +151,8 @@ pub struct BindingView {
     pub pin: Option<BackendId>,
     /// Held: for so many milliseconds more, or 0 without end.
     pub hold_ms: Option<u64>,
+    /// Locked, by whoever migrates it.
+    pub lock: Option<Lock>,
     /// It is being moved.
     pub moving: Option<MovingView>,
     /// Former homes, the latest first, at most [`PASTS`].

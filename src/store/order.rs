@@ -17,7 +17,7 @@ pub enum Order {
     Move(Move),
     /// Go on with a move, or hear how far it is.
     Settle(Settle),
-    /// Set or clear a key's pin or hold.
+    /// Set or clear a key's pin, hold or lock.
     Mark(Mark),
     /// Replace the backend table, if it is still the version that the new one was made from.
     Table {
@@ -28,6 +28,13 @@ pub enum Order {
     },
     /// Give a shard other than the first a copy of the table; ignored unless it is newer than the shard's.
     Copy(Table),
+    /// Make the table's version a higher one, if it is still the one that was seen. The rows stay as they are.
+    Lift {
+        /// The version seen.
+        seen: u64,
+        /// What it becomes.
+        to: u64,
+    },
     /// Give every live proxy an errand.
     Ask(Ask),
     /// An errand is done.
@@ -128,8 +135,47 @@ pub enum MarkChange {
     Unpin,
     /// Its logins wait for so many milliseconds, or 0 without end.
     Hold(u64),
-    /// Its logins do not wait any more.
+    /// Its logins do not wait any more, unless it is locked.
     Release,
+    /// Its logins wait for so many milliseconds, on behalf of that locker. Not if somebody else has it locked who may live.
+    Lock(Locker, u64),
+    /// As [`MarkChange::Lock`], but only if that locker has it locked: else somebody may have come in meanwhile.
+    Renew(Locker, u64),
+    /// Its logins do not wait for that locker any more.
+    Unlock(Locker),
+}
+
+/// Who locks a key: a migration, or what else must be alone with a user and know it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Locker {
+    /// The proxy that does it.
+    pub incarnation: Incarnation,
+    /// Tells apart what one proxy does.
+    pub number: u64,
+}
+
+impl Locker {
+    /// From its text in the store.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let (number, incarnation) = text.split_once(' ')?;
+        Some(Self { incarnation: Incarnation::new(incarnation), number: number.parse().ok()? })
+    }
+}
+
+/// As it stands in the store.
+impl fmt::Display for Locker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.number, self.incarnation)
+    }
+}
+
+/// A lock that is on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lock {
+    /// Whose.
+    pub locker: Locker,
+    /// Milliseconds until it ends, unless it is renewed.
+    pub left_ms: u64,
 }
 
 /// See [`Order::Ask`].
@@ -163,6 +209,8 @@ pub enum Outcome {
     Table(Result<u64, Table>),
     /// To a copy, and to an answer: done, or nothing to do.
     Done,
+    /// To a lift: whether it was done.
+    Lifted(bool),
     /// To an ask.
     Asked {
         /// The errand's number.
@@ -311,4 +359,6 @@ pub struct Marked {
     pub holders: Vec<(Incarnation, u32)>,
     /// The pin's backend is not in the table or may not have users: nothing was done.
     pub no_backend: bool,
+    /// The lock that is on now: another's, if it could not be locked.
+    pub lock: Option<Lock>,
 }

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::Value;
+
 use crate::model::{BackendId, Generation, Incarnation, Key, Pool, Weight};
 
 /// The most keys in one [`Request::Declare`] or one page of [`Request::Held`] or [`Request::Reap`].
@@ -262,7 +264,7 @@ impl Table {
         if self.version > 0 {
             for (name, row) in &mut rows {
                 let before = self.rows.get(name);
-                row.failing = before.is_some_and(|before| before.failing);
+                row.failing = row.unread.is_none() && before.is_some_and(|before| before.failing);
                 row.continue_from(before, version);
             }
         }
@@ -294,6 +296,11 @@ pub struct Row {
     pub added: Option<String>,
     /// Work at it that nobody owns.
     pub job: Option<Job>,
+    /// What a newer version of homing says beside, by name: kept, and not understood.
+    pub others: BTreeMap<String, Value>,
+    /// The whole row as it stands in the store, if a newer version wrote it so that this one cannot read it: kept as it is.
+    /// See [`Row::unread`].
+    pub unread: Option<String>,
 }
 
 /// Bulk work at a backend, done by every proxy for its own keys there.
@@ -337,6 +344,12 @@ impl JobKind {
 }
 
 impl Row {
+    /// The row of which this version knows nothing but how it stands in the store. It is as if drained: its sessions are left
+    /// alone, and nobody is placed there by a proxy that does not know what the backend is meant for.
+    pub fn unread(line: &str) -> Self {
+        Self { weight: Weight::NONE, state: BackendState::Drain, unread: Some(line.to_owned()), ..Self::default() }
+    }
+
     /// Whether users may be there at all: a row that fails, is down or removed may not have any.
     pub fn usable(&self) -> bool {
         !self.failing && !matches!(self.state, BackendState::Down | BackendState::Removed)
@@ -347,14 +360,34 @@ impl Row {
         !self.failing && self.state == BackendState::Up && self.weight.get() > 0
     }
 
+    /// What operators are told of its state, in a word.
+    pub fn condition(&self) -> &'static str {
+        match self {
+            Self { unread: Some(_), .. } => "unreadable",
+            Self { failing: true, .. } => "failing",
+            Self { state, .. } => state.word(),
+        }
+    }
+
     /// The job, unless it is paused.
     pub fn active_job(&self) -> Option<&Job> {
         self.job.as_ref().filter(|job| !job.paused)
     }
 
+    /// Makes times of another shard's clock such that they can be compared with this shard's, where it is `now`.
+    pub fn begin_no_later_than(&mut self, now: u64) {
+        self.since = self.since.min(now);
+        if let Some(job) = &mut self.job {
+            job.since = now;
+        }
+    }
+
     /// Sets since when state and job have been what they are, if this row follows `before` at `now`.
     pub fn continue_from(&mut self, before: Option<&Self>, now: u64) {
         let same = |before: &&Self| before.state == self.state && before.failing == self.failing;
+        if self.unread.is_some() {
+            return; // whoever can read it knows
+        }
         self.since = before.filter(same).map_or(now, |before| before.since);
         if let Some(job) = &mut self.job {
             let before = before.and_then(|before| before.job.as_ref());

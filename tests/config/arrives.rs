@@ -117,6 +117,7 @@ const CASES: &[Case] = &[
     ("limits", "kick_deadline", "kick_deadline = \"0s\"", |c, _| c.limits.kick_deadline == Duration::ZERO),
     ("limits", "shutdown_grace", "shutdown_grace = \"0s\"", |c, _| c.limits.shutdown_grace == Duration::ZERO),
     ("limits", "hash_threads", "hash_threads = 777", |c, _| c.limits.hash_threads == 777),
+    ("moves", "max_parallel_migrations", "max_parallel_migrations = 7", |c, _| c.moves.max_parallel_migrations == 7),
     ("moves", "max_parallel_moves", "max_parallel_moves = 7", |c, _| c.moves.max_parallel_moves == 7),
     ("moves", "move_rate", "move_rate = 8", |c, _| c.moves.move_rate == 8),
     ("moves", "rebalance_tolerance", "rebalance_tolerance = 0.25", |c, _| c.moves.rebalance_tolerance == 0.25),

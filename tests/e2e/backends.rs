@@ -17,7 +17,7 @@ async fn told(proxy: &Proxy, line: &str) -> Result<String> {
 
 /// Waits until the store counts nobody at that backend.
 async fn empty(fleet: &Fleet, backend: &str) -> Result {
-    eventually("the backend is empty", Duration::from_secs(20), async || {
+    eventually("the backend is empty", Duration::from_secs(60), async || {
         let load = fleet.redis.load().await?;
         ensure!(load.get(backend).is_none_or(|sessions| *sessions == 0), "{load:?}");
         Ok(())

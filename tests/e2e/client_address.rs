@@ -18,7 +18,7 @@ const BALANCED: &str =
 
 /// Waits for the user's visit in the backends' logs.
 async fn visit_of(fleet: &Fleet, user: &User) -> Result<Visit> {
-    eventually("the login is in the backend's log", Duration::from_secs(10), async || {
+    eventually("the login is in the backend's log", Duration::from_secs(60), async || {
         Ok(fleet.witness()?.last(&user.name)?.clone())
     })
     .await
@@ -87,7 +87,7 @@ async fn the_true_client_arrives_through_haproxy_and_us_and_health_checks_do_not
     for imap in open {
         imap.logout().await?;
     }
-    eventually("both proxies have told of all sessions", Duration::from_secs(10), async || {
+    eventually("both proxies have told of all sessions", Duration::from_secs(60), async || {
         let told = [fleet.proxies[0].endings()?.len(), fleet.proxies[1].endings()?.len()];
         ensure!(told[0] + told[1] == 10 && !told.contains(&0), "{told:?}");
         Ok(())
@@ -105,7 +105,7 @@ async fn greeting_after(fleet: &Fleet, from: IpAddr, header: &[u8]) -> Result<St
     tcp.write_all(header).await?;
     let mut answer = vec![0; 200];
     // A reset is a refusal like any other.
-    let count = tokio::time::timeout(Duration::from_secs(10), tcp.read(&mut answer)).await?.unwrap_or(0);
+    let count = tokio::time::timeout(Duration::from_secs(60), tcp.read(&mut answer)).await?.unwrap_or(0);
     Ok(String::from_utf8_lossy(&answer[..count]).into_owned())
 }
 

@@ -19,7 +19,7 @@ async fn thinks(fleet: &Fleet, backend: &str) -> Result<Value> {
 }
 
 async fn finds(fleet: &Fleet, backend: &str, health: &str) -> Result<Value> {
-    eventually(&format!("{backend} is {health}"), Duration::from_secs(20), async || {
+    eventually(&format!("{backend} is {health}"), Duration::from_secs(60), async || {
         let row = thinks(fleet, backend).await?;
         let probes = row["good_probes"].as_u64().max(row["bad_probes"].as_u64()).unwrap_or_default();
         ensure!(row["health"] == health && probes >= 3, "{row}");

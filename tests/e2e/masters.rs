@@ -16,12 +16,13 @@ use rustix::process::Signal;
 use crate::harness::redis::NAMESPACE;
 use crate::harness::{Cluster, Redis as Server, Result, SentinelSet, Workdir, eventually};
 
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long a link waits for an answer.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What `[store]` with these lines says.
 pub fn settings(lines: &str) -> Result<RedisConfig> {
     let text = format!(
-        "[store]\nkind = \"redis\"\ntimeout = \"2s\"\n{lines}\n[backend.a]\nhost = \"a\"\n\
+        "[store]\nkind = \"redis\"\ntimeout = \"6s\"\n{lines}\n[backend.a]\nhost = \"a\"\n\
          [[listener]]\naddress = \"127.0.0.1:0\"\ntls = \"none\"\nplaintext_login = true\n"
     );
     match Config::parse(&text, "homing.toml").map_err(|faults| anyhow::anyhow!("{faults}"))?.store {
@@ -49,7 +50,7 @@ fn link(store: &Arc<Redis>, shard: u16) -> Link {
 async fn welcomed(link: &Link, hellos: u64) -> Result<LinkState> {
     let mut state = link.state();
     let up = state.wait_for(|state| state.welcome.is_some() && state.hellos > hellos);
-    Ok(tokio::time::timeout(Duration::from_secs(30), up).await.context("no hello")??.clone())
+    Ok(tokio::time::timeout(Duration::from_secs(60), up).await.context("no hello")??.clone())
 }
 
 fn beat() -> Request {
@@ -58,16 +59,19 @@ fn beat() -> Request {
 
 /// Talks over the link until it breaks, and gives the hello after that.
 async fn broken_and_welcomed_anew(link: &Link, hellos: u64) -> Result<LinkState> {
-    while link.state().borrow().hellos == hellos {
-        let _ = link.call(beat()).await;
-        tokio::time::sleep(Duration::from_millis(10)).await; // as heartbeats do, only faster
-    }
+    eventually("the link breaks", Duration::from_secs(60), async || {
+        let _ = link.call(beat()).await; // as heartbeats do, only faster
+        let now = link.state().borrow().hellos;
+        ensure!(now != hellos, "hello number {now} still holds");
+        Ok(())
+    })
+    .await?;
     welcomed(link, hellos).await
 }
 
 /// Waits until what is published at `server` is heard.
 async fn is_heard(ear: &mut Box<dyn Nudges>, server: SocketAddr) -> Result {
-    eventually("a message is heard", Duration::from_secs(20), async || {
+    eventually("a message is heard", Duration::from_secs(60), async || {
         let mut mouth = Server::beside(server).connect().await?;
         let _: u32 = redis::cmd("PUBLISH").arg("{homing:0}:nudge").arg("x").query_async(&mut mouth).await?;
         Ok(tokio::time::timeout(Duration::from_millis(50), ear.next()).await??)
@@ -117,7 +121,13 @@ async fn an_order_tells_how_many_replicas_have_it() -> Result {
     let store = store(&servers.store_lines())?;
     let link = link(&store, 0);
     welcomed(&link, 0).await?;
-    ensure!(matches!(hold(&store, "anna").await?, Some((1..=2, 2))));
+    // A second is all that is waited for a replica, which may be held up for longer.
+    eventually("a replica has it", Duration::from_secs(60), async || {
+        let replicas = hold(&store, "anna").await?;
+        ensure!(matches!(replicas, Some((1..=2, 2))), "{replicas:?}");
+        Ok(())
+    })
+    .await?;
     for replica in &servers.servers[1..] {
         replica.daemon()?.signal(Signal::STOP)?;
     }

@@ -39,7 +39,7 @@ async fn attempt(fleet: &Fleet) -> Result<(Imap, Answer)> {
 }
 
 async fn counted(fleet: &Fleet, sessions: i64) -> Result {
-    eventually(&format!("{sessions} sessions are counted"), Duration::from_secs(10), async || {
+    eventually(&format!("{sessions} sessions are counted"), Duration::from_secs(60), async || {
         let now = fleet.redis.sessions().await?;
         ensure!(now == sessions, "{now}");
         fleet.redis.audit().await
@@ -73,7 +73,7 @@ async fn backends_that_fail_before_the_login_are_unavailable_to_the_client_and_n
         let begun = Instant::now();
         let (_imap, answer) = attempt(&fleet).await?;
         ensure!(answer.status == Status::No && answer.text.starts_with("[UNAVAILABLE]"), "{shown:?}: {answer:?}");
-        ensure!(begun.elapsed() < Duration::from_secs(8), "{shown:?}: {:?}", begun.elapsed());
+        ensure!(begun.elapsed() < Duration::from_secs(25), "{shown:?}: {:?}", begun.elapsed());
         ensure!(scripted.connections() > 0);
         counted(&fleet, 0).await?;
     }
@@ -165,7 +165,7 @@ async fn i1_a_session_is_counted_until_its_backend_has_closed() -> Result {
         }
     })
     .await?;
-    fleet.reconfigure(|config| merge(config, "[limits]\nclose_timeout = \"20s\"".parse().unwrap()))?;
+    fleet.reconfigure(|config| merge(config, "[limits]\nclose_timeout = \"60s\"".parse().unwrap()))?;
     ensure!(fleet.proxy().admin(&["reload"]).await?.status.success());
     for resets in [false, true] {
         let (imap, answer) = attempt(&fleet).await?;
@@ -209,8 +209,8 @@ async fn a_backend_that_never_closes_is_reset_after_close_timeout() -> Result {
     answer.ok()?;
     let left = Instant::now();
     drop(imap);
-    let reset = tokio::time::timeout(Duration::from_secs(10), reports.recv()).await?;
+    let reset = tokio::time::timeout(Duration::from_secs(60), reports.recv()).await?;
     let after = reset.map(|at| at - left).unwrap_or_default();
-    ensure!(after > Duration::from_millis(900) && after < Duration::from_secs(5), "reset after {after:?}");
+    ensure!(after > Duration::from_millis(900) && after < Duration::from_secs(30), "reset after {after:?}");
     counted(&fleet, 0).await
 }

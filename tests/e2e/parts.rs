@@ -29,7 +29,7 @@ async fn the_witness_sees_a_user_who_is_on_two_backends_at_once() -> Result {
     let other = backends[0].log_in(&users[1]).await?;
     let second = backends[1].log_in(&users[0]).await?;
     other.logout().await?;
-    eventually("one session has ended", Duration::from_secs(10), async || {
+    eventually("one session has ended", Duration::from_secs(60), async || {
         let witness = Witness::hear(&backends)?;
         let open: i64 = witness.open().values().sum();
         ensure!(open == 2 && witness.visits.len() == 3, "{witness:?}");
@@ -55,7 +55,7 @@ async fn the_witness_sees_no_fault_in_a_user_who_leaves_one_backend_before_enter
         ensure!(imap.backend().await? == backend.name);
         imap.append("INBOX", "Subject: one\r\n\r\nbody\r\n").await?;
         imap.logout().await?;
-        eventually("the session has ended", Duration::from_secs(10), async || {
+        eventually("the session has ended", Duration::from_secs(60), async || {
             let witness = Witness::hear(&backends)?;
             ensure!(witness.visits.len() == round + 1 && witness.open().is_empty(), "{witness:?}");
             Ok(())
@@ -90,7 +90,7 @@ async fn a_killed_dovecot_leaves_no_session_behind() -> Result {
     let (dir, users) = (Workdir::new()?, User::first(1));
     let mut backends = dovecots(&dir, &users, 1).await?;
     let mut imap = backends[0].log_in(&users[0]).await?;
-    eventually("the login is in the log", Duration::from_secs(10), async || {
+    eventually("the login is in the log", Duration::from_secs(60), async || {
         ensure!(Witness::hear(&backends)?.open().len() == 1);
         Ok(())
     })
@@ -103,7 +103,7 @@ async fn a_killed_dovecot_leaves_no_session_behind() -> Result {
     ensure!(witness.open().is_empty() && witness.visits.len() == 1, "{witness:?}");
     backends[0].launch().await?;
     let _second = backends[0].log_in(&users[0]).await?;
-    eventually("the next session goes on", Duration::from_secs(10), async || {
+    eventually("the next session goes on", Duration::from_secs(60), async || {
         let witness = Witness::hear(&backends)?;
         ensure!(witness.open().len() == 1 && witness.visits.len() == 2, "{witness:?}");
         Ok(())
@@ -139,7 +139,7 @@ async fn haproxy_announces_the_client_to_dovecot() -> Result {
     let client = crate::harness::address::fresh_ip();
     let mut imap = Imap::connect_from(client, haproxy.address).await?;
     imap.login(&users[0]).await?;
-    let visit = eventually("the login is in the log", Duration::from_secs(10), async || {
+    let visit = eventually("the login is in the log", Duration::from_secs(60), async || {
         Ok(Witness::hear(&backends)?.last(&users[0].name)?.clone())
     })
     .await?;
@@ -168,11 +168,16 @@ async fn a_durable_redis_remembers_and_another_forgets() -> Result {
 async fn a_refused_login_costs_no_time_and_keeps_the_connection() -> Result {
     let (dir, users) = (Workdir::new()?, User::first(1));
     let backends = dovecots(&dir, &users, 1).await?;
-    let mut imap = Imap::connect(backends[0].address).await?;
-    let begun = std::time::Instant::now();
     let wrong = User { password: "wrong".into(), ..users[0].clone() };
-    ensure!(imap.try_login(&wrong).await?.status == Status::No);
-    ensure!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
-    imap.login(&users[0]).await?;
+    let mut spans = Vec::new();
+    for _ in 0..5 {
+        let mut imap = Imap::connect(backends[0].address).await?;
+        let begun = std::time::Instant::now();
+        ensure!(imap.try_login(&wrong).await?.status == Status::No);
+        spans.push(begun.elapsed());
+        imap.login(&users[0]).await?;
+    }
+    // Dovecot would make each of them wait for 2 s; this machine may be busy, but not every time.
+    ensure!(spans.iter().any(|span| *span < Duration::from_millis(1500)), "{spans:?}");
     Ok(())
 }

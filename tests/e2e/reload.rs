@@ -22,7 +22,7 @@ async fn a_faulty_file_leaves_the_old_one_in_force_and_is_told_why() -> Result {
 
     let before = fleet.proxy().log()?.matches("no_such_key").count();
     fleet.proxy().signal(Signal::HUP)?;
-    eventually("the log says why", Duration::from_secs(10), async || {
+    eventually("the log says why", Duration::from_secs(60), async || {
         ensure!(fleet.proxy().log()?.matches("no_such_key").count() > before);
         Ok(())
     })
@@ -35,7 +35,7 @@ async fn a_faulty_file_leaves_the_old_one_in_force_and_is_told_why() -> Result {
 /// Waits until every proxy sees a backend in that state: the table travels with the heartbeats.
 async fn table_has(fleet: &Fleet, backend: &str, state: &str) -> Result {
     for proxy in &fleet.proxies {
-        eventually("the backend table has changed", Duration::from_secs(10), async || {
+        eventually("the backend table has changed", Duration::from_secs(60), async || {
             let output = proxy.admin(&["status", "--json"]).await?;
             let status: serde_json::Value = serde_json::from_slice(&output.stdout)?;
             let rows = status["fleet"]["backends"].as_array().cloned().context("no backends")?;
@@ -104,7 +104,7 @@ async fn a_backend_that_is_drained_by_reload_gets_nobody_new_and_keeps_whom_it_h
     }
     let who = at_mail1.context("three users at three backends")?;
     live.remove(who).logout().await?;
-    eventually("the store knows", Duration::from_secs(5), async || {
+    eventually("the store knows", Duration::from_secs(60), async || {
         ensure!(!fleet.redis.load().await?.contains_key("mail1"));
         Ok(())
     })

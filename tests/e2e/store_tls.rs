@@ -64,7 +64,7 @@ async fn a_fleet_speaks_tls_to_redis_and_proves_who_it_is_and_survives_a_restart
     fleet.counts_agree().await?;
     redis.server.kill();
     redis.server.launch().await?;
-    eventually("logins are served again", Duration::from_secs(20), async || {
+    eventually("logins are served again", Duration::from_secs(60), async || {
         fleet.proxy().log_in(&fleet.users[1]).await.map(drop)
     })
     .await?;
@@ -138,7 +138,7 @@ async fn sentinels_and_what_they_watch_can_both_ask_for_tls_and_a_password() -> 
         let guard = format!("sentinel_username = \"guard\"\nsentinel_password = \"{word}\"\n");
         format!("{servers}{guard}password = \"word\"\n{}", redis.files())
     };
-    eventually("the Sentinel names its master", Duration::from_secs(20), async || {
+    eventually("the Sentinel names its master", Duration::from_secs(60), async || {
         let said = refusal(&lines("gw")).await?;
         ensure!(said.is_empty(), "{said}");
         Ok(())
@@ -162,7 +162,7 @@ async fn nodes_of_a_cluster_can_ask_for_tls_and_a_password() -> Result {
         redis.tls,
         redis.files()
     );
-    eventually("the Cluster takes us in", Duration::from_secs(20), async || {
+    eventually("the Cluster takes us in", Duration::from_secs(60), async || {
         let said = refusal(&lines).await?;
         ensure!(said.is_empty(), "{said}");
         Ok(())

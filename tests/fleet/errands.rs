@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use homing::model::{BackendId, Ending, Key};
 use homing::placement::errand::{Answers, Audited, Errand, Report, Whom, ask};
-use homing::store::{Move, Moved, Order, Outcome, Store, Target};
+use homing::store::{Move, Moved, Order, Outcome, Rules, Store, Target};
 
 use crate::harness::{Proxy, Stage, Weather, stage};
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 async fn three(stage: &Stage) -> [Proxy; 3] {
     [stage.proxy("p1", "b1 b2").await, stage.proxy("p2", "b1 b2").await, stage.proxy("p3", "b1 b2").await]
@@ -61,7 +61,7 @@ async fn a_kick_of_many_closes_what_matches_at_every_proxy_and_nothing_else() {
 
 #[tokio::test]
 async fn an_audit_of_a_sound_fleet_finds_nothing_and_names_who_is_silent() {
-    let stage = Stage::new(stage::rules());
+    let stage = Stage::new(Rules { lease: 20_000, ..stage::rules() });
     let [one, two, three] = three(&stage).await;
     let mut open = Vec::new();
     for n in 0..30 {
@@ -73,10 +73,22 @@ async fn an_audit_of_a_sound_fleet_finds_nothing_and_names_who_is_silent() {
     assert!(all.iter().all(|audited| audited.differences.is_empty() && audited.more == 0), "{all:?}");
 
     three.road.set(Weather::Silent);
-    let patience = Duration::from_millis(500);
+    let patience = Duration::from_secs(4);
     let answers = ask(&stage.memory, &Errand::Audit, patience).await.unwrap();
     assert_eq!(answers.silent, [three.fleet.incarnation().clone()]);
     assert_eq!(answers.reports.len(), 2);
+}
+
+#[tokio::test]
+async fn a_look_up_that_fails_is_told_and_the_rest_is_compared_all_the_same() {
+    let stage = Stage::new(stage::rules());
+    let [one, ..] = three(&stage).await;
+    let _open = (one.log_in("ann").await.unwrap(), one.log_in("fog").await.unwrap());
+    one.road.set(Weather::Foggy);
+    let found = audited(&audit(&stage).await, &one);
+    assert_eq!((found.keys, found.sessions), (1, 1), "{found:?}");
+    assert!(found.unseen.len() == 1 && found.unseen[0].contains("1 users of shard 0, fog for one"), "{found:?}");
+    assert!(found.differences.is_empty());
 }
 
 #[tokio::test]

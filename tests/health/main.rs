@@ -20,7 +20,7 @@ use homing::health::{Health, Opinion, Verdict, Visitor};
 use homing::model::{BackendId, Protocol};
 
 /// Longer than anything here takes on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Waits until something is so.
 async fn until(what: &str, mut so: impl FnMut() -> bool) {
@@ -36,20 +36,20 @@ fn quick() -> HealthConfig {
     HealthConfig {
         interval: Duration::from_millis(40),
         fast_interval: Duration::from_millis(10),
-        timeout: Duration::from_millis(250),
+        timeout: Duration::from_secs(1),
         ..HealthConfig::default()
     }
 }
 
-fn servers(backends: &[(&str, BackendConfig)]) -> Servers {
+fn servers(backends: &[(&str, BackendConfig)]) -> Arc<Servers> {
     let backends: BTreeMap<_, _> =
         backends.iter().map(|(name, config)| (BackendId::new(name), config.clone())).collect();
-    Servers::new(&backends, [Protocol::Imap]).unwrap()
+    Arc::new(Servers::new(&backends, [Protocol::Imap]).unwrap())
 }
 
 /// Probes one backend over the network.
 fn watch(name: &str, backend: BackendConfig, config: &HealthConfig) -> Health {
-    Health::start(config, &servers(&[(name, backend)]), Arc::new(Visitor::default()))
+    Health::start(config, servers(&[(name, backend)]), Arc::new(Visitor::default()))
 }
 
 /// The opinion of the only backend.

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use homing::backend::{ConnectError, Outcome, Seen, Server, Service};
+use homing::backend::{ConnectError, Outcome, Seen, Server, Servers, Service};
 use homing::config::{BackendConfig, HealthConfig};
 use homing::health::{Health, Prober, Verdict};
 use homing::model::BackendId;
@@ -19,7 +19,11 @@ struct Played {
     /// Times of begin and end, by backend.
     probes: Mutex<BTreeMap<String, Vec<(Instant, Instant)>>>,
     bad: Mutex<bool>,
+    /// All others are good, unless there is none.
+    only: Mutex<Vec<&'static str>>,
     takes: Mutex<Duration>,
+    /// If there is one, all others take no time.
+    slow: Mutex<Option<&'static str>>,
     /// Under way, and the most there were: of all, and of one backend.
     now: Mutex<BTreeMap<String, usize>>,
     most: Mutex<(usize, usize)>,
@@ -28,7 +32,9 @@ struct Played {
 #[async_trait]
 impl Prober for Played {
     async fn probe(&self, server: &Server, _: Service, _: &HealthConfig) -> Result<Duration, ConnectError> {
-        let (name, began, takes) = (server.id.to_string(), Instant::now(), *self.takes.lock().unwrap());
+        let (name, began) = (server.id.to_string(), Instant::now());
+        let is_slow = self.slow.lock().unwrap().is_none_or(|slow| slow == name);
+        let takes = if is_slow { *self.takes.lock().unwrap() } else { Duration::ZERO };
         {
             let mut now = self.now.lock().unwrap();
             *now.entry(name.clone()).or_default() += 1;
@@ -38,7 +44,11 @@ impl Prober for Played {
         sleep(takes).await;
         *self.now.lock().unwrap().get_mut(&name).unwrap() -= 1;
         self.probes.lock().unwrap().entry(name).or_default().push((began, Instant::now()));
-        if *self.bad.lock().unwrap() { Err(lost(&server.id)) } else { Ok(takes) }
+        let concerned = {
+            let only = self.only.lock().unwrap();
+            only.is_empty() || only.contains(&server.id.as_str())
+        };
+        if concerned && *self.bad.lock().unwrap() { Err(lost(&server.id)) } else { Ok(takes) }
     }
 }
 
@@ -60,10 +70,10 @@ fn lost(backend: &BackendId) -> ConnectError {
 
 fn start(config: &HealthConfig, names: &[&str]) -> (Health, Arc<Played>) {
     let prober = Arc::new(Played::default());
-    (Health::start(config, &all(names), prober.clone()), prober)
+    (Health::start(config, all(names), prober.clone()), prober)
 }
 
-fn all(names: &[&str]) -> homing::backend::Servers {
+fn all(names: &[&str]) -> Arc<Servers> {
     servers(&names.iter().map(|name| (*name, BackendConfig::default())).collect::<Vec<_>>())
 }
 
@@ -115,7 +125,9 @@ async fn in_doubt_the_next_probe_comes_soon_and_certainty_ends_the_hurry() {
 async fn backends_that_die_are_found_out_within_the_times_that_the_manual_names() {
     for (takes, users, within) in [(0, false, 8), (0, true, 4), (5, false, 25)] {
         for lived in 0..12 {
-            let (health, prober) = start(&HealthConfig::default(), &["a"]);
+            // Others are looked at before the fleet is told; that costs no time.
+            let (health, prober) = start(&HealthConfig::default(), &["a", "b", "c"]);
+            *prober.only.lock().unwrap() = vec!["a"];
             pass(seconds(10) + lived * Duration::from_millis(500)).await; // any moment between two probes
             assert!(health.failing().is_empty());
             *prober.bad.lock().unwrap() = true;
@@ -132,6 +144,105 @@ async fn backends_that_die_are_found_out_within_the_times_that_the_manual_names(
             }
         }
     }
+}
+
+/// What the fleet is told while time passes.
+async fn told(health: &Health, time: Duration) -> Vec<usize> {
+    let (mut changes, mut told) = (health.watch(), Vec::new());
+    for _ in 0..time.as_millis() / 50 {
+        pass(Duration::from_millis(50)).await;
+        if changes.has_changed().unwrap() {
+            told.push(changes.borrow_and_update().len());
+        }
+    }
+    told
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_befalls_all_backends_is_told_of_all_at_once_and_so_is_its_end() {
+    for takes in [0, 5] {
+        let (health, prober) = start(&HealthConfig::default(), &["a", "b", "c", "d", "e", "f"]);
+        pass(seconds(60)).await;
+        *prober.bad.lock().unwrap() = true;
+        *prober.takes.lock().unwrap() = seconds(takes);
+        assert_eq!(told(&health, seconds(60)).await, [6], "each takes {takes} s");
+        *prober.bad.lock().unwrap() = false;
+        *prober.takes.lock().unwrap() = Duration::ZERO;
+        assert_eq!(told(&health, seconds(60)).await, [0], "each took {takes} s");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_is_known_to_hang_does_not_hold_up_the_word_about_another() {
+    for lived in 0..12 {
+        let (health, prober) = start(&HealthConfig::default(), &["a", "b", "hung"]);
+        (*prober.only.lock().unwrap(), *prober.slow.lock().unwrap()) = (vec!["hung"], Some("hung"));
+        (*prober.bad.lock().unwrap(), *prober.takes.lock().unwrap()) = (true, seconds(5));
+        pass(seconds(60) + lived * Duration::from_millis(500)).await;
+        assert_eq!(health.failing(), [BackendId::new("hung")]);
+        *prober.only.lock().unwrap() = vec!["a", "hung"];
+        let died = Instant::now();
+        while health.failing().len() < 2 {
+            pass(Duration::from_millis(50)).await;
+            assert!(died.elapsed() <= seconds(8), "{lived}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_is_never_certain_keeps_no_other_from_being_told_of_for_ever() {
+    let config = HealthConfig { fall: 20, ..HealthConfig::default() };
+    let (health, prober) = start(&config, &["a", "doubtful"]);
+    pass(seconds(10)).await;
+    let doubtful = prober.clone();
+    let flapping = async move {
+        loop {
+            doubtful.only.lock().unwrap().clear();
+            pass(seconds(15)).await; // not for as long as 20 bad probes take
+            *doubtful.only.lock().unwrap() = vec!["a"];
+            pass(Duration::from_millis(1200)).await;
+        }
+    };
+    *prober.bad.lock().unwrap() = true;
+    let failing = async {
+        while health.failing() != [BackendId::new("a")] {
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::select! {
+        () = flapping => {}
+        told = tokio::time::timeout(seconds(300), failing) => told.unwrap(),
+    }
+}
+
+#[tokio::test]
+async fn of_two_who_change_the_backends_at_once_the_second_brings_the_newest() {
+    let (health, _) = start(&HealthConfig::default(), &["old"]);
+    let in_force = Mutex::new(all(&["old"]));
+    let latest = || in_force.lock().unwrap().clone();
+    let ((entered, is_in), (done, is_done)) = (std::sync::mpsc::channel(), std::sync::mpsc::channel());
+    let (handle, is_done) = (tokio::runtime::Handle::current(), Mutex::new(is_done));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let _runtime = handle.enter();
+            health.follow(|| {
+                let read = latest();
+                entered.send(()).unwrap();
+                // The other one could be done by now, were it let in.
+                let _ = is_done.lock().unwrap().recv_timeout(Duration::from_millis(200));
+                read
+            });
+        });
+        is_in.recv().unwrap();
+        *in_force.lock().unwrap() = all(&["new"]);
+        health.follow(latest);
+        done.send(()).unwrap();
+    });
+    assert_eq!(opinions(&health), ["new"]);
+}
+
+fn opinions(health: &Health) -> Vec<String> {
+    health.opinions().iter().map(|opinion| opinion.backend.to_string()).collect()
 }
 
 #[tokio::test(start_paused = true)]
@@ -162,7 +273,7 @@ async fn no_backend_is_probed_twice_at_once_nor_more_than_allowed_together() {
     for _ in 0..60 {
         let outcome = Outcome::Failed { error: &error, login_sent: false };
         health.witness().saw(Seen { backend: &backend, service: Service::Imap, user: "u", outcome });
-        health.update(&config, &all(&names));
+        health.update(&config, || all(&names));
         pass(seconds(1)).await;
     }
     assert_eq!(*prober.most.lock().unwrap(), (3, 1));
@@ -177,7 +288,7 @@ async fn backends_come_and_go_while_it_runs_and_those_that_stay_keep_their_recor
     pass(seconds(10)).await;
     let mut changes = health.watch();
     assert_eq!(health.failing().len(), 2);
-    health.update(&config, &all(&["new", "stays"]));
+    health.update(&config, || all(&["new", "stays"]));
     assert!(changes.has_changed().unwrap(), "the fleet is told of it");
     assert_eq!(*changes.borrow_and_update(), [BackendId::new("stays")]);
     let count = prober.count("gone");
@@ -193,7 +304,7 @@ async fn new_settings_are_in_force_at_once() {
     pass(seconds(10)).await;
     assert_eq!(prober.count("a"), 1);
     *prober.bad.lock().unwrap() = true;
-    health.update(&HealthConfig { fall: 1, ..HealthConfig::default() }, &all(&["a"]));
+    health.update(&HealthConfig { fall: 1, ..HealthConfig::default() }, || all(&["a"]));
     pass(seconds(2)).await;
     assert_eq!(health.failing(), [BackendId::new("a")], "600 s were not waited for, and one was enough");
 }
@@ -205,12 +316,12 @@ async fn a_backend_that_is_not_to_be_probed_is_not_and_is_never_failing() {
     pass(seconds(20)).await;
     assert_eq!(health.failing(), [BackendId::new("a")]);
     let silent = servers(&[("a", BackendConfig { probe: false, ..BackendConfig::default() })]);
-    health.update(&HealthConfig::default(), &silent);
+    health.update(&HealthConfig::default(), || silent);
     let (count, opinion) = (prober.count("a"), health.opinions().pop().unwrap());
     assert!(health.failing().is_empty() && opinion.verdict == Verdict::Fit && !opinion.probed);
     pass(seconds(60)).await;
     assert_eq!(prober.count("a"), count);
-    health.update(&HealthConfig::default(), &all(&["a"]));
+    health.update(&HealthConfig::default(), || all(&["a"]));
     pass(seconds(60)).await;
     assert_eq!(health.failing(), [BackendId::new("a")], "probed again");
 }

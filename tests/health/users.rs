@@ -35,7 +35,7 @@ struct Site {
 
 fn site() -> Site {
     let probes = Arc::new(Probes { good: AtomicBool::new(true) });
-    let health = Health::start(&HealthConfig::default(), &servers(&[("a", BackendConfig::default())]), probes.clone());
+    let health = Health::start(&HealthConfig::default(), servers(&[("a", BackendConfig::default())]), probes.clone());
     Site { health, probes }
 }
 

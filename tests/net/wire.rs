@@ -18,7 +18,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 /// Longer than anything here takes on a busy machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// For a client that speaks TLS 1.2 only.
 pub(crate) static V12: [&SupportedProtocolVersion; 1] = [&rustls::version::TLS12];

@@ -144,7 +144,7 @@ async fn what_is_done_to_users_is_asked_for_and_answered_over_the_door() {
     let mut server = ann.log_in("ann", &site.server).await;
     let pinned: Marked = client.work("/v1/users/ANN/pin", &PinAsk { backend: "home".into(), go: true }).await.unwrap();
     assert_eq!((pinned.key.as_str(), pinned.holders[0].sessions, pinned.moved.is_some()), ("ann", 1, false));
-    let kick = KickAsk { wait: true };
+    let kick = KickAsk { wait: true, confirm: false };
     let (kicked, _) = tokio::join!(client.work::<Moved>("/v1/users/ann/kick", &kick), async {
         server.expect_end().await;
         drop(server);
@@ -152,7 +152,13 @@ async fn what_is_done_to_users_is_asked_for_and_answered_over_the_door() {
     let kicked = kicked.unwrap();
     assert_eq!((kicked.end.as_str(), kicked.confirmed, kicked.proxies, kicked.closed), ("done", 1, 1, 1));
     let mut rows = Vec::new();
-    client.list("/v1/users?pinned=true&limit=1", |row: UserRow| rows.push(row)).await.unwrap();
+    client
+        .list("/v1/users?pinned=true&limit=1", |row: UserRow| {
+            rows.push(row);
+            Ok(())
+        })
+        .await
+        .unwrap();
     assert_eq!((rows.len(), rows[0].key.as_str(), rows[0].marks.pin.as_deref()), (1, "ann", Some("home")));
     let why: Explained = client.get("/v1/users/Ann/explain").await.unwrap();
     assert_eq!((why.name.as_str(), why.key.as_str(), why.next.as_str()), ("Ann", "ann", "waits"));

@@ -97,15 +97,16 @@ async fn a_health_check_with_local_is_greeted_under_its_own_address() {
 
 #[tokio::test]
 async fn a_header_that_is_missing_late_or_from_a_stranger_closes_the_connection() {
+    let site = Site::with(behind_a_balancer).await;
+    let ending = ["header_fault", "client", "header", "none"];
+    let mut missing = site.dial().await;
+    missing.send("a LOGIN ann secret\r\n").await;
+    assert!(site.expect_ending(missing.address, ending).await["detail"].contains("no PROXY header came first"));
     let site = Site::with(|config| {
         behind_a_balancer(config);
         config.listeners[0].proxy_timeout = Duration::from_millis(200);
     })
     .await;
-    let ending = ["header_fault", "client", "header", "none"];
-    let mut missing = site.dial().await;
-    missing.send("a LOGIN ann secret\r\n").await;
-    assert!(site.expect_ending(missing.address, ending).await["detail"].contains("no PROXY header came first"));
     let late = site.dial().await;
     assert!(site.expect_ending(late.address, ending).await["detail"].contains("proxy_timeout"));
 

@@ -30,7 +30,7 @@ impl Hall {
 
     async fn run(&self, line: &str) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_homing"));
-        command.args(line.split(' ')).arg("--socket").arg(&self.socket).output().await.unwrap()
+        command.args(line.split(' ')).env("HOMING_SOCKET", &self.socket).output().await.unwrap()
     }
 
     /// What it prints.
@@ -87,7 +87,7 @@ async fn what_cannot_be_added_is_refused_with_the_remedy_and_no_password_is_take
     assert!(hall.refuses("backend weight home 10001").await.contains("0 to 10000"));
     assert!(hall.refuses("backend show mail3").await.contains("there is no backend mail3"));
     assert!(hall.refuses("backend evict").await.contains("say which backend"));
-    assert_eq!(hall.says("dump").await, "\n", "nothing was set");
+    assert_eq!(hall.says("dump").await, "", "nothing was set");
 }
 
 #[tokio::test]
@@ -109,6 +109,7 @@ async fn a_dump_has_the_commands_that_bring_everything_back() {
     };
     mark("ann", MarkChange::Pin(BackendId::new("home"))).await;
     mark("o'neill", MarkChange::Hold(0)).await;
+    mark("-rf", MarkChange::Pin(BackendId::new("home"))).await;
     let dump = hall.says("dump").await;
     let expected = [
         "homing backend weight home 7",
@@ -117,12 +118,71 @@ async fn a_dump_has_the_commands_that_bring_everything_back() {
         "homing backend drain mail3",
         "homing backend evict mail3",
         "homing backend remove mail4",
-        "homing user pin ann home",
+        "homing user pin --no-move ann home",
         "homing user hold 'o'\\''neill'",
+        "homing user pin --no-move -- -rf home",
     ];
-    assert_eq!(dump.lines().collect::<Vec<_>>(), expected);
+    let mut lines: Vec<&str> = dump.lines().collect();
+    lines[6..].sort_unstable_by_key(|line| line.contains("-rf")); // users come as they lie in the store
+    lines[6..8].sort_unstable_by_key(|line| line.contains("hold"));
+    assert_eq!(lines, expected);
+    let json = hall.says("dump --json").await;
+    assert_eq!(json.lines().next(), Some(r#"{"command":"homing backend weight home 7"}"#));
+    // The command does what it says, option or not.
+    hall.says("user unpin -- -rf").await;
+    hall.says("user pin --no-move -- -rf home").await;
     let shown = hall.says("backend show mail3").await;
     assert!(shown.contains("evict, 0 users left") && shown.contains("set by operators: state, added"), "{shown}");
+}
+
+#[tokio::test]
+async fn lists_for_programs_are_whole_and_a_table_says_that_there_is_more() {
+    let hall = Hall::open().await;
+    let list = async |line: &str| {
+        let output = hall.run(line).await;
+        assert!(output.status.success(), "{line}: {output:?}");
+        (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (_, aside) = list("user list --limit 0").await;
+    assert_eq!(aside, "", "there is nobody");
+    let store = hall.store().await;
+    for number in 0..1001 {
+        let mark = Mark { key: Key::new(format!("user{number}")), change: MarkChange::Hold(0) };
+        store.order(0, &Order::Mark(mark)).await.unwrap();
+    }
+    for (line, lines, more) in [
+        ("user list --format csv", 1002, false),
+        ("user list --json", 1001, false),
+        ("user list --format csv --limit 1000", 1001, true),
+        ("user list --json --limit 1001", 1001, false),
+    ] {
+        let (out, aside) = list(line).await;
+        assert_eq!((out.lines().count(), aside.contains("there are more than these 1000")), (lines, more), "{line}");
+    }
+    let (table, aside) = list("user list").await;
+    assert!(table.matches("user").count() == 1001 && aside.contains("--limit 0 lists all"), "{aside}");
+}
+
+#[tokio::test]
+async fn what_an_operator_cannot_mean_is_refused() {
+    let hall = Hall::open().await;
+    for line in
+        ["user kick a* --no-wait", "user kick --address 192.0.2.1 --no-wait", "user kick --backend home --no-wait"]
+    {
+        let output = hall.run(line).await;
+        assert_eq!(output.status.code(), Some(2), "{line}: {output:?}");
+        assert!(
+            String::from_utf8_lossy(&output.stderr).contains("--no-wait goes with the name of one user"),
+            "{output:?}"
+        );
+    }
+    assert_eq!(hall.says("user kick ann --no-wait").await, "ann has no session to end\n");
+    let output = hall.run("user hold ann --for 0s").await;
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    for line in ["user list --backend nowhere", "user list --json --backend nowhere", "user list --pool nowhere"] {
+        assert!(hall.refuses(line).await.contains(" nowhere"), "{line}");
+    }
+    hall.says("user list --backend home --pool default").await;
 }
 
 #[tokio::test]
@@ -132,7 +192,7 @@ async fn a_dry_run_says_whom_it_would_move_and_moves_nobody() {
     let mut server = client.log_in("ann", &hall.site.server).await;
     hall.says(&format!("backend add mail3 host={} port={}", other.address.ip(), other.address.port())).await;
     let said = hall.says("backend evict home --dry-run").await;
-    assert!(said.contains("home: 1 users with 1 sessions") && said.contains("1 to mail3"), "{said}");
+    assert!(said.contains("home: 1 user with 1 session ") && said.contains("1 to mail3"), "{said}");
     assert_eq!(hall.says("backend evict mail3 --dry-run").await.trim(), "mail3: nobody would be moved");
     client.send("b NOOP\r\n").await;
     server.expect("b NOOP\r\n").await;

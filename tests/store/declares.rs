@@ -107,7 +107,7 @@ async fn another_home_stands_if_nobody_else_holds_the_key(stage: Stage) {
     z.declare(&[declared("anna", "a", 42, 3)]).await;
     assert_eq!(z.declare(&[declared("anna", "b", 7, 2)]).await, []);
     let binding = world.binding("anna").await.expect("bound");
-    assert_eq!((binding.backend, binding.generation.0, binding.sessions), (Some(BackendId::new("b")), 7, 2));
+    assert_eq!((binding.backend, binding.generation.0, binding.sessions), (Some(BackendId::new("b")), 43, 2));
     assert_eq!((world.load("a").await, world.load("b").await), (0, 2));
     assert_eq!((world.users("a").await, world.users("b").await), (0, 1));
     z.release("anna").await;

@@ -12,6 +12,7 @@ use crate::stage::*;
 contract!(
     errands_are_heard_until_they_are_taken_on,
     numbers_of_errands_grow_also_after_old_ones_are_over,
+    numbers_of_errands_are_above_what_any_live_proxy_has_taken_on,
     an_errand_is_over_with_its_time,
     answers_name_those_who_are_silent,
     at_most_ten_errands_come_at_once,
@@ -51,6 +52,22 @@ async fn numbers_of_errands_grow_also_after_old_ones_are_over(stage: Stage) {
     }
     world.server.set_ms(world.server.ms() + 2);
     assert!(world.ask("x", 1).await.0 > last);
+}
+
+async fn numbers_of_errands_are_above_what_any_live_proxy_has_taken_on(stage: Stage) {
+    let (mut world, mut z) = stage.pair().await;
+    let mut y = world.welcome("y").await;
+    let (old, _) = world.ask("x", 60_000).await;
+    assert_eq!((told(&mut z, 0).await.len(), told(&mut y, 0).await.len()), (1, 1));
+    // All is lost, and the server that takes over has a clock an hour behind.
+    world.flush().await;
+    world.server.set_ms(world.server.ms() - 3_600_000);
+    z.hello().await;
+    y.hello().await;
+    assert_eq!((told(&mut z, 0).await.len(), told(&mut y, old).await.len()), (0, 0));
+    let (errand, _) = world.ask("y", 60_000).await;
+    assert_eq!(errand, old + 1);
+    assert_eq!(told(&mut y, old).await, [(errand, "y".to_owned())], "it is not taken for one that was done");
 }
 
 async fn an_errand_is_over_with_its_time(stage: Stage) {

@@ -173,6 +173,15 @@ impl Play {
         Ok(())
     }
 
+    async fn defy(&mut self, who: usize, order: Move, line: Declared) -> Result<(), String> {
+        let Some((key, (home, generation))) = self.proxies[who].homes.iter().next_back() else { return Ok(()) };
+        let (backend, generation) = (home.clone(), *generation);
+        let (order, line) =
+            (Move { key: key.clone(), ..order }, Declared { key: key.clone(), backend, generation, ..line });
+        self.begin_move(order, false).await?;
+        self.declare(who, vec![(line, false)]).await
+    }
+
     /// The version in force, or one before.
     async fn version(&self, late: bool) -> u64 {
         self.memory.census().await.table_version.saturating_sub(u64::from(late))
@@ -183,6 +192,7 @@ impl Play {
             Step::Move { order, seen } => return self.begin_move(order, seen).await,
             Step::Settle { which, who, told, hook } => return self.settle(which, who, told, hook).await,
             Step::Leave(which) => return self.leave(which).await,
+            Step::Defy(who, order, line) => return self.defy(who, order, line).await,
             Step::Mark(mark) => Order::Mark(mark),
             Step::Revise { rows, late } => Order::Table { based_on: self.version(late).await, rows },
             Step::Copy { rows, newer } => Order::Copy(Table { version: self.version(false).await + newer, rows }),
@@ -258,8 +268,26 @@ impl Play {
             }
             _ => line,
         };
-        let lines = lines.into_iter().map(told).collect();
-        self.call(who, Request::Declare(lines)).await
+        let lines: Vec<Declared> = lines.into_iter().map(told).collect();
+        let before = self.generations(&lines).await;
+        self.call(who, Request::Declare(lines.clone())).await?;
+        for (key, after) in self.generations(&lines).await {
+            if before.get(&key).is_some_and(|before| *before > after) {
+                return Err(format!("{key}: the generation went back from {:?} to {after:?}", before[&key]));
+            }
+        }
+        Ok(())
+    }
+
+    /// Of those keys that are bound. Not of one that is declared twice: in between it may be forgotten.
+    async fn generations(&self, lines: &[Declared]) -> BTreeMap<Key, Generation> {
+        let mut all = BTreeMap::new();
+        let once = |line: &&Declared| lines.iter().filter(|other| other.key == line.key).count() == 1;
+        for line in lines.iter().filter(once) {
+            let view = self.memory.binding(line.key.as_str()).await.filter(|view| view.backend.is_some());
+            all.extend(view.map(|view| (line.key.clone(), view.generation)));
+        }
+        all
     }
 
     async fn quiet(&mut self, seconds: u64) -> Result<(), String> {

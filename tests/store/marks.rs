@@ -1,6 +1,6 @@
 //! mark: pins and holds of operators, on keys that are bound and on those that are not.
 
-use homing::model::{BackendId, Key};
+use homing::model::{BackendId, Incarnation, Key};
 use homing::store::*;
 
 use crate::orders::*;
@@ -18,6 +18,10 @@ contract!(
     marks_of_an_unproven_key_outlive_its_login,
     a_binding_outlives_its_marks,
     marks_survive_the_death_of_whoever_holds_the_key,
+    a_lock_keeps_logins_waiting_until_its_owner_ends_it_or_lets_it_lapse,
+    a_lock_is_nobody_elses_and_a_hold_is_none,
+    a_lock_that_has_lapsed_is_not_renewed,
+    a_lock_of_a_proxy_that_is_known_to_be_dead_is_taken_over,
     bindings_are_listed_with_their_marks_page_by_page,
 );
 
@@ -56,6 +60,7 @@ async fn a_hold_says_who_is_still_there(stage: Stage) {
         sessions: 2,
         holders: vec![(z.incarnation.clone(), 2)],
         no_backend: false,
+        lock: None,
     };
     assert_eq!(world.mark("anna", MarkChange::Hold(0)).await, marked);
     z.claim(claim("anna")).await;
@@ -177,4 +182,81 @@ async fn bindings_are_listed_with_their_marks_page_by_page(stage: Stage) {
     keys.sort();
     keys.dedup();
     assert_eq!(keys, expected);
+}
+
+fn locker(incarnation: &str, number: u64) -> Locker {
+    Locker { incarnation: Incarnation::new(incarnation), number }
+}
+
+/// Who has it locked after that change.
+async fn locked(world: &World, change: MarkChange) -> Option<Lock> {
+    let lock = world.mark("anna", change).await.lock;
+    assert_eq!(world.binding("anna").await.and_then(|view| view.lock), lock);
+    lock
+}
+
+fn lock(locker: &Locker, left_ms: u64) -> Option<Lock> {
+    Some(Lock { locker: locker.clone(), left_ms })
+}
+
+async fn a_lock_keeps_logins_waiting_until_its_owner_ends_it_or_lets_it_lapse(stage: Stage) {
+    let (world, mut z) = stage.pair().await;
+    let own = locker("z", 1);
+    assert_eq!(locked(&world, MarkChange::Lock(own.clone(), 5000)).await, lock(&own, 5000));
+    assert_eq!(z.claim(claim("anna")).await, HOLD);
+    world.pass(4000, &mut [&mut z]).await;
+    assert_eq!(locked(&world, MarkChange::Renew(own.clone(), 5000)).await, lock(&own, 5000));
+    world.pass(4999, &mut [&mut z]).await;
+    assert_eq!(z.claim(claim("anna")).await, HOLD);
+    world.pass(1, &mut [&mut z]).await;
+    assert_eq!(world.binding("anna").await, None);
+    assert_eq!(z.bind("anna", 0).await, "a");
+    z.release("anna").await;
+    locked(&world, MarkChange::Lock(own.clone(), 5000)).await;
+    assert_eq!(z.claim(claim("anna")).await, HOLD);
+    assert_eq!(locked(&world, MarkChange::Unlock(own)).await, None);
+    assert_eq!(z.bind("anna", 0).await, "a");
+}
+
+async fn a_lock_is_nobody_elses_and_a_hold_is_none(stage: Stage) {
+    let (world, mut z) = stage.pair().await;
+    let (own, same_proxy, other) = (locker("z", 1), locker("z", 2), locker("y", 1));
+    let _y = world.welcome("y").await;
+    locked(&world, MarkChange::Lock(own.clone(), 5000)).await;
+    for stranger in [same_proxy, other] {
+        assert_eq!(locked(&world, MarkChange::Lock(stranger.clone(), 9000)).await, lock(&own, 5000));
+        assert_eq!(locked(&world, MarkChange::Renew(stranger.clone(), 9000)).await, lock(&own, 5000));
+        assert_eq!(locked(&world, MarkChange::Unlock(stranger)).await, lock(&own, 5000));
+    }
+    // An operator's hold is another mark: neither ends with the other.
+    world.mark("anna", MarkChange::Hold(0)).await;
+    assert_eq!(locked(&world, MarkChange::Release).await, lock(&own, 5000));
+    assert_eq!(z.claim(claim("anna")).await, HOLD);
+    world.mark("anna", MarkChange::Hold(0)).await;
+    assert_eq!(locked(&world, MarkChange::Unlock(own)).await, None);
+    assert_eq!(z.claim(claim("anna")).await, HOLD);
+}
+
+async fn a_lock_that_has_lapsed_is_not_renewed(stage: Stage) {
+    let (world, mut z) = stage.pair().await;
+    let own = locker("z", 1);
+    assert_eq!(locked(&world, MarkChange::Renew(own.clone(), 5000)).await, None, "it never was");
+    locked(&world, MarkChange::Lock(own.clone(), 1000)).await;
+    world.pass(1000, &mut [&mut z]).await;
+    assert_eq!(locked(&world, MarkChange::Renew(own, 5000)).await, None);
+    assert_eq!(z.bind("anna", 0).await, "a");
+}
+
+async fn a_lock_of_a_proxy_that_is_known_to_be_dead_is_taken_over(stage: Stage) {
+    let (world, mut z) = stage.pair().await;
+    world.welcome("y").await;
+    let (dead, next) = (locker("y", 1), locker("z", 1));
+    locked(&world, MarkChange::Lock(dead.clone(), 600_000)).await;
+    world.pass(20_000, &mut [&mut z]).await;
+    z.reap("y").await;
+    assert_eq!(locked(&world, MarkChange::Lock(next.clone(), 1000)).await, lock(&dead, 580_000), "an orphan may live");
+    z.forget("y").await;
+    z.reap("y").await;
+    assert_eq!(locked(&world, MarkChange::Lock(next.clone(), 1000)).await, lock(&next, 1000));
+    assert_eq!(locked(&world, MarkChange::Renew(dead, 1000)).await, lock(&next, 1000));
 }

@@ -14,6 +14,8 @@ contract!(
     sessions_from_before_a_move_are_kicked_when_they_are_declared,
     a_kick_ends_the_sessions_and_leaves_the_home,
     a_forced_move_waits_for_nobody,
+    a_forced_move_is_not_undone_by_a_late_declaration_of_who_was_thrown_out,
+    a_home_that_is_declared_anew_has_a_generation_of_its_own,
     a_forced_move_replaces_one_that_is_under_way,
     a_first_home_can_be_given_to_a_key_that_has_none,
     a_move_to_where_nobody_may_be_is_refused,
@@ -149,6 +151,33 @@ async fn a_forced_move_waits_for_nobody(stage: Stage) {
     assert_eq!(z.beat().await.kicks, [kick("anna", Some(("b", generation.0)))]);
     assert_eq!((world.load("a").await, world.users("a").await), (0, 0));
     assert_eq!(world.former_homes("anna").await, [("a".to_owned(), "force".to_owned())]);
+}
+
+async fn a_forced_move_is_not_undone_by_a_late_declaration_of_who_was_thrown_out(stage: Stage) {
+    let (world, mut z) = stage.pair().await;
+    z.bind("anna", 0).await;
+    let (_, before) = world.home("anna").await;
+    world.begin(Move { force: true, ..moving("anna", to("b")) }).await;
+    let (home, forced) = world.home("anna").await;
+    // It had not heard of the kick when it declared; and nobody has come to the new home yet.
+    let kicks = z.declare(&[declared("anna", "a", before, 1)]).await;
+    assert_eq!(kicks, [kick("anna", Some(("b", forced)))]);
+    assert_eq!((world.home("anna").await, world.load("a").await), ((home, forced), 0));
+    z.release("anna").await;
+    assert_eq!(z.bind("anna", 0).await, "b");
+    assert_eq!(world.census().await.splits, 0);
+}
+
+async fn a_home_that_is_declared_anew_has_a_generation_of_its_own(stage: Stage) {
+    let (world, mut z) = stage.pair().await;
+    let mut y = world.welcome("y").await;
+    y.bind("anna", 0).await;
+    y.release("anna").await;
+    let (home, generation) = world.home("anna").await;
+    assert_eq!(home, "a");
+    // After an amnesia: whoever lives is right, though the generation is older.
+    assert_eq!(z.declare(&[declared("anna", "b", generation - 5, 1)]).await, []);
+    assert_eq!(world.home("anna").await, ("b".to_owned(), generation + 1));
 }
 
 async fn a_forced_move_replaces_one_that_is_under_way(stage: Stage) {

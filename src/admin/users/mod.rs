@@ -25,7 +25,11 @@ pub(super) async fn move_user(
 ) -> Response {
     let wish = MoveWish { to: ask.to.map(BackendId::new), force: ask.force, hook: ask.hook, wait: ask.wait };
     in_background(async move {
-        let report = admin.moves.move_user(&admin.fleet.key_of(&name), &wish).await;
+        let key = admin.fleet.key_of(&name);
+        let report = match ask.confirm {
+            true => admin.moves.move_confirmed(&key, &wish, &admin.tools.quiet()).await,
+            false => admin.moves.move_user(&key, &wish).await,
+        };
         report.map(told::moved).map_err(|refused| refused.to_string())
     })
 }
@@ -37,7 +41,11 @@ pub(super) async fn kick(
     Json(ask): Json<wire::KickAsk>,
 ) -> Response {
     in_background(async move {
-        let report = admin.moves.kick(&admin.fleet.key_of(&name), ask.wait).await;
+        let key = admin.fleet.key_of(&name);
+        let report = match ask.confirm {
+            true => admin.moves.kick_confirmed(&key, &admin.tools.quiet()).await,
+            false => admin.moves.kick(&key, ask.wait).await,
+        };
         report.map(told::moved).map_err(|refused| refused.to_string())
     })
 }

@@ -14,6 +14,8 @@ pub(super) fn moved(report: MoveReport) -> wire::Moved {
         MoveEnd::Cancelled(why) => ("cancelled", Some(why)),
         MoveEnd::Unknown(why) => ("unknown", Some(why)),
     };
+    let backend_let_go = report.quiet.as_ref().map(Result::is_ok);
+    let why = why.or_else(|| report.quiet.and_then(Result::err));
     let left: u32 = report.left.iter().map(|who| who.sessions).sum();
     wire::Moved {
         key: report.key.to_string(),
@@ -21,6 +23,7 @@ pub(super) fn moved(report: MoveReport) -> wire::Moved {
         home: name(report.home.as_ref()),
         end: end.to_owned(),
         why,
+        backend_let_go,
         proxies: report.proxies,
         confirmed: report.proxies.saturating_sub(report.left.len()),
         closed: report.sessions.saturating_sub(left),
@@ -76,6 +79,8 @@ pub(super) fn marks(binding: &BindingView) -> wire::Marks {
     wire::Marks {
         pin: name(binding.pin.as_ref()),
         hold_ms: binding.hold_ms,
+        locked_by: binding.lock.as_ref().map(|lock| lock.locker.incarnation.to_string()),
+        locked_ms: binding.lock.as_ref().map(|lock| lock.left_ms),
         moving: binding.moving.as_ref().map(moving),
         moving_left_ms: binding.moving.as_ref().map(|moving| moving.left_ms),
         hook: binding.moving.as_ref().map(|moving| format!("{:?}", moving.hook).to_lowercase()),

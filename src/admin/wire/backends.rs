@@ -120,11 +120,9 @@ pub struct Destination {
     pub users: u64,
 }
 
-/// Commands that restore what operators have set.
+/// A command that restores something that operators have set.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Dump {
-    /// One to a line, for a shell.
-    pub commands: Vec<String>,
-    /// There were more marks of users than are given.
-    pub cut: bool,
+pub struct Restoring {
+    /// One line, for a shell.
+    pub command: String,
 }

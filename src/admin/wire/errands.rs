@@ -35,7 +35,7 @@ pub struct Audit {
     pub proxies: u32,
     /// Those that have compared all that they hold.
     pub confirmed: u32,
-    /// Keys with sessions that were looked at.
+    /// Keys with sessions that were looked at; one with sessions at two proxies counts twice.
     pub keys: u64,
     /// Their sessions.
     pub sessions: u64,
@@ -45,7 +45,7 @@ pub struct Audit {
     pub more: u64,
     /// Mail servers that were asked who is there.
     pub backends: u32,
-    /// Users that a mail server has though they are at home elsewhere.
+    /// Users that a mail server has though they are at home elsewhere or have no session, by the table.
     pub strays: Vec<Stray>,
     /// Keys that were seen with sessions at two backends: by this audit.
     pub split: Vec<String>,
@@ -65,7 +65,8 @@ pub struct ProxyDifference {
     pub difference: Difference,
 }
 
-/// A user whom a mail server has, by its own word, though the table has the key elsewhere.
+/// A user whom a mail server has, by its own word, though the table has the key elsewhere, or counts no session of it:
+/// who comes to the mail server on another road than through the fleet is here, too.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Stray {
     /// The affinity key.
@@ -74,6 +75,8 @@ pub struct Stray {
     pub backend: String,
     /// Its connections of the user.
     pub connections: u32,
-    /// The home.
-    pub home: String,
+    /// The home; `None` if the key is not bound.
+    pub home: Option<String>,
+    /// The sessions that the table counts.
+    pub counted: u32,
 }

@@ -34,6 +34,12 @@ pub struct Marks {
     pub pin: Option<String>,
     /// Logins wait for so many milliseconds more, or 0 without end.
     pub hold_ms: Option<u64>,
+    /// The incarnation of the proxy that has locked the user, for a migration or a confirmed move.
+    #[serde(default)]
+    pub locked_by: Option<String>,
+    /// Milliseconds until that lock ends if it is not renewed.
+    #[serde(default)]
+    pub locked_ms: Option<u64>,
     /// Where the user is being moved: "to b2", "to another backend", "out, by a kick".
     pub moving: Option<String>,
     /// Milliseconds until that is given up.
@@ -82,6 +88,9 @@ pub struct MoveAsk {
     pub hook: bool,
     /// Answer when it is over.
     pub wait: bool,
+    /// Move only if the old backend says over doveadm that it has no process of the user.
+    #[serde(default)]
+    pub confirm: bool,
 }
 
 /// `POST /v1/users/{name}/kick`
@@ -89,6 +98,9 @@ pub struct MoveAsk {
 pub struct KickAsk {
     /// Answer when all sessions are closed.
     pub wait: bool,
+    /// Ask the home over doveadm until it has no process of the user.
+    #[serde(default)]
+    pub confirm: bool,
 }
 
 /// `POST /v1/users/{name}/hold`
@@ -135,8 +147,11 @@ pub struct Moved {
     pub home: Option<String>,
     /// "done", "begun" (nobody waited), "cancelled" or "unknown".
     pub end: String,
-    /// Why it was cancelled, or is not known.
+    /// Why it was cancelled, or is not known; or why the backend was not heard to have let go.
     pub why: Option<String>,
+    /// Whether the old backend itself said that it has no process of the user any more; nothing if it was not asked.
+    #[serde(default)]
+    pub backend_let_go: Option<bool>,
     /// Proxies that had sessions.
     pub proxies: usize,
     /// Those of them that have closed them all.

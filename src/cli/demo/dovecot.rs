@@ -17,7 +17,7 @@ use super::mailbox::samples;
 
 const PROGRAM: &str = "/usr/sbin/dovecot";
 /// How long a server may take to listen.
-const START: Duration = Duration::from_secs(15);
+const START: Duration = Duration::from_secs(60);
 /// Numeric user and group "nobody", who owns the mail when the demo runs as root.
 const NOBODY: u32 = 65_534;
 
@@ -47,9 +47,12 @@ impl Dovecot {
         check_version().await?;
         let owner = Owner::find().await?;
         lay_out(users, password, scratch, &owner).context("cannot prepare the mail store")?;
+        // Dovecot cannot choose a free port itself. All are taken at once, so that each is another.
+        let free = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
+        let ports = names.iter().map(|_| free()).collect::<Result<Vec<_>, _>>()?;
         let mut servers = Vec::new();
-        for name in names {
-            servers.push(Self::start(name, scratch, &owner)?);
+        for (name, port) in names.iter().zip(ports) {
+            servers.push(Self::start(name, port, scratch, &owner)?);
         }
         for (server, name) in servers.iter_mut().zip(names) {
             server.wait().await.with_context(|| server.last_words(scratch, name))?;
@@ -70,15 +73,16 @@ impl Dovecot {
         Ok(text.lines().skip(1).filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect())
     }
 
-    fn start(name: &str, scratch: &Path, owner: &Owner) -> anyhow::Result<Self> {
-        // Dovecot cannot choose a free port itself. It is free until somebody else takes it: then `wait` fails.
-        let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+    fn start(name: &str, port: TcpListener, scratch: &Path, owner: &Owner) -> anyhow::Result<Self> {
+        let address = port.local_addr()?;
         let dir = scratch.join(name);
         fs::create_dir(&dir)?;
         fs::create_dir(dir.join("index"))?;
         chown(dir.join("index"), Some(owner.uid), Some(owner.gid))?;
         let config = dir.join("dovecot.conf");
         fs::write(&config, settings(name, address.port(), scratch, owner))?;
+        // Free from here on, until somebody else takes it: then `wait` fails.
+        drop(port);
         let child = Command::new(PROGRAM)
             .arg("-F")
             .arg("-c")

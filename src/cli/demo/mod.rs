@@ -35,8 +35,9 @@ pub(super) struct Args {
     #[arg(long)]
     tour: bool,
 
-    /// Share state in this Redis or Valkey server (under keys of the demo's own) instead of in memory
-    #[arg(long, value_name = "URL")]
+    /// Share state in a Redis or Valkey server (under keys of the demo's own) instead of in memory; without a URL, in that
+    /// of this machine
+    #[arg(long, value_name = "URL", num_args = 0..=1, default_missing_value = "redis://127.0.0.1:6379/")]
     redis: Option<String>,
 
     /// Use Dovecot 2.3 (/usr/sbin/dovecot) for the three mail servers instead of the built-in ones

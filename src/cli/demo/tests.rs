@@ -54,7 +54,7 @@ impl Peer {
             }
             let read = self.stream.read_buf(&mut self.seen);
             let count =
-                tokio::time::timeout(std::time::Duration::from_secs(10), read).await.expect("no answer").unwrap();
+                tokio::time::timeout(std::time::Duration::from_secs(60), read).await.expect("no answer").unwrap();
             assert!(count > 0, "closed before {mark:?}; so far {text:?}");
         }
     }
@@ -76,7 +76,7 @@ impl Peer {
     async fn end(mut self) -> String {
         let mut rest = self.seen;
         let read = self.stream.read_to_end(&mut rest);
-        tokio::time::timeout(std::time::Duration::from_secs(10), read).await.expect("not closed").unwrap();
+        tokio::time::timeout(std::time::Duration::from_secs(60), read).await.expect("not closed").unwrap();
         String::from_utf8(rest).unwrap()
     }
 }

@@ -5,9 +5,9 @@ use std::io::{self, Write};
 use clap::ValueEnum;
 
 use super::super::status::{Door, for_people, printable, table};
-use super::super::{Failure, runtime};
+use super::super::{Failure, runtime, say};
 use super::escaped;
-use crate::admin::wire::UserRow;
+use crate::admin::wire::{BackendLine, Backends, UserRow};
 
 /// Users, their homes and sessions; any proxy knows all of them
 #[derive(Debug, clap::Args)]
@@ -27,9 +27,9 @@ pub(super) struct Args {
     /// Only users who are being moved
     #[arg(long)]
     moving: bool,
-    /// At most so many; 0 for all
-    #[arg(long, default_value_t = 1000)]
-    limit: usize,
+    /// At most so many; 0 for all [default: 1000 in a table, else all]
+    #[arg(long)]
+    limit: Option<usize>,
     #[command(flatten)]
     form: Form,
     #[command(flatten)]
@@ -62,38 +62,63 @@ impl Form {
     }
 }
 
+/// Rows of a table for people.
+const TABLE: usize = 1000;
+
 const COLUMNS: [&str; 7] = ["user", "backend", "sessions", "idle", "pin", "hold", "moving"];
 
 impl Args {
     pub(super) fn run(self) -> Result<(), Failure> {
         let shape = self.form.shape(&self.door);
+        let limit = self.limit.unwrap_or(if shape == Shape::Table { TABLE } else { 0 });
         let mut rows = table(&COLUMNS, &[2]);
-        let (mut number, mut written) = (0, Ok(()));
+        let mut number = 0;
         if shape == Shape::Csv {
-            written = csv_line(&COLUMNS);
+            csv_line(&COLUMNS).map_err(anyhow::Error::from)?;
         }
         let each = |user: UserRow| {
             number += 1;
             match shape {
+                _ if limit > 0 && number > limit => {} // it only tells that there are more
                 Shape::Table => drop(rows.add_row(columns(&user))),
-                _ if written.is_err() => {} // nobody reads any more
-                Shape::Csv => written = csv_line(&columns(&user)),
-                Shape::Json => written = json_line(&user),
+                Shape::Csv => return csv_line(&columns(&user)),
+                Shape::Json => return json_line(&user),
             }
+            Ok(())
         };
-        runtime()?.block_on(self.door.client().list(&self.path(), each)).map_err(anyhow::Error::from)?;
-        written.map_err(anyhow::Error::from)?;
+        runtime()?.block_on(self.door.client().list(&self.path(limit), each)).map_err(anyhow::Error::from)?;
+        if number == 0 {
+            self.there_may_be_some()?;
+        }
         if shape == Shape::Table {
-            println!("{}", printable(&rows.to_string()));
-            if number == self.limit {
-                println!("There may be more: --limit 0 for all.");
-            }
+            say(&printable(&rows.to_string()))?;
+        }
+        if limit > 0 && number > limit {
+            eprintln!("homing: there are more than these {limit}; --limit 0 lists all");
         }
         Ok(())
     }
 
-    fn path(&self) -> String {
-        let mut path = format!("/v1/users?limit={}", self.limit);
+    /// Fails if nobody was found because what was asked for does not exist.
+    fn there_may_be_some(&self) -> Result<(), Failure> {
+        if self.backend.is_none() && self.pool.is_none() {
+            return Ok(());
+        }
+        let fleet: Backends =
+            runtime()?.block_on(self.door.client().get("/v1/backends")).map_err(anyhow::Error::from)?;
+        let has = |name: fn(&BackendLine) -> &str, wanted: &str| fleet.backends.iter().any(|line| name(line) == wanted);
+        if let Some(backend) = self.backend.as_deref().filter(|wanted| !has(|line| &line.name, wanted)) {
+            return Err(anyhow::anyhow!("there is no backend {backend}").into());
+        }
+        if let Some(pool) = self.pool.as_deref().filter(|wanted| !has(|line| &line.pool, wanted)) {
+            return Err(anyhow::anyhow!("there is no pool {pool}").into());
+        }
+        Ok(())
+    }
+
+    fn path(&self, limit: usize) -> String {
+        let limit = if limit == 0 { 0 } else { limit.saturating_add(1) };
+        let mut path = format!("/v1/users?limit={limit}");
         for (key, value) in [("backend", &self.backend), ("pool", &self.pool)] {
             if let Some(value) = value {
                 path.push_str(&format!("&{key}={}", escaped(value)));
@@ -116,7 +141,10 @@ fn columns(user: &UserRow) -> [String; 7] {
         user.sessions.to_string(),
         user.idle_s.map(for_people).unwrap_or_default(),
         user.marks.pin.clone().unwrap_or_default(),
-        user.marks.hold_ms.map(hold).unwrap_or_default(),
+        match user.marks.locked_by {
+            Some(_) => "migrating".to_owned(),
+            None => user.marks.hold_ms.map(hold).unwrap_or_default(),
+        },
         user.marks.moving.clone().unwrap_or_default(),
     ]
 }

@@ -12,7 +12,7 @@ use clap::builder::NonEmptyStringValueParser;
 use tokio::sync::mpsc;
 
 use super::super::status::{Door, printable, table};
-use super::super::{Failure, runtime};
+use super::super::{Failure, runtime, say};
 use super::list::{Form, Shape, csv_line, json_line};
 use super::{escaped, span};
 use crate::admin::wire::{Client, MigrateAsk, Migrated};
@@ -65,6 +65,9 @@ impl Args {
             (Some(file), _) => read(file).map_err(Failure::Usage)?,
             (None, name) => name.iter().cloned().collect(),
         };
+        if names.is_empty() {
+            return Err(Failure::Usage(anyhow::anyhow!("the list names nobody")));
+        }
         let shape = self.form.shape(&self.door);
         if shape == Shape::Csv {
             csv_line(&COLUMNS).map_err(anyhow::Error::from)?;
@@ -90,7 +93,7 @@ impl Args {
             }
         }
         if shape == Shape::Table {
-            println!("{}", printable(&rows.to_string()));
+            say(&printable(&rows.to_string()))?;
         }
         Ok(failures)
     }

@@ -53,6 +53,10 @@ enum Action {
         /// Do not run the before_move hook
         #[arg(long)]
         no_hook: bool,
+        /// Only if the old backend says over doveadm that it has no process of the user: logins wait until it does, and
+        /// the user stays if it does not
+        #[arg(long, conflicts_with_all = ["force", "no_wait"])]
+        confirm: bool,
         #[command(flatten)]
         wait: Wait,
     },
@@ -62,7 +66,7 @@ enum Action {
         #[command(flatten)]
         user: User,
         /// For so long, such as 10m [default: until release]
-        #[arg(long = "for", value_name = "TIME", value_parser = span)]
+        #[arg(long = "for", value_name = "TIME", value_parser = some_span)]
         span: Option<Duration>,
         /// End the user's sessions, too
         #[arg(long)]
@@ -111,8 +115,9 @@ impl Args {
         match self.action {
             Action::Where(user) => user.ask::<Whereabouts>("", text::whereabouts),
             Action::List(args) => args.run(),
-            Action::Move { user, to, force, no_hook, wait } => {
-                user.work("move", &MoveAsk { to, force, hook: !no_hook, wait: !wait.no_wait }, text::moved, went_well)
+            Action::Move { user, to, force, no_hook, confirm, wait } => {
+                let ask = MoveAsk { to, force, hook: !no_hook, wait: !wait.no_wait, confirm };
+                user.work("move", &ask, text::moved, went_well)
             }
             Action::Kick(args) => args.run(),
             Action::Hold { user, span, kick } => {
@@ -162,7 +167,7 @@ impl User {
 }
 
 fn went_well(moved: &Moved) -> bool {
-    moved.end == "done" || moved.end == "begun"
+    (moved.end == "done" || moved.end == "begun") && moved.backend_let_go != Some(false)
 }
 
 fn all_went_well(marked: &Marked) -> bool {
@@ -172,6 +177,12 @@ fn all_went_well(marked: &Marked) -> bool {
 /// A span of time as in the configuration.
 fn span(text: &str) -> Result<Duration, String> {
     humantime_serde::re::humantime::parse_duration(text).map_err(|error| error.to_string())
+}
+
+/// The same, for what must last: held for no time is not held.
+fn some_span(text: &str) -> Result<Duration, String> {
+    span(text)
+        .and_then(|span| if span.as_millis() == 0 { Err("must be longer than that".to_owned()) } else { Ok(span) })
 }
 
 /// A name as one segment of a path, or a value of a query (RFC 3986 2.1).

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use super::super::count;
 use super::super::status::{for_people, table};
 use crate::admin::wire::{Explained, History, Holder, Home, Marked, Marks, Moved, Whereabouts};
 
@@ -37,7 +38,7 @@ fn proxy(holder: &Holder) -> &str {
 }
 
 fn sessions(number: u32) -> String {
-    if number == 1 { "1 session".to_owned() } else { format!("{number} sessions") }
+    count(number.into(), "session")
 }
 
 fn marks(marks: &Marks) -> Vec<String> {
@@ -49,6 +50,12 @@ fn marks(marks: &Marks) -> Vec<String> {
         Some(0) => lines.push("held until it is released".to_owned()),
         Some(ms) => lines.push(format!("held for {} more", for_people(ms.div_ceil(1000)))),
         None => {}
+    }
+    if let (Some(proxy), Some(ms)) = (&marks.locked_by, marks.locked_ms) {
+        let left = for_people(ms.div_ceil(1000));
+        lines.push(format!(
+            "locked by {proxy} for a migration or a confirmed move; if that breaks off, for {left} more"
+        ));
     }
     if let (Some(to), Some(left)) = (&marks.moving, marks.moving_left_ms) {
         let hook = marks.hook.as_deref().filter(|hook| *hook != "none");
@@ -73,6 +80,7 @@ pub(super) fn moved(moved: &Moved) -> String {
 
 pub(super) fn kicked(moved: &Moved) -> String {
     let head = match moved.end.as_str() {
+        "done" if moved.proxies == 0 => format!("{} has no session to end", moved.key),
         "done" => format!("{} has been kicked", moved.key),
         "begun" => format!("{} is being kicked", moved.key),
         "cancelled" => format!("{} has NOT been kicked everywhere: {}", moved.key, why(moved)),
@@ -87,9 +95,18 @@ fn why(moved: &Moved) -> &str {
 
 fn with_details(head: String, moved: &Moved) -> String {
     let Moved { confirmed, proxies, closed, ms, .. } = moved;
+    if *proxies == 0 {
+        return head; // nobody had to be asked
+    }
     let mut lines = vec![head];
     let plural = if *proxies == 1 { "proxy" } else { "proxies" };
     lines.push(format!("{confirmed} of {proxies} {plural} confirmed, {} closed, {ms} ms", sessions(*closed)));
+    let backend = moved.from.as_deref().unwrap_or("the backend");
+    match moved.backend_let_go {
+        Some(true) => lines.push(format!("{backend} itself has no process of the user any more")),
+        Some(false) => lines.push(format!("{backend} itself was not heard to have let go of the user: {}", why(moved))),
+        None => {}
+    }
     lines.extend(moved.left.iter().map(left));
     lines.join("\n")
 }
@@ -141,11 +158,10 @@ pub(super) fn pinned(marked: &Marked, backend: &str) -> String {
 }
 
 pub(super) fn unpinned(marked: &Marked) -> String {
-    format!(
-        "{} is not pinned; the home is {}",
-        marked.key,
-        marked.home.as_deref().unwrap_or("for the next login to find")
-    )
+    match &marked.home {
+        Some(home) => format!("{} is not pinned; the home is {home}", marked.key),
+        None => format!("{} is not pinned, and not bound: the next login is placed", marked.key),
+    }
 }
 
 pub(super) fn explained(answer: &Explained) -> String {
@@ -175,6 +191,9 @@ pub(super) fn explained(answer: &Explained) -> String {
 }
 
 pub(super) fn history(answer: &History) -> String {
+    if answer.home.is_none() && answer.past.is_empty() {
+        return format!("{} has had no home, as far as the fleet remembers", answer.key);
+    }
     let mut homes = table(&["home", "began", "ended", "why it ended"], &[]);
     if let Some(home) = &answer.home {
         homes.add_row([home.backend.clone(), ago(answer.age_ms), String::new(), String::new()]);

@@ -71,11 +71,11 @@ impl Tally {
 }
 
 impl Shard {
-    /// Lets go of the binding if it has been without sessions for too long, and of a hold that is over.
+    /// Lets go of the binding if it has been without sessions for too long, and of a hold or lock that is over.
     pub(super) fn forget_old(&mut self, key: &Key, now: u64, remember: u64) {
-        if let Some(marks) = self.marks.get_mut(key).filter(|marks| !marks.holds(now)) {
-            marks.hold = None;
-            if marks.pin.is_none() {
+        if let Some(marks) = self.marks.get_mut(key) {
+            marks.expire(now);
+            if marks.is_empty() {
                 self.marks.remove(key);
             }
         }

@@ -4,7 +4,7 @@ use super::super::Rules;
 use super::super::request::{Declared, Kick};
 use super::binding::Binding;
 use super::shard::Shard;
-use crate::model::Incarnation;
+use crate::model::{Generation, Incarnation};
 
 impl Shard {
     pub(super) fn declare(&mut self, inc: &Incarnation, lines: &[Declared], now: u64, rules: &Rules) -> Vec<Kick> {
@@ -55,16 +55,23 @@ impl Shard {
             return true;
         }
         let others = binding.sessions.saturating_sub(binding.held_by(inc));
+        let (newest, unproven) = (binding.generation, binding.unproven && line.unproven);
         self.splits += u64::from(others > 0);
-        if others > 0 && line.generation <= binding.generation {
+        if line.generation <= newest && (others > 0 || self.was_told_to_leave(inc, line)) {
             return false;
         }
-        let unproven = binding.unproven && line.unproven;
+        let generation = line.generation.max(Generation(newest.0.saturating_add(1)));
         self.count(&line.key, inc, 0);
         self.oust_others(&line.key, inc);
-        self.note_past(&line.key, line.generation, "declared");
+        self.note_past(&line.key, generation, "declared");
         self.moving.remove(&line.key);
-        self.bindings.insert(line.key.clone(), Binding::new(line.backend.clone(), line.generation, unproven));
+        self.bindings.insert(line.key.clone(), Binding::new(line.backend.clone(), generation, unproven));
         true
+    }
+
+    /// The key has left the home of these sessions: by force, or while they were an orphan's. They are closing, and nobody
+    /// waits.
+    fn was_told_to_leave(&self, inc: &Incarnation, line: &Declared) -> bool {
+        self.kicks.get(inc).is_some_and(|kicks| kicks.contains(&line.key))
     }
 }

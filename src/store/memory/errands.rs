@@ -20,7 +20,9 @@ pub(super) struct Errand {
 impl Shard {
     pub(super) fn ask(&mut self, ask: &Ask, now: u64) -> Outcome {
         self.errands.retain(|_, errand| errand.until > now);
-        let errand = now.max(self.last_errand.saturating_add(1));
+        // Also beyond what a live proxy has taken on before the store lost its memory: it would take a lower one for done.
+        let taken = self.leases.keys().filter_map(|inc| self.proxies.get(inc)).map(|proxy| proxy.errand).max();
+        let errand = now.max(self.last_errand.max(taken.unwrap_or(0)).saturating_add(1));
         self.last_errand = errand;
         let new = Errand { text: ask.text.clone(), until: now.saturating_add(ask.ttl), answers: BTreeMap::new() };
         self.errands.insert(errand, new);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::super::order::{
-    Cancelled, Holder, HookState, Mark, MarkChange, Marked, Move, Moved, Pace, Settle, Settled, Target,
+    Cancelled, Holder, HookState, Lock, Locker, Mark, MarkChange, Marked, Move, Moved, Pace, Settle, Settled, Target,
 };
 use super::super::request::{Claim, Row};
 use super::super::{MovingView, PASTS, Past, Rules};
@@ -46,11 +46,34 @@ pub(super) struct Marks {
     pub(super) pin: Option<BackendId>,
     /// Until when it is held; `u64::MAX` without end.
     pub(super) hold: Option<u64>,
+    /// By whom it is locked, and until when.
+    lock: Option<(Locker, u64)>,
 }
 
 impl Marks {
+    /// Logins wait.
     pub(super) fn holds(&self, now: u64) -> bool {
-        self.hold.is_some_and(|until| until > now)
+        self.hold.is_some_and(|until| until > now) || self.lock(now).is_some()
+    }
+
+    /// The lock that is on.
+    pub(super) fn lock(&self, now: u64) -> Option<Lock> {
+        let (locker, until) = self.lock.as_ref().filter(|(_, until)| *until > now)?;
+        Some(Lock { locker: locker.clone(), left_ms: until - now })
+    }
+
+    fn is_locked_by(&self, locker: &Locker, now: u64) -> bool {
+        self.lock(now).is_some_and(|lock| lock.locker == *locker)
+    }
+
+    /// Lets go of what is over.
+    pub(super) fn expire(&mut self, now: u64) {
+        self.hold = self.hold.filter(|until| *until > now);
+        self.lock = self.lock.take().filter(|(_, until)| *until > now);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.pin.is_none() && self.hold.is_none() && self.lock.is_none()
     }
 }
 
@@ -369,7 +392,7 @@ impl Shard {
 
     pub(super) fn mark(&mut self, order: &Mark, now: u64, remember: u64) -> Marked {
         self.forget_old(&order.key, now, remember);
-        let marks = self.marks.entry(order.key.clone()).or_default();
+        let mut marks = self.marks.remove(&order.key).unwrap_or_default();
         let mut no_backend = false;
         match &order.change {
             MarkChange::Pin(backend) => {
@@ -382,9 +405,19 @@ impl Shard {
             MarkChange::Hold(0) => marks.hold = Some(u64::MAX),
             MarkChange::Hold(ms) => marks.hold = Some(now.saturating_add(*ms)),
             MarkChange::Release => marks.hold = None,
+            MarkChange::Lock(locker, ms) if self.may_lock(&marks, locker, now) => {
+                marks.lock = Some((locker.clone(), now.saturating_add(*ms)));
+            }
+            MarkChange::Renew(locker, ms) if marks.is_locked_by(locker, now) => {
+                marks.lock = Some((locker.clone(), now.saturating_add(*ms)));
+            }
+            MarkChange::Unlock(locker) if marks.is_locked_by(locker, now) => marks.lock = None,
+            MarkChange::Lock(..) | MarkChange::Renew(..) | MarkChange::Unlock(_) => {}
         }
-        if marks.pin.is_none() && !marks.holds(now) {
-            self.marks.remove(&order.key);
+        marks.expire(now);
+        let lock = marks.lock(now);
+        if !marks.is_empty() {
+            self.marks.insert(order.key.clone(), marks);
         }
         let home = self.bindings.get(&order.key);
         Marked {
@@ -393,7 +426,16 @@ impl Shard {
             sessions: home.map_or(0, |home| home.sessions),
             holders: home.map(Binding::holder_counts).unwrap_or_default(),
             no_backend,
+            lock,
         }
+    }
+
+    /// Nobody else has it locked, but for one who has neither lease nor grace any more, and so is dead.
+    fn may_lock(&self, marks: &Marks, locker: &Locker, now: u64) -> bool {
+        marks.lock(now).is_none_or(|lock| {
+            let owner = &lock.locker.incarnation;
+            lock.locker == *locker || !(self.leases.contains_key(owner) || self.orphans.contains_key(owner))
+        })
     }
 }
 

@@ -150,6 +150,7 @@ impl Shard {
             Order::Mark(order) => Outcome::Mark(self.mark(order, now, moment.rules.remember)),
             Order::Table { based_on, rows } => Outcome::Table(self.replace_table(*based_on, rows, now)),
             Order::Copy(table) => self.copy_table(table, now),
+            Order::Lift { seen, to } => Outcome::Lifted(self.lift_table(*seen, *to)),
             Order::Ask(order) => self.ask(order, now),
             Order::Answer { errand, incarnation, text } => self.answer(*errand, incarnation, text),
             Order::Answers { errand } => self.answers(*errand, now),
@@ -354,12 +355,24 @@ impl Shard {
         Ok(version)
     }
 
-    /// A copy is as it is given, but for the times, which are of this shard's clock.
+    fn lift_table(&mut self, seen: u64, to: u64) -> bool {
+        let lifts = self.table.version == seen && seen > 0 && to > seen;
+        if lifts {
+            self.table.version = to;
+            self.table_has_changed();
+        }
+        lifts
+    }
+
+    /// A copy is as it is given, but for the times: `lua/copy.lua` says which, and why that is right.
     fn copy_table(&mut self, given: &Table, now: u64) -> Outcome {
         if given.version > self.table.version {
             let mut table = given.clone();
-            if self.table.version > 0 {
-                table.rows.iter_mut().for_each(|(name, row)| row.continue_from(self.table.rows.get(name), now));
+            for (name, row) in &mut table.rows {
+                match self.table.version {
+                    0 => row.begin_no_later_than(now),
+                    _ => row.continue_from(self.table.rows.get(name), now),
+                }
             }
             self.table = table;
             self.table_has_changed();

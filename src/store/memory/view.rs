@@ -24,6 +24,7 @@ impl Shard {
         let mut view = BindingView {
             pin: marks.and_then(|marks| marks.pin.clone()),
             hold_ms: marks.and_then(|marks| marks.hold).filter(|until| *until > now).map(|until| left(until, now)),
+            lock: marks.and_then(|marks| marks.lock(now)),
             past: self.pasts.get(key).into_iter().flatten().filter(known).cloned().collect(),
             ..BindingView::default()
         };

@@ -47,7 +47,8 @@ impl Shard {
         let (voters, against) = self.votes();
         let dead = |name: &BackendId| against.get(name).is_some_and(|votes| votes * 2 > voters);
         let mut pools: BTreeMap<&Pool, Vec<(&BackendId, &Row)>> = BTreeMap::new();
-        let voted_on = |row: &Row| !matches!(row.state, BackendState::Down | BackendState::Removed);
+        let voted_on =
+            |row: &Row| row.unread.is_none() && !matches!(row.state, BackendState::Down | BackendState::Removed);
         for (name, row) in self.table.rows.iter().filter(|(_, row)| voted_on(row)) {
             pools.entry(&row.pool).or_default().push((name, row));
         }

@@ -3,7 +3,7 @@
 use super::orders::target;
 use super::view::{Fields, count, counts_behind, number};
 use crate::model::{BackendId, Generation, Incarnation};
-use crate::store::{BindingView, HookState, MovingView, Past};
+use crate::store::{BindingView, HookState, Lock, Locker, MovingView, Past};
 
 /// What the binding's hash and its history say; `None` if they say nothing (any more).
 pub(super) fn view(fields: &Fields, past: &[String], now: u64, remember: u64) -> Option<BindingView> {
@@ -11,11 +11,12 @@ pub(super) fn view(fields: &Fields, past: &[String], now: u64, remember: u64) ->
     let marks = BindingView {
         pin: fields.get("pin").map(BackendId::new),
         hold_ms: hold_ms(fields, now),
+        lock: lock(fields, now),
         past: past.iter().filter_map(|line| former(line)).filter(|past| past.until.0 + remember > now).collect(),
         ..BindingView::default()
     };
     if backend.is_none() {
-        return (marks.pin.is_some() || marks.hold_ms.is_some()).then_some(marks);
+        return (marks.pin.is_some() || marks.hold_ms.is_some() || marks.lock.is_some()).then_some(marks);
     }
     let holders = counts_behind(fields, "h:").into_iter();
     Some(BindingView {
@@ -45,6 +46,11 @@ fn hold_ms(fields: &Fields, now: u64) -> Option<u64> {
         0 => Some(0),
         until => (until > now).then(|| until - now),
     }
+}
+
+fn lock(fields: &Fields, now: u64) -> Option<Lock> {
+    let left_ms = number(fields, "lock").checked_sub(now).filter(|left| *left > 0)?;
+    Some(Lock { locker: Locker::parse(fields.get("locker")?)?, left_ms })
 }
 
 fn moving(fields: &Fields, now: u64) -> Option<MovingView> {

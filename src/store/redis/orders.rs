@@ -5,7 +5,7 @@ use std::time::Duration;
 use redis::aio::ConnectionLike;
 use redis::{ErrorKind, RedisError, RedisResult, ServerErrorKind, Value};
 
-use super::super::order::{MarkChange, Move, Moved, Order, Ordered, Outcome, Settle, Settled, Target};
+use super::super::order::{Locker, MarkChange, Move, Moved, Order, Ordered, Outcome, Settle, Settled, Target};
 use super::super::request::Table;
 use super::super::{Rules, StoreError};
 use super::doors::no_answer;
@@ -90,6 +90,7 @@ fn has_written(order: &Order, outcome: &Outcome) -> bool {
         Outcome::Mark(marked) => !marked.no_backend,
         Outcome::Table(table) => table.is_ok(),
         Outcome::Done | Outcome::Asked { .. } => true,
+        Outcome::Lifted(lifted) => *lifted,
         Outcome::Answers(_) | Outcome::Recovering(_) => false,
     }
 }
@@ -107,8 +108,9 @@ pub(super) fn script_and_arguments(
         Order::Move(order) => begin(&mut a, order, rules),
         Order::Settle(order) => go_on(&mut a, order, rules),
         Order::Mark(order) => {
-            let (change, value) = change(&order.change);
+            let (change, value, locker) = change(&order.change);
             a.put("key", &order.key).put("change", change).put("value", value).put("remember", rules.remember);
+            a.put("locker", locker.map(Locker::to_string).unwrap_or_default());
             &scripts::MARK
         }
         Order::Table { based_on, rows } => {
@@ -118,6 +120,10 @@ pub(super) fn script_and_arguments(
         Order::Copy(Table { version, rows }) => {
             a.put("version", version).rows(rows);
             &scripts::COPY
+        }
+        Order::Lift { seen, to } => {
+            a.put("seen", seen).put("to", to);
+            &scripts::LIFT
         }
         Order::Ask(order) => {
             a.put("text", &order.text).put("ttl", order.ttl.min(LONGEST));
@@ -174,12 +180,16 @@ pub(super) fn target(text: &str) -> Option<Target> {
     }
 }
 
-/// The word of a change, and its value.
-fn change(change: &MarkChange) -> (&'static str, String) {
+/// The word of a change, its value, and who locks.
+fn change(change: &MarkChange) -> (&'static str, String, Option<&Locker>) {
+    let span = |ms: &u64| (*ms).min(LONGEST).to_string();
     match change {
-        MarkChange::Pin(backend) => ("pin", backend.to_string()),
-        MarkChange::Unpin => ("unpin", String::new()),
-        MarkChange::Hold(ms) => ("hold", (*ms).min(LONGEST).to_string()),
-        MarkChange::Release => ("release", String::new()),
+        MarkChange::Pin(backend) => ("pin", backend.to_string(), None),
+        MarkChange::Unpin => ("unpin", String::new(), None),
+        MarkChange::Hold(ms) => ("hold", span(ms), None),
+        MarkChange::Release => ("release", String::new(), None),
+        MarkChange::Lock(locker, ms) => ("lock", span(ms), Some(locker)),
+        MarkChange::Renew(locker, ms) => ("renew", span(ms), Some(locker)),
+        MarkChange::Unlock(locker) => ("unlock", String::new(), Some(locker)),
     }
 }

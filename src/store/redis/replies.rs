@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use redis::Value;
 
-use super::super::order::{Cancelled, Holder, Marked, Moved, Order, Outcome, Settled};
+use super::super::order::{Cancelled, Holder, Lock, Locker, Marked, Moved, Order, Outcome, Settled};
 use super::super::request::Table;
 use super::orders::target;
 use super::reply::{Garbled, Words, rows};
@@ -25,6 +25,7 @@ pub(super) fn decode(order: &Order, value: Value) -> Result<Outcome, Garbled> {
             Ok(Outcome::Table(Err(Table { version, rows: rows(words.list()?)? })))
         }
         (Order::Copy(_) | Order::Answer { .. }, "ok") => Ok(Outcome::Done),
+        (Order::Lift { .. }, "ok") => words.number().map(|lifted| Outcome::Lifted(lifted == 1)),
         (Order::Ask(_), "ok") => Ok(Outcome::Asked { errand: words.number()?, live: live(words)? }),
         (Order::Answers { .. }, "ok") => answers(words),
         _ => Err(Garbled),
@@ -80,7 +81,16 @@ fn marked(mut words: Words) -> Result<Marked, Garbled> {
         sessions: words.count()?,
         holders: holder_counts(words.list()?)?,
         no_backend: !possible,
+        lock: lock(&mut words)?,
     })
+}
+
+fn lock(words: &mut Words) -> Result<Option<Lock>, Garbled> {
+    let (locker, left_ms) = (words.text()?, words.number()?);
+    if locker.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(Lock { locker: Locker::parse(&locker).ok_or(Garbled)?, left_ms }))
 }
 
 fn backend(words: &mut Words) -> Result<BackendId, Garbled> {

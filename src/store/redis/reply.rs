@@ -189,7 +189,7 @@ pub(super) fn rows(mut words: Words) -> Result<BTreeMap<BackendId, Row>, Garbled
     let mut rows = BTreeMap::new();
     while let Some(backend) = words.0.next() {
         let (backend, line) = (BackendId::new(text(backend)?), words.text()?);
-        rows.insert(backend, rows::row(&line).ok_or(Garbled)?);
+        rows.insert(backend, rows::row(&line));
     }
     Ok(rows)
 }

@@ -2,8 +2,14 @@
 //!
 //! What scripts decide by comes first and can be read by one pattern; the rest is JSON behind it, left out if it says
 //! nothing: `weight state since failing max_sessions job since paused length pool{json}`, with the pool's length in bytes.
+//!
+//! While a fleet is upgraded, versions share one table. So what a newer one has written is kept: a field of the JSON that
+//! this one does not know as it is, and a line that it cannot read at all as that line ([`Row::unread`]).
+
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::super::request::{BackendState, Job, JobKind, Row};
 use crate::model::{Pool, Weight};
@@ -24,6 +30,9 @@ struct Tail {
     /// The job's.
     #[serde(skip_serializing_if = "is_default")]
     why: String,
+    /// What this version does not know.
+    #[serde(flatten)]
+    others: BTreeMap<String, Value>,
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -32,12 +41,17 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 
 /// A row as it stands in the store.
 pub(super) fn text(row: &Row) -> String {
-    let Row { weight, pool, state, since, failing, max_sessions, weight_set, state_set, added, job } = row;
+    let Row { weight, pool, state, since, failing, max_sessions, weight_set, state_set, added, job, others, unread } =
+        row;
+    if let Some(line) = unread {
+        return line.clone();
+    }
     let (kind, job_since, paused) =
         job.as_ref().map_or((NO_JOB, 0, false), |job| (job.kind.word(), job.since, job.paused));
     let why = job.as_ref().map(|job| job.why.clone()).unwrap_or_default();
-    let tail = Tail { weight_set: *weight_set, state_set: *state_set, added: added.clone(), why };
-    // Four plain fields: nothing in them that JSON could not say.
+    let tail =
+        Tail { weight_set: *weight_set, state_set: *state_set, added: added.clone(), why, others: others.clone() };
+    // Plain fields, and what was read from JSON: nothing in them that JSON could not say.
     let tail = if is_default(&tail) { String::new() } else { serde_json::to_string(&tail).unwrap_or_default() };
     let (failing, paused, length) = (u8::from(*failing), u8::from(paused), pool.as_str().len());
     let (weight, state) = (weight.get(), state.word());
@@ -45,7 +59,11 @@ pub(super) fn text(row: &Row) -> String {
 }
 
 /// A row from the text that it has in the store.
-pub(super) fn row(line: &str) -> Option<Row> {
+pub(super) fn row(line: &str) -> Row {
+    read(line).unwrap_or_else(|| Row::unread(line))
+}
+
+fn read(line: &str) -> Option<Row> {
     let mut parts = line.splitn(10, ' ');
     let mut next = || parts.next();
     let weight = Weight::new(next()?.parse().ok()?)?;
@@ -61,8 +79,10 @@ pub(super) fn row(line: &str) -> Option<Row> {
         NO_JOB => None,
         word => Some(Job { kind: JobKind::from_word(word)?, since: job_since, paused, why: tail.why }),
     };
-    let Tail { weight_set, state_set, added, .. } = tail;
-    Some(Row { weight, pool: Pool::new(pool), state, since, failing, max_sessions, weight_set, state_set, added, job })
+    let Tail { weight_set, state_set, added, others, .. } = tail;
+    let pool = Pool::new(pool);
+    let row = Row { weight, pool, state, since, failing, max_sessions, weight_set, state_set, added, ..Row::default() };
+    Some(Row { job, others, ..row })
 }
 
 #[cfg(test)]
@@ -84,23 +104,30 @@ mod tests {
             state_set: true,
             added: Some("{ host = \"ä\", port = 143 }".to_owned()),
             job: Some(job),
+            others: [("zone".to_owned(), serde_json::json!({ "name": "ä", "rank": [1, null] }))].into(),
+            unread: None,
         };
         for written in [Row::default(), Row { pool: Pool::new(""), ..Row::default() }, full] {
-            assert_eq!(row(&text(&written)), Some(written.clone()), "{}", text(&written));
+            assert_eq!(row(&text(&written)), written, "{}", text(&written));
         }
         assert_eq!(text(&Row::default()), "100 up 0 0 0 none 0 0 7 default");
     }
 
     #[test]
-    fn what_is_no_row_is_not_read() {
+    fn a_line_that_this_version_cannot_read_is_kept_as_it_is() {
         for line in [
             "",
             "100 up 0 default",
             "100 up 0 0 0 none 0 0 9 default",
             "1 up 0 0 0 nap 0 0 0 ",
+            "1 asleep 0 0 0 none 0 0 0 ",
             "1 up 0 0 0 none 0 0 1 ä",
+            "1 up 0 0 0 none 0 0 0 {\"weight_set\":\"twice\"}",
+            "v2 {\"weight\":1}",
         ] {
-            assert_eq!(row(line), None, "{line}");
+            let row = row(line);
+            assert_eq!((row.unread.as_deref(), text(&row).as_str()), (Some(line), line));
+            assert!(row.usable() && !row.takes_users(), "who is there stays, and nobody comes: {line}");
         }
     }
 }

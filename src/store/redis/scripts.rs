@@ -211,20 +211,22 @@ pub(super) static SETTLE: Source = source!(
     "due"
 );
 pub(super) static MARK: Source = source!(
-    "mark", "keys", "clock", "recall", "gather", "save", "expire", "unbind", "fetch", "row", "usable", "holders"
+    "mark", "keys", "clock", "recall", "alive", "gather", "save", "expire", "unbind", "fetch", "row", "usable",
+    "holders"
 );
 pub(super) static REVISE: Source =
     source!("revise", "keys", "clock", "recall", "tell", "row", "text", "in_force", "continue", "install", "replace");
 pub(super) static COPY: Source =
     source!("copy", "keys", "clock", "recall", "tell", "row", "text", "in_force", "continue", "install");
+pub(super) static LIFT: Source = source!("lift", "keys", "clock", "recall", "tell");
 pub(super) static ASK: Source = source!("ask", "keys", "clock", "recall", "tell", "errand");
 pub(super) static ANSWER: Source = source!("answer", "keys", "clock", "recall", "errand");
 pub(super) static ANSWERS: Source = source!("answers", "keys", "clock", "recall", "errand");
 
 /// All scripts, as they are loaded when a connection is opened.
-pub(super) static ALL: [&Source; 16] = [
-    &HELLO, &HEARTBEAT, &CLAIM, &DECLARE, &HELD, &REAP, &FORGET, &TABLE, &MOVE, &SETTLE, &MARK, &REVISE, &COPY, &ASK,
-    &ANSWER, &ANSWERS,
+pub(super) static ALL: [&Source; 17] = [
+    &HELLO, &HEARTBEAT, &CLAIM, &DECLARE, &HELD, &REAP, &FORGET, &TABLE, &MOVE, &SETTLE, &MARK, &REVISE, &COPY, &LIFT,
+    &ASK, &ANSWER, &ANSWERS,
 ];
 
 impl Source {

@@ -71,6 +71,7 @@ fn one_of_each_order() -> Vec<Order> {
         Order::Mark(Mark { key, change }),
         Order::Table { based_on: 0, rows: rows.clone() },
         Order::Copy(Table { version: 1, rows }),
+        Order::Lift { seen: 1, to: 2 },
         Order::Ask(Ask { text: "t".to_owned(), ttl: 1 }),
         Order::Answer { errand: 1, incarnation, text: "t".to_owned() },
         Order::Answers { errand: 1 },

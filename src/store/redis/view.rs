@@ -215,15 +215,15 @@ fn backends(
     let lines: BTreeMap<_, _> =
         table.iter().filter_map(|(name, line)| Some((name.strip_prefix("r:")?, line))).collect();
     let view = |(name, line): (&str, &String)| {
-        let (row, backend) = (rows::row(line)?, BackendId::new(name));
-        Some(BackendView {
+        let backend = BackendId::new(name);
+        BackendView {
             placed: if ranked { count(ranks, &format!("placed:{name}")) } else { 0 },
             votes: against.get(&backend).copied().unwrap_or(0),
             backend,
-            row,
+            row: rows::row(line),
             sessions: count(load, name),
             users: count(users, name),
-        })
+        }
     };
-    lines.into_iter().filter_map(view).collect()
+    lines.into_iter().map(view).collect()
 }

@@ -1,4 +1,4 @@
-//! Addresses that collide with nobody: the process picks two octets, a counter the last, the kernel the port.
+//! Addresses that collide with nobody: the process picks two octets, counters the last and the port.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -20,17 +20,31 @@ pub fn fresh_address() -> Result<SocketAddr> {
     free_port(fresh_ip())
 }
 
-/// A free port at `ip`.
+/// Ports that servers are given: below those that the system takes for outgoing connections, so that a server that was
+/// killed finds its port free when it starts again.
+const PORTS: std::ops::Range<u32> = 10_000..20_000;
+
+/// A free port at `ip`, and another one each time: a port is not taken before its server starts.
 pub fn free_port(ip: IpAddr) -> Result<SocketAddr> {
-    Ok(TcpListener::bind((ip, 0))?.local_addr()?)
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    for _ in PORTS {
+        let count = NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = PORTS.start + std::process::id().wrapping_add(count) % PORTS.len() as u32;
+        let address = SocketAddr::new(ip, port as u16);
+        if TcpListener::bind(address).is_ok() {
+            return Ok(address);
+        }
+    }
+    anyhow::bail!("no port is free at {ip}")
 }
 
-/// So many free ports at `ip`, each another: asked for one by one, the system may give one of them twice.
+/// So many free ports at `ip`.
 pub fn free_ports<const N: usize>(ip: IpAddr) -> Result<[SocketAddr; N]> {
-    let listeners = [(); N].map(|()| TcpListener::bind((ip, 0)));
-    let mut ports = [SocketAddr::new(ip, 0); N];
-    for (port, listener) in ports.iter_mut().zip(&listeners) {
-        *port = listener.as_ref().map_err(|error| anyhow::anyhow!("{error}"))?.local_addr()?;
-    }
-    Ok(ports)
+    let ports = some_free_ports(ip, N)?;
+    ports.try_into().map_err(|ports| anyhow::anyhow!("{N} were asked for: {ports:?}"))
+}
+
+/// The same, where the number is known only at run time.
+pub fn some_free_ports(ip: IpAddr, count: usize) -> Result<Vec<SocketAddr>> {
+    (0..count).map(|_| free_port(ip)).collect()
 }

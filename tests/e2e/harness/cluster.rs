@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 
@@ -68,11 +68,11 @@ impl Cluster {
         self.nodes.iter_mut().find(|node| node.address == address).context("no such node")
     }
 
-    /// A planned failover: the replica of `master` takes over, asked for but not waited for.
+    /// A planned failover: the replica of `master` takes over.
     pub async fn fail_over(&self, master: SocketAddr) -> Result {
         for node in &self.nodes {
             if node.info("role").await? == "slave" && node.info("master_port").await? == master.port().to_string() {
-                return call(node, &["FAILOVER"]).await;
+                return take_over(node).await;
             }
         }
         anyhow::bail!("{master} has no replica")
@@ -80,7 +80,7 @@ impl Cluster {
 
     /// Waits until another node than `before` has the key, and gives it.
     pub async fn switched(&self, key: &str, before: SocketAddr) -> Result<SocketAddr> {
-        eventually("another node has the slot", Duration::from_secs(30), async || {
+        eventually("another node has the slot", Duration::from_secs(60), async || {
             let owner = self.owner(key).await?;
             ensure!(owner != before, "still {before}");
             Ok(owner)
@@ -96,7 +96,7 @@ impl Cluster {
 
     async fn all_known(&self) -> Result {
         for node in &self.nodes {
-            eventually("the nodes know each other", Duration::from_secs(30), async || {
+            eventually("the nodes know each other", Duration::from_secs(60), async || {
                 let info: String = call(node, &["INFO"]).await?;
                 let all = format!("cluster_known_nodes:{}\r", self.nodes.len());
                 ensure!(info.contains(&all), "{info}");
@@ -110,9 +110,13 @@ impl Cluster {
     /// Waits until every node serves, and every replica is in step.
     async fn whole(&self) -> Result {
         for (number, node) in self.nodes.iter().enumerate() {
-            eventually("the Cluster is whole", Duration::from_secs(30), async || {
+            eventually("the Cluster is whole", Duration::from_secs(60), async || {
                 let info: String = call(node, &["INFO"]).await?;
                 ensure!(info.contains("cluster_state:ok"), "{info}");
+                // Until a master has heard who its replica is, it takes no request of it to hand over.
+                let roles: String = call(node, &["NODES"]).await?;
+                let replicas = roles.lines().filter(|line| line.contains("slave")).count();
+                ensure!(replicas == self.nodes.len() - MASTERS, "{roles}");
                 ensure!(number < MASTERS || node.info("master_link_status").await? == "up", "a replica is behind");
                 Ok(())
             })
@@ -122,9 +126,26 @@ impl Cluster {
     }
 }
 
+/// Has a replica take over from its master, which it gives up after 5 s if it was held up, and then has to be told again.
+async fn take_over(replica: &Redis) -> Result {
+    let mut told: Option<Instant> = None;
+    eventually("the replica takes over", Duration::from_secs(60), async || {
+        if replica.info("role").await? == "master" {
+            return Ok(());
+        }
+        if told.is_none_or(|at| at.elapsed() > Duration::from_secs(6)) {
+            let _: () = call(replica, &["FAILOVER"]).await?;
+            told = Some(Instant::now());
+        }
+        anyhow::bail!("it is a replica still")
+    })
+    .await
+}
+
 /// Nodes speak to each other at another port of their address.
 fn bus(address: SocketAddr) -> u16 {
-    if address.port() > 40_000 { address.port() - 20_000 } else { address.port() + 20_000 }
+    // Beyond those that servers are given, below those of outgoing connections.
+    address.port() + 10_000
 }
 
 async fn start_node(dir: &Path, number: usize) -> Result<Redis> {
@@ -134,7 +155,7 @@ async fn start_node(dir: &Path, number: usize) -> Result<Redis> {
         ["--cluster-enabled", "yes"],
         ["--cluster-port", &bus],
         ["--cluster-config-file", "nodes.conf"],
-        ["--cluster-node-timeout", "1500"],
+        ["--cluster-node-timeout", "4000"],
         ["--cluster-announce-ip", &address.ip().to_string()],
         ["--repl-diskless-sync-delay", "0"],
     ];

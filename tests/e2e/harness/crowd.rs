@@ -25,7 +25,7 @@ pub struct Temper {
 
 impl Default for Temper {
     fn default() -> Self {
-        Self { connect: STEP, answer: STEP, shut_out: Duration::from_secs(20) }
+        Self { connect: STEP, answer: STEP, shut_out: Duration::from_secs(60) }
     }
 }
 
@@ -128,7 +128,7 @@ impl Crowd {
     }
 
     async fn until(&mut self, reached: impl Fn(&Presence) -> bool) -> Result {
-        let waited = tokio::time::timeout(Duration::from_secs(60), self.presence.wait_for(reached)).await;
+        let waited = tokio::time::timeout(Duration::from_secs(120), self.presence.wait_for(reached)).await;
         let waited = waited.map(|inner| inner.map(drop));
         waited.with_context(|| format!("waited in vain: {:?}", *self.presence.borrow()))??;
         Ok(())

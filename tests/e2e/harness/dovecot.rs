@@ -128,7 +128,7 @@ impl Dovecot {
         let console = self.dir.join("console");
         let config = self.config_path();
         let mut daemon = Daemon::start("dovecot", ["-F".as_ref(), "-c".as_ref(), config.as_os_str()], &console)?;
-        eventually("Dovecot greets", Duration::from_secs(30), async || {
+        eventually("Dovecot greets", Duration::from_secs(60), async || {
             daemon.check().with_context(|| fs::read_to_string(&console).unwrap_or_default())?;
             Imap::connect(self.address).await.map(drop)
         })

@@ -6,15 +6,19 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use toml::{Table, Value};
 
-use super::address::{free_port, fresh_ip};
+use super::address::{free_port, fresh_ip, some_free_ports};
 use super::dovecot::DovecotOptions;
 use super::redis::{Keep, NAMESPACE};
 use super::{Dovecot, Lan, MailStore, Net, Proxy, Redis, Result, User, Witness, Workdir, eventually};
 
-/// Times that make a test take seconds where a real fleet takes minutes.
+/// Times that make a test take seconds where a real fleet takes minutes. However long this machine stands still, the store's
+/// clock makes a step of 2 s at most when it goes on: a lease that is longer by more than a heartbeat does not end by that.
+/// Where the store falls silent, a test has a shorter timeout.
 const TIMES: &str = r#"
+[store]
+timeout = "5s"
 [fleet]
-lease = "2s"
+lease = "3s"
 orphan_grace = "30s"
 recovery = "2s"
 user_expire = "10s"
@@ -83,7 +87,7 @@ impl Fleet {
 
     /// Waits until the store counts exactly the sessions that the backends have.
     pub async fn counts_agree(&self) -> Result {
-        eventually("the store counts what exists", Duration::from_secs(20), async || {
+        eventually("the store counts what exists", Duration::from_secs(60), async || {
             let (open, load) = (self.witness()?.open(), self.redis.load().await?);
             ensure!(open == load, "backends have {open:?}, the store counts {load:?}");
             self.redis.audit().await
@@ -93,7 +97,7 @@ impl Fleet {
 
     /// Waits until no backend has a session and nothing is counted.
     pub async fn empty(&self) -> Result {
-        eventually("nobody is left", Duration::from_secs(20), async || {
+        eventually("nobody is left", Duration::from_secs(60), async || {
             let (open, load, sessions) =
                 (self.witness()?.open(), self.redis.load().await?, self.redis.sessions().await?);
             ensure!(open.is_empty() && load.is_empty(), "backends have {open:?}, the store counts {load:?}");
@@ -229,8 +233,7 @@ impl Plan {
                 (vec![listen], vec![reached], lan.runner(number))
             }
             None => {
-                let ip = fresh_ip();
-                let addresses = (0..self.listeners.len().max(1)).map(|_| free_port(ip)).collect::<Result<Vec<_>>>()?;
+                let addresses = some_free_ports(fresh_ip(), self.listeners.len().max(1))?;
                 (addresses.clone(), addresses, Vec::new())
             }
         };

@@ -21,7 +21,7 @@ impl HaProxy {
     pub async fn start(dir: &Path, servers: &[SocketAddr]) -> Result<Self> {
         let address = fresh_address()?;
         let mut config = format!(
-            "global\n  maxconn 2000\ndefaults\n  mode tcp\n  timeout connect 5s\n  timeout client 1h\n  timeout server 1h\n\
+            "global\n  maxconn 2000\ndefaults\n  mode tcp\n  timeout connect 5s\n  timeout client 1h\n  timeout server 1h\n  timeout check 20s\n\
              listen imap\n  bind {address}\n  balance roundrobin\n  option tcp-check\n  tcp-check expect string OK\n"
         );
         for (n, server) in servers.iter().enumerate() {
@@ -31,7 +31,7 @@ impl HaProxy {
         std::fs::write(&path, config)?;
         let path = path.display().to_string();
         let mut daemon = Daemon::start("haproxy", ["-db", "-f", &path], &dir.join("haproxy.log"))?;
-        eventually("HAProxy listens", Duration::from_secs(20), async || {
+        eventually("HAProxy listens", Duration::from_secs(60), async || {
             daemon.check()?;
             tokio::net::TcpStream::connect(address).await?;
             Ok(())

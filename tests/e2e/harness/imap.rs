@@ -16,7 +16,7 @@ use tokio_rustls::client::TlsStream;
 use super::{Result, User};
 
 /// How long a single step may take unless the test says otherwise.
-pub const STEP: Duration = Duration::from_secs(15);
+pub const STEP: Duration = Duration::from_secs(30);
 
 /// A connection to an IMAP server or proxy.
 pub struct Imap {

@@ -119,7 +119,7 @@ impl Lan {
         let Way::Namespaces { rooms, .. } = &mut self.way else { return Ok(()) };
         let room = Daemon::start("unshare", ["-n", "--", "sleep", "infinity"], &dir.join(format!("room{proxy}.log")))?;
         let (own, its) = ("/proc/self/ns/net".to_owned(), format!("/proc/{}/ns/net", room.id()));
-        eventually("the room is apart", Duration::from_secs(20), async || {
+        eventually("the room is apart", Duration::from_secs(60), async || {
             ensure!(std::fs::read_link(&its)? != std::fs::read_link(&own)?, "still here");
             Ok(())
         })

@@ -17,7 +17,7 @@ use super::{Imap, Result, User, eventually};
 pub const BINARY: &str = env!("CARGO_BIN_EXE_homing");
 
 /// How long a proxy may take until it is ready, recovery window and a loaded machine included.
-const START: Duration = Duration::from_secs(40);
+const START: Duration = Duration::from_secs(90);
 
 /// One proxy of a fleet. It keeps its addresses, name and files over restarts.
 pub struct Proxy {
@@ -118,7 +118,7 @@ impl Proxy {
     /// SIGTERM, and waits for the end, which must be a success.
     pub async fn stop(&mut self) -> Result {
         self.signal(Signal::TERM)?;
-        let status = eventually(&format!("{} ends", self.name), Duration::from_secs(30), async || {
+        let status = eventually(&format!("{} ends", self.name), Duration::from_secs(60), async || {
             self.daemon.as_mut().context("not running")?.ended()?.context("still running")
         })
         .await?;
@@ -142,7 +142,7 @@ impl Proxy {
     /// Runs an admin command: `homing ARGUMENTS --socket SOCKET`.
     pub async fn admin(&self, arguments: &[&str]) -> Result<Output> {
         let command = tokio::process::Command::new(BINARY).args(arguments).arg("--socket").arg(&self.socket).output();
-        Ok(tokio::time::timeout(Duration::from_secs(20), command).await??)
+        Ok(tokio::time::timeout(Duration::from_secs(90), command).await??)
     }
 
     /// Where the log ends now.
@@ -169,7 +169,7 @@ impl Proxy {
 
     /// Waits for the line that reports the end of a session of `user`.
     pub async fn ending_of(&self, user: &str) -> Result<Value> {
-        eventually(&format!("{} logs the session of {user}", self.name), Duration::from_secs(10), async || {
+        eventually(&format!("{} logs the session of {user}", self.name), Duration::from_secs(60), async || {
             let found = self.endings()?.into_iter().find(|line| text(line, "user") == user);
             found.with_context(|| self.log_tail())
         })

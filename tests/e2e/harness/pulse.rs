@@ -34,7 +34,7 @@ impl Pulse {
     pub async fn beats(&mut self, count: usize) -> Result {
         let wanted = self.beats.borrow().len() + count;
         let reached = self.beats.wait_for(|beats| beats.len() >= wanted);
-        tokio::time::timeout(Duration::from_secs(60), reached).await??;
+        tokio::time::timeout(Duration::from_secs(120), reached).await??;
         Ok(())
     }
 

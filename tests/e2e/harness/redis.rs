@@ -18,6 +18,9 @@ use super::{Result, eventually};
 /// Namespace of every fleet's keys.
 pub const NAMESPACE: &str = "homing";
 
+/// How long a server may take to answer on a machine that stands still every now and then.
+const PATIENCE: Duration = Duration::from_secs(20);
+
 /// The program: `HOMING_REDIS` names another, such as `valkey-server`.
 pub fn program() -> String {
     std::env::var("HOMING_REDIS").unwrap_or_else(|_| "redis-server".to_owned())
@@ -72,7 +75,7 @@ impl Monitor {
     async fn until(&mut self, word: &str) -> Result {
         let mut buffer = vec![0; 65_536];
         while memchr::memmem::find(&self.heard, word.as_bytes()).is_none() {
-            let count = tokio::time::timeout(Duration::from_secs(10), self.stream.read(&mut buffer)).await??;
+            let count = tokio::time::timeout(PATIENCE, self.stream.read(&mut buffer)).await??;
             ensure!(count > 0, "Redis has closed");
             self.heard.extend_from_slice(&buffer[..count]);
         }
@@ -128,7 +131,7 @@ impl Redis {
         let arguments = arguments.concat().into_iter().map(str::to_owned).chain(self.extra.iter().cloned());
         self.daemon = Some(Daemon::start(&program(), arguments, &self.dir.join("log"))?);
         let this = &*self;
-        eventually("Redis answers", Duration::from_secs(20), async || {
+        eventually("Redis answers", Duration::from_secs(60), async || {
             let pong: String = redis::cmd("PING").query_async(&mut this.connect().await?).await?;
             ensure!(pong == "PONG", "{pong}");
             Ok(())
@@ -166,7 +169,10 @@ impl Redis {
 
     /// A connection of the test's own.
     pub async fn connect(&self) -> Result<MultiplexedConnection> {
-        Ok(redis::Client::open(self.url())?.get_multiplexed_async_connection().await?)
+        let patient = redis::AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(PATIENCE))
+            .set_response_timeout(Some(PATIENCE));
+        Ok(redis::Client::open(self.url())?.get_multiplexed_async_connection_with_config(&patient).await?)
     }
 
     /// Forgets everything.
@@ -187,6 +193,11 @@ impl Redis {
     pub async fn save(&self) -> Result<PathBuf> {
         let _: String = redis::cmd("SAVE").query_async(&mut self.connect().await?).await?;
         Ok(self.dir.join("dump.rdb"))
+    }
+
+    /// The clock of the first shard, in milliseconds: what leases and other spans of the fleet are measured by.
+    pub async fn clock(&self) -> Result<u64> {
+        Ok(self.connect().await?.hget(format!("{{{NAMESPACE}:0}}:shard"), "clock").await?)
     }
 
     /// How often each command was called from outside scripts or within.

@@ -80,7 +80,7 @@ impl Peer {
     /// Reads a line without its end.
     pub async fn line(&mut self) -> Result<String> {
         let mut line = String::new();
-        let read = tokio::time::timeout(Duration::from_secs(20), self.stream.read_line(&mut line)).await??;
+        let read = tokio::time::timeout(Duration::from_secs(60), self.stream.read_line(&mut line)).await??;
         if read == 0 {
             bail!("closed");
         }

@@ -10,7 +10,7 @@ use tokio::process::Command;
 use super::Result;
 
 /// How long a program may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Runs a program with `input`; gives whatever it did.
 pub async fn run(command: &mut Command, input: &[u8]) -> Result<Output> {

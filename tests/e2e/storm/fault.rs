@@ -11,7 +11,7 @@ pub const BACKENDS: usize = 4;
 /// The store's recovery window. What E1 says of "the whole window" needs room on a busy machine.
 pub const RECOVERY: Duration = Duration::from_secs(4);
 /// Longer than any hindrance between a proxy and a backend, so that E6 excuses nobody.
-pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(15);
+pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long it may take until a part that was hindered is what it was: links are there, votes are counted.
 const AFTERMATH: Duration = Duration::from_secs(5);
 
@@ -101,7 +101,7 @@ impl Fault {
         let mut between = |from: u64, to: u64| Duration::from_millis(from + dice.below(to - from));
         match self {
             Self::ProxyKilled(_) => between(100, 2500),
-            // Often beyond the lease of 2 s, never near the end of the grace of 30 s: E4, a stopped process keeps its
+            // Often beyond the lease of 3 s, never near the end of the grace of 30 s: E4, a stopped process keeps its
             // sockets, and so its sessions, when it should have closed them.
             Self::ProxyStopped(_) | Self::CutFromStore(_) => between(500, 7000),
             Self::CutFromClients(_) => between(500, 5000),

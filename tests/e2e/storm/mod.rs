@@ -4,6 +4,7 @@
 //! What happens is chosen by the seed; `fault.rs` says what may happen together. An even seed has Redis with Sentinels,
 //! which fail over; an odd one a single server with an append-only file. Every other pair of them is `strict`.
 
+mod astray;
 mod fault;
 mod operator;
 mod weather;
@@ -23,10 +24,13 @@ use crate::harness::{Crowd, Fleet, Habit, Lan, Net, Result, SentinelSet, User, W
 /// How long the storm lasts, unless `HOMING_CHAOS_SECONDS` says otherwise.
 const SPAN: u64 = 20;
 /// Beyond this, a client that tries all the time has been forgotten rather than delayed. The longest delays add up: a cut
-/// of 7 s, a window of 4 s, Sentinels, and all of it again before the client had its turn.
-const LATEST: Duration = Duration::from_secs(60);
+/// of 7 s, a window of 4 s, Sentinels (who do nothing for 30 s once they find that their clock has jumped), and all of it again
+/// before the client had its turn.
+const LATEST: Duration = Duration::from_secs(100);
 
 const CONFIG: &str = r#"
+[store]
+timeout = "1s"
 [fleet]
 balance_factor = 1.0
 login_wait = "4s"
@@ -80,7 +84,9 @@ async fn storm(mut lan: Lan, seed: u64) -> Result {
     let count = clients.len() as i64;
     let temper = Temper { connect: Duration::from_secs(2), answer: Duration::from_secs(6), shut_out: LATEST };
     let mut crowd = Crowd::enter_with(temper, &fleet.doors(), clients, seed);
-    crowd.all_in(count).await?;
+    // Who comes and goes is in with all others only if nobody goes.
+    crowd.rest(count).await?;
+    crowd.wake();
 
     let operator = Operator::at_work(&fleet, Dice::new(seed ^ 1));
     let mut weather = Weather::new(fleet, trio, climate, Dice::new(seed ^ 2));

@@ -171,7 +171,7 @@ impl Weather {
         server.follow(master);
         server.launch().await?;
         let server = trio.server(dead)?;
-        eventually("the old master is in step", Duration::from_secs(30), async || {
+        eventually("the old master is in step", Duration::from_secs(60), async || {
             ensure!(server.info("master_link_status").await? == "up", "it is not");
             Ok(())
         })
@@ -187,7 +187,7 @@ impl Weather {
         for cable in cables.clone() {
             self.lan()?.cut(cable)?;
         }
-        eventually("its log is quiet", CLOSE_TIMEOUT / 10, async || {
+        eventually("its log is quiet", CLOSE_TIMEOUT / 4, async || {
             let before = server.log()?.len();
             tokio::time::sleep(QUIET).await;
             ensure!(server.log()?.len() == before, "it still writes");

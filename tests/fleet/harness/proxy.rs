@@ -17,8 +17,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Road, Stage, Witness};
 
-/// How long an answer of the store may take.
-const PATIENCE: Duration = Duration::from_millis(100);
 /// How many milliseconds a backend takes to close, unless a test says otherwise.
 const FIN: u64 = 10;
 
@@ -53,11 +51,13 @@ impl Proxy {
         let times = Times { login_wait: stage.login_wait, fresh: config.recovery / 2, user_expire: config.user_expire };
         let hook = stage.hook.as_ref().map(|hook| hook.at(name) as Arc<dyn Hook>);
         let (rules, timeout, closing) = (stage.rules, stage.move_timeout, CancellationToken::new());
+        let patience = stage.patience;
         let attending = closing.clone();
         let (shards, jobs) = (stage.shards, stage.jobs());
+        let migrations = stage.moves.load().max_parallel_migrations;
         let start = async move {
             let joining = Joining {
-                patience: PATIENCE,
+                patience,
                 rows,
                 follow: Arc::new(|_| Vec::new()),
                 state_file: state,
@@ -70,7 +70,7 @@ impl Proxy {
             fleet.work(&jobs);
             let settler = Arc::new(Settler::new(way, fleet.incarnation().clone(), hook));
             fleet.attend(&settler, &homing::placement::errand::runner(&fleet), &attending);
-            let moves = Arc::new(Moves::new(fleet.clone(), settler, timeout, rules));
+            let moves = Arc::new(Moves::new(fleet.clone(), settler, timeout, rules, migrations));
             (fleet.clone(), Arc::new(Placement::start(fleet, times)), moves)
         };
         let (fleet, placement, moves) = runtime.spawn(start).await.unwrap();

@@ -30,6 +30,8 @@ pub enum Weather {
     Cut,
     /// Nothing passes, and nobody hears anything.
     Silent,
+    /// Fair, but nobody can look up the key `fog`.
+    Foggy,
 }
 
 /// A store behind a road.
@@ -188,6 +190,9 @@ impl Store for Road {
     }
 
     async fn binding(&self, shard: u16, key: &Key) -> Result<Option<BindingView>, StoreError> {
+        if self.weather() == Weather::Foggy && key.as_str() == "fog" {
+            return Err(broken());
+        }
         self.0.memory.binding(shard, key).await
     }
 

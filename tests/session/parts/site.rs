@@ -28,7 +28,7 @@ pub(crate) const BALANCER: &str = "198.51.100.1:143";
 pub(crate) fn config(backend: SocketAddr) -> Config {
     let backends = [(BackendId::new("home"), backend.ip().to_string(), backend.port())];
     let mut config = Config::from_backends(&backends, vec!["127.0.0.1:0".parse().unwrap()]);
-    config.limits.close_timeout = Duration::from_secs(2);
+    config.limits.close_timeout = Duration::from_secs(10);
     config.limits.shutdown_grace = Duration::ZERO;
     let backend = config.backends.values_mut().next().unwrap();
     backend.retry_budget = Duration::ZERO;

@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use homing::fleet::Rows;
+use homing::fleet::{Change, Rows, Verb};
 use homing::model::Key;
-use homing::store::{BackendState, Mark, MarkChange, Move, Order, Outcome, Row, Target};
+use homing::store::{BackendState, JobKind, Mark, MarkChange, Move, Order, Outcome, Row, Target};
 use tokio::time::sleep;
 
 use super::site::Site;
@@ -13,12 +13,12 @@ use super::site::Site;
 /// How often a store that is recovering is asked.
 const TRIES: usize = 3;
 
-/// Gives an order through a proxy, with whatever befalls that.
-fn order(site: &Site, order: Order) {
+/// Gives a shard an order through a proxy, with whatever befalls that.
+fn order(site: &Site, shard: u16, order: Order) {
     let Some(proxy) = site.any_proxy() else { return };
     site.world.executor.spawn(proxy.owner, async move {
         for _ in 0..TRIES {
-            let Ok(ordered) = proxy.fleet.store().order(0, &order).await else { return };
+            let Ok(ordered) = proxy.fleet.store().order(shard, &order).await else { return };
             let Outcome::Recovering(ms) = ordered.outcome else { return };
             sleep(Duration::from_millis(ms)).await;
         }
@@ -36,7 +36,7 @@ pub fn moves(site: &Site) {
     };
     let (key, force, hook) = (site.any_key(), dice.percent(6), dice.percent(25));
     let timeout = dice.between(1_000, 8_000);
-    order(site, Order::Move(Move { key, seen: None, to, force, hook, timeout, pace: None }));
+    order(site, site.world.shard_of(&key), Order::Move(Move { key, seen: None, to, force, hook, timeout, pace: None }));
 }
 
 /// A pin or a hold, or the end of one.
@@ -48,7 +48,8 @@ pub fn marks(site: &Site) {
         5..8 => MarkChange::Hold(dice.between(200, 4_000)),
         _ => MarkChange::Release,
     };
-    order(site, Order::Mark(Mark { key: site.any_key(), change }));
+    let key = site.any_key();
+    order(site, site.world.shard_of(&key), Order::Mark(Mark { key, change }));
 }
 
 /// A backend is drained, taken down, removed or brought back: by an order, or because a file has changed.
@@ -74,12 +75,34 @@ pub fn changes_table(site: &Site) {
     let (version, mut rows) = table(site);
     if let Some(row) = rows.get_mut(&backend) {
         (row.state, row.state_set) = (state, true);
-        order(site, Order::Table { based_on: version, rows });
+        if dice.percent(20) {
+            row.max_sessions = dice.between(1, 4) as u32;
+        }
+        order(site, 0, Order::Table { based_on: version, rows });
     }
 }
 
+/// Bulk work begins, rests, goes on or ends: as an operator has it done, who waits for word of every proxy.
+pub fn bulk_work(site: &Site) {
+    let (dice, Some(proxy)) = (&site.world.dice, site.any_proxy()) else { return };
+    let (verb, all) = match dice.below(10) {
+        0..2 => (Verb::Begin(JobKind::Evict), false),
+        2..5 => (Verb::Begin(JobKind::Flush), dice.percent(50)),
+        5..7 => (Verb::Begin(JobKind::Rebalance), dice.percent(50)),
+        7 => (Verb::Pause, true),
+        8 => (Verb::Resume, true),
+        _ => (Verb::Abort, true),
+    };
+    let change = Change { backends: if all { Vec::new() } else { vec![site.any_backend()] }, verb };
+    let world = site.world.clone();
+    site.world.executor.spawn(proxy.owner, async move {
+        let done = proxy.fleet.change(&change).await;
+        world.tell(|| format!("p{} {change:?}: {done:?}", proxy.owner));
+    });
+}
+
 fn table(site: &Site) -> (u64, Rows) {
-    let census = site.world.server.census();
+    let census = site.world.server.census(0);
     (census.table_version, census.backends.into_iter().map(|view| (view.backend, view.row)).collect())
 }
 
@@ -92,15 +115,16 @@ pub async fn restores_all(site: &Site) {
     }
     for _ in 0..100 {
         let (version, mut rows) = table(site);
-        if version > 0 && site.backends.iter().all(|backend| rows.get(backend).is_some_and(Row::takes_users)) {
+        let plain = |row: &Row| row.takes_users() && row.max_sessions == 0 && row.job.is_none();
+        if version > 0 && site.backends.iter().all(|backend| rows.get(backend).is_some_and(plain)) {
             return;
         }
         for backend in site.backends.iter() {
             let row = rows.entry(backend.clone()).or_default();
-            (row.state, row.state_set) = (BackendState::Up, false);
+            (row.state, row.state_set, row.max_sessions, row.job) = (BackendState::Up, false, 0, None);
         }
         if version > 0 {
-            let outcome = site.world.server.order(&site.world, &Order::Table { based_on: version, rows });
+            let outcome = site.world.server.order(&site.world, 0, &Order::Table { based_on: version, rows });
             site.world.tell(|| format!("all backends are up: {}", matches!(outcome, Outcome::Table(Ok(_)))));
         }
         sleep(Duration::from_millis(500)).await;
@@ -110,6 +134,7 @@ pub async fn restores_all(site: &Site) {
 
 fn unmark(site: &Site, key: &Key) {
     for change in [MarkChange::Unpin, MarkChange::Release] {
-        site.world.server.order(&site.world, &Order::Mark(Mark { key: key.clone(), change }));
+        let shard = site.world.shard_of(key);
+        site.world.server.order(&site.world, shard, &Order::Mark(Mark { key: key.clone(), change }));
     }
 }

@@ -81,6 +81,9 @@ pub struct Plan {
     pub mutation: Mutation,
     /// As the proxies believe.
     pub rules: Rules,
+    pub shards: u16,
+    /// Operators give bulk work.
+    pub jobs: bool,
     pub proxies: usize,
     pub backends: usize,
     pub keys: usize,
@@ -101,6 +104,8 @@ pub struct Plan {
 pub const PATIENCE: Duration = Duration::from_millis(300);
 /// How long a login waits for its home.
 pub const LOGIN_WAIT: Duration = Duration::from_secs(4);
+/// How long the move of one of many users may take.
+pub const MOVE: Duration = Duration::from_secs(3);
 /// How long a backend may take to let somebody in.
 pub const CONNECT: Duration = Duration::from_millis(400);
 /// How long a backend may take to end a session.
@@ -112,6 +117,8 @@ impl Plan {
         let any = dice.pick(&Trouble::ALL).copied().filter(|_| dice.percent(50));
         let focus = mutation.shows_in().or(any);
         let sticky = dice.percent(40) && mutation == Mutation::Sound;
+        // The mutants know of one.
+        let shards = if mutation == Mutation::Sound && dice.percent(25) { 2 } else { 1 };
         let rules = Rules {
             lease: 4_000,
             orphan_grace: 12_000, // a clock may step once between two heartbeats: 2 s of the 3 s that the deadline lies before it
@@ -132,11 +139,13 @@ impl Plan {
             rules,
             sticky,
             state_files: dice.percent(15),
+            shards,
+            jobs: dice.percent(25),
             proxies: dice.between(3, 5) as usize,
             backends: dice.between(2, 4) as usize,
             keys: dice.between(2, 6) as usize,
             clients: dice.between(4, 12) as usize,
-            storm: dice.span(6_000, 20_000),
+            storm: dice.span(6_000, if shards > 1 { 12_000 } else { 20_000 }), // each shard costs as much as a fleet
             calm: dice.between(200, 1400),
             rollbacks: mutation == Mutation::GapsAccepted || dice.percent(12),
         }

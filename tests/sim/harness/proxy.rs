@@ -5,8 +5,10 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use homing::fleet::{Errands, Fleet, Hook, HookTurn, Joining, Rows, Settler, StateFile};
+use homing::config::MovesConfig;
+use homing::fleet::{Errands, Fleet, Hook, HookTurn, JobSettings, Joining, Rows, Settler, StateFile};
 use homing::ledger::{Ledger, Place};
 use homing::model::{Incarnation, Key, KeyTemplate, Pool};
 use homing::placement::{Placement, Times, Wanted};
@@ -15,7 +17,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::executor::Owner;
-use super::plan::{LOGIN_WAIT, PATIENCE};
+use super::plan::{LOGIN_WAIT, MOVE, PATIENCE};
 use super::road::Road;
 use super::world::World;
 use super::{Dice, clock};
@@ -44,7 +46,7 @@ impl Proxy {
             rows,
             follow: Arc::new(|_| Vec::new()),
             state_file,
-            shards: 1,
+            shards: world.plan.shards,
             affinity: KeyTemplate::default(),
             clock: clock::own_clock(),
             tasks: world.executor.tasks_of(owner),
@@ -54,19 +56,34 @@ impl Proxy {
         let user_expire = Duration::from_millis(world.plan.rules.user_expire);
         let times = Times { login_wait: LOGIN_WAIT, fresh: world.plan.fresh(), user_expire };
         let placement = Arc::new(Placement::start(fleet.clone(), times));
-        world.has_deadline(owner, fleet.shards()[0].lease.deadline().clone());
+        world.has_deadlines(owner, fleet.shards().iter().map(|shard| shard.lease.deadline().clone()).collect());
         let settler = Settler::new(road, incarnation.clone(), Some(Arc::new(ShortSleep(world.dice.clone()))));
         fleet.attend(&Arc::new(settler), &no_errands(), &CancellationToken::new());
+        if world.plan.jobs {
+            fleet.work(&in_haste());
+        }
         Self { owner, name: name.to_owned(), incarnation, fleet, placement, homes: Mutex::default() }
     }
 
-    /// Past its isolation deadline, by its own clock.
-    pub fn is_isolated(&self) -> bool {
-        clock::of(self.owner) >= self.fleet.shards()[0].lease.deadline().load(Ordering::Relaxed)
+    /// Past its isolation deadline in the key's shard, by its own clock.
+    pub fn is_isolated(&self, key: &Key) -> bool {
+        clock::of(self.owner) >= self.fleet.shard_of(key).lease.deadline().load(Ordering::Relaxed)
     }
 
-    pub fn ledger(&self) -> &Arc<Ledger> {
-        &self.fleet.shards()[0].ledger
+    pub fn ledger(&self, key: &Key) -> &Arc<Ledger> {
+        &self.fleet.shard_of(key).ledger
+    }
+}
+
+/// Bulk work, of few users at a time.
+fn in_haste() -> JobSettings {
+    let moves = MovesConfig { max_parallel_moves: 2, move_rate: 20, ..MovesConfig::default() };
+    JobSettings {
+        moves: Arc::new(ArcSwap::from_pointee(moves)),
+        move_timeout: MOVE,
+        hook: false,
+        kick_delay: Duration::from_millis(300),
+        trouble: Arc::new(|_| None),
     }
 }
 

@@ -46,7 +46,7 @@ impl Road {
     }
 
     /// What is on its way gets there, whether or not the sender still lives or waits, and the answer waits for it.
-    async fn apply(&self, line: u64, calls: &[Call]) -> Result<Vec<Reply>, StoreError> {
+    async fn apply(&self, line: At, calls: &[Call]) -> Result<Vec<Reply>, StoreError> {
         let (answer, answered) = oneshot::channel();
         let (road, calls) = (self.clone(), calls.to_vec());
         self.world.executor.spawn(WORLD, async move {
@@ -56,30 +56,31 @@ impl Road {
         answered.await.unwrap_or_else(|_| Err(broken()))
     }
 
-    async fn carry(&self, line: u64, calls: &[Call]) -> Result<Vec<Reply>, StoreError> {
+    async fn carry(&self, line: At, calls: &[Call]) -> Result<Vec<Reply>, StoreError> {
         self.travel().await;
-        self.pass(Some(line)).await?;
-        let replies = calls.iter().map(|call| self.world.server.apply(&self.world, self.owner, call)).collect();
+        self.pass(Some(line.generation)).await?;
+        let replies = calls.iter().map(|call| self.world.server.apply(&self.world, self.owner, line.shard, call));
+        let replies = replies.collect();
         // The answers go the same way.
         self.travel().await;
-        self.pass(Some(line)).await?;
+        self.pass(Some(line.generation)).await?;
         Ok(replies)
     }
 
     /// The calls arrive later, whatever becomes of whoever sent them.
-    fn arrive_late(&self, calls: &[Call], after: Duration) {
+    fn arrive_late(&self, shard: u16, calls: &[Call], after: Duration) {
         let (road, calls) = (self.clone(), calls.to_vec());
         self.world.executor.spawn(WORLD, async move {
             sleep(after).await;
             if road.world.server.generation().is_some() {
                 for call in &calls {
-                    road.world.server.apply(&road.world, road.owner, call);
+                    road.world.server.apply(&road.world, road.owner, shard, call);
                 }
             }
         });
     }
 
-    async fn roughly(&self, line: u64, calls: &[Call]) -> Result<Vec<Reply>, StoreError> {
+    async fn roughly(&self, line: At, calls: &[Call]) -> Result<Vec<Reply>, StoreError> {
         let dice = &self.world.dice;
         match dice.below(40) {
             0..4 => {
@@ -99,16 +100,16 @@ impl Road {
             }
             11 => std::future::pending().await,
             12 => {
-                self.arrive_late(calls, dice.span(0, 1500));
+                self.arrive_late(line.shard, calls, dice.span(0, 1500));
                 std::future::pending().await
             }
             13 => {
-                self.arrive_late(calls, dice.span(0, 1500));
+                self.arrive_late(line.shard, calls, dice.span(0, 1500));
                 Err(broken())
             }
             14 => {
                 let replies = self.apply(line, calls).await;
-                self.arrive_late(calls, dice.span(0, 1500));
+                self.arrive_late(line.shard, calls, dice.span(0, 1500));
                 replies
             }
             15 => {
@@ -126,16 +127,16 @@ fn broken() -> StoreError {
 
 #[async_trait]
 impl Store for Road {
-    async fn connect(&self, _: u16) -> Result<Box<dyn Connection>, StoreError> {
+    async fn connect(&self, shard: u16) -> Result<Box<dyn Connection>, StoreError> {
         self.travel().await;
         let generation = self.pass(None).await?;
         if self.world.weather(self.owner) == Weather::Rough && self.world.dice.percent(5) {
             return Err(broken());
         }
-        Ok(Box::new(Line { road: self.clone(), generation, torn: false }))
+        Ok(Box::new(Line { road: self.clone(), at: At { generation, shard }, torn: false }))
     }
 
-    async fn order(&self, _: u16, order: &Order) -> Result<Ordered, StoreError> {
+    async fn order(&self, shard: u16, order: &Order) -> Result<Ordered, StoreError> {
         let (rough, dice) = (self.world.weather(self.owner) == Weather::Rough, &self.world.dice);
         self.travel().await;
         self.pass(None).await?;
@@ -146,27 +147,27 @@ impl Store for Road {
                 self.world.executor.spawn(WORLD, async move {
                     sleep(after).await;
                     if world.server.generation().is_some() {
-                        world.server.order(&world, &order);
+                        world.server.order(&world, shard, &order);
                     }
                 });
             }
             return Err(broken());
         }
-        let outcome = self.world.server.order(&self.world, order);
+        let outcome = self.world.server.order(&self.world, shard, order);
         self.travel().await;
         self.pass(None).await?;
         if rough && dice.percent(10) { Err(broken()) } else { Ok(Ordered { outcome, replicas: None }) }
     }
 
-    async fn nudges(&self, _: u16, incarnation: &Incarnation) -> Result<Box<dyn Nudges>, StoreError> {
+    async fn nudges(&self, shard: u16, incarnation: &Incarnation) -> Result<Box<dyn Nudges>, StoreError> {
         self.pass(None).await?;
-        let inner = self.world.server.nudges(incarnation);
+        let inner = self.world.server.nudges(shard, incarnation);
         Ok(Box::new(Ear { road: self.clone(), inner }))
     }
 
-    async fn bindings(&self, _: u16, _: &str) -> Result<BindingPage, StoreError> {
+    async fn bindings(&self, shard: u16, _: &str) -> Result<BindingPage, StoreError> {
         self.pass(None).await?;
-        Ok(BindingPage { bindings: self.world.server.bindings(), next: None })
+        Ok(BindingPage { bindings: self.world.server.bindings(shard), next: None })
     }
 
     async fn binding(&self, _: u16, key: &Key) -> Result<Option<BindingView>, StoreError> {
@@ -174,15 +175,22 @@ impl Store for Road {
         Ok(self.world.server.binding(key))
     }
 
-    async fn census(&self, _: u16) -> Result<Census, StoreError> {
+    async fn census(&self, shard: u16) -> Result<Census, StoreError> {
         self.pass(None).await?;
-        Ok(self.world.server.census())
+        Ok(self.world.server.census(shard))
     }
+}
+
+/// What a connection leads to.
+#[derive(Clone, Copy)]
+struct At {
+    generation: u64,
+    shard: u16,
 }
 
 struct Line {
     road: Road,
-    generation: u64,
+    at: At,
     torn: bool,
 }
 
@@ -193,8 +201,8 @@ impl Connection for Line {
         let mutant = &self.road.world.server.mutant;
         let sent = mutant.sent(calls);
         let outcome = match self.road.world.weather(self.road.owner) {
-            Weather::Rough => self.road.roughly(self.generation, &sent).await,
-            _ => self.road.apply(self.generation, &sent).await,
+            Weather::Rough => self.road.roughly(self.at, &sent).await,
+            _ => self.road.apply(self.at, &sent).await,
         };
         self.torn = outcome.is_err();
         if let Ok(replies) = &outcome {

@@ -19,6 +19,7 @@ pub struct Server {
     memory: Memory,
     simulated: Arc<Simulated>,
     state: Mutex<State>,
+    shards: u16,
     pub mutant: Mutant,
     strict: bool,
 }
@@ -32,8 +33,14 @@ struct State {
     /// Connections made to an older one are broken.
     generation: u64,
     saved: Option<Saved>,
-    table_version: u64,
-    /// Backends of the table that may have users.
+    tables: Vec<Known>,
+}
+
+/// What was last seen of a shard's table.
+#[derive(Clone, Default)]
+struct Known {
+    version: u64,
+    /// Backends that may have users.
     usable: BTreeSet<BackendId>,
 }
 
@@ -43,7 +50,8 @@ impl Server {
         Self {
             memory: Memory::simulated(plan.store_rules(), simulated.clone()),
             simulated,
-            state: Mutex::default(),
+            state: Mutex::new(State { tables: vec![Known::default(); usize::from(plan.shards)], ..State::default() }),
+            shards: plan.shards,
             mutant: Mutant::new(plan.mutation),
             strict: plan.rules.strict,
         }
@@ -55,42 +63,42 @@ impl Server {
     }
 
     /// Carries out one call of that proxy.
-    pub fn apply(&self, world: &World, owner: Owner, call: &Call) -> Reply {
+    pub fn apply(&self, world: &World, owner: Owner, shard: u16, call: &Call) -> Reply {
         self.set_clock();
         // Also before a hello: who says it after the window was not heard in it.
         if matches!(call.request, Request::Claim(_) | Request::Hello(_)) {
-            self.decides(world);
+            self.decides(world, shard);
         }
         let call = &self.mutant.received(call, |key| self.binding(key));
-        let mut reply = self.exchange(call);
+        let mut reply = self.exchange(shard, call);
         if reply == Reply::Lost {
             for missing in self.mutant.missing_before(call) {
-                self.exchange(&missing);
+                self.exchange(shard, &missing);
                 reply = Reply::Stale;
             }
             if reply == Reply::Stale {
-                reply = self.exchange(call);
+                reply = self.exchange(shard, call);
             }
         }
         self.mutant.applied(call, &reply);
-        world.tell(|| format!("p{owner} #{} {:?} -> {reply:?}", call.seq, call.request));
+        world.tell(|| format!("p{owner} s{shard} #{} {:?} -> {reply:?}", call.seq, call.request));
         match &reply {
-            Reply::Hello(_) => self.hello(world, owner),
-            Reply::Heartbeat(beat) => self.heard_of_table(world, beat.table_version),
-            Reply::Table(Ok(version)) => self.heard_of_table(world, *version),
+            Reply::Hello(_) => self.hello(world, owner, shard),
+            Reply::Heartbeat(beat) => self.heard_of_table(world, shard, beat.table_version),
+            Reply::Table(Ok(version)) => self.heard_of_table(world, shard, *version),
             Reply::Declare(_) => self.finds_two_homes(world, call),
             _ => {}
         }
         if !matches!(reply, Reply::Heartbeat(_) | Reply::Held(..) | Reply::Lost | Reply::Stale | Reply::Table(_)) {
-            self.check_sums(world);
+            self.check_sums(world, shard);
         }
         reply
     }
 
-    pub fn order(&self, world: &World, order: &Order) -> Outcome {
+    pub fn order(&self, world: &World, shard: u16, order: &Order) -> Outcome {
         self.set_clock();
-        self.decides(world);
-        let ordered = self.memory.order(0, order).now_or_never().unwrap().unwrap();
+        self.decides(world, shard);
+        let ordered = self.memory.order(shard, order).now_or_never().unwrap().unwrap();
         match order {
             Order::Move(Move { key, force, timeout, .. }) => {
                 world.unsettle(Some(key), timeout + 5_000);
@@ -104,29 +112,35 @@ impl Server {
             }
             _ => {}
         }
-        world.tell(|| format!("order {order:?} -> {:?}", ordered.outcome));
-        if let Outcome::Table(Ok(version)) = &ordered.outcome {
-            self.heard_of_table(world, *version);
+        world.tell(|| format!("s{shard} order {order:?} -> {:?}", ordered.outcome));
+        match order {
+            Order::Table { .. } | Order::Copy(_) | Order::Lift { .. } => {
+                self.heard_of_table(world, shard, self.census(shard).table_version);
+            }
+            _ => {}
         }
-        self.check_sums(world);
+        if !matches!(order, Order::Ask(_) | Order::Answer { .. } | Order::Answers { .. }) {
+            self.check_sums(world, shard);
+        }
         ordered.outcome
     }
 
-    pub fn nudges(&self, incarnation: &Incarnation) -> Box<dyn Nudges> {
-        self.memory.nudges(0, incarnation).now_or_never().unwrap().unwrap()
+    pub fn nudges(&self, shard: u16, incarnation: &Incarnation) -> Box<dyn Nudges> {
+        self.memory.nudges(shard, incarnation).now_or_never().unwrap().unwrap()
     }
 
     pub fn binding(&self, key: &Key) -> Option<BindingView> {
-        self.memory.binding(0, key).now_or_never().unwrap().unwrap()
+        let shard = homing::fleet::shard_of(key, usize::from(self.shards)) as u16;
+        self.memory.binding(shard, key).now_or_never().unwrap().unwrap()
     }
 
-    pub fn bindings(&self) -> Vec<(Key, BindingView)> {
-        self.memory.bindings(0, "0").now_or_never().unwrap().unwrap().bindings
+    pub fn bindings(&self, shard: u16) -> Vec<(Key, BindingView)> {
+        self.memory.bindings(shard, "0").now_or_never().unwrap().unwrap().bindings
     }
 
-    pub fn census(&self) -> Census {
+    pub fn census(&self, shard: u16) -> Census {
         self.set_clock();
-        self.memory.census(0).now_or_never().unwrap().unwrap()
+        self.memory.census(shard).now_or_never().unwrap().unwrap()
     }
 
     // Troubles.
@@ -137,9 +151,9 @@ impl Server {
         let before = clock::now().saturating_add_signed(self.state().offset);
         self.state().offset += by;
         // A store without memory has no clock to follow.
-        if self.census().now > 0 {
+        if self.census(0).now > 0 {
             let step = Step { server: &self.simulated, from: before, by };
-            self.mutant.stepped(&step, |call| self.exchange(call));
+            self.mutant.stepped(&step, |call| self.exchange(0, call));
         }
     }
 
@@ -153,7 +167,14 @@ impl Server {
     pub fn flush(&self, world: &World) {
         world.tell(|| "the store forgets everything".to_owned());
         self.memory.flush();
-        self.loses(world);
+        (0..self.shards).for_each(|shard| self.loses(world, shard));
+    }
+
+    /// One shard forgets everything.
+    pub fn flush_shard(&self, world: &World, shard: u16) {
+        world.tell(|| format!("shard {shard} forgets everything"));
+        self.memory.flush_shard(shard);
+        self.loses(world, shard);
     }
 
     /// Its data go back to what was saved. Without a new run to show it: E5.
@@ -162,9 +183,9 @@ impl Server {
         world.tell(|| format!("the store's data go back, shown {shown}"));
         self.memory.restore(&saved);
         self.mutant.roll_back();
-        self.state().table_version = 0;
+        self.state().tables.iter_mut().for_each(|table| table.version = 0);
         if shown {
-            self.loses(world);
+            (0..self.shards).for_each(|shard| self.loses(world, shard));
             self.restart(world);
         } else {
             world.excuse("E5", |_, _| true);
@@ -179,7 +200,7 @@ impl Server {
         let run = format!("run{}", state.generation);
         world.tell(|| format!("the store is started as {run}"));
         self.simulated.restart(&run);
-        world.store_begins_anew(false);
+        (0..self.shards).for_each(|shard| world.shard_begins_anew(shard, false));
     }
 
     pub fn set_down(&self, world: &World, down: bool) {
@@ -190,13 +211,12 @@ impl Server {
     }
 
     pub fn is_calm(&self, world: &World) -> bool {
-        let facts = world.facts();
-        facts.lost_at.is_none() && !facts.recovering
+        world.facts().memories.iter().all(|memory| memory.lost_at.is_none() && !memory.recovering)
     }
 
-    fn loses(&self, world: &World) {
-        self.state().table_version = 0;
-        world.store_begins_anew(true);
+    fn loses(&self, world: &World, shard: u16) {
+        self.state().tables[usize::from(shard)].version = 0;
+        world.shard_begins_anew(shard, true);
     }
 
     // What is looked at.
@@ -205,48 +225,54 @@ impl Server {
         self.simulated.set_ms(clock::now().saturating_add_signed(self.state().offset));
     }
 
-    fn exchange(&self, call: &Call) -> Reply {
-        let mut connection = self.memory.connect(0).now_or_never().unwrap().unwrap();
+    fn exchange(&self, shard: u16, call: &Call) -> Reply {
+        let mut connection = self.memory.connect(shard).now_or_never().unwrap().unwrap();
         let replies = connection.exchange(std::slice::from_ref(call)).now_or_never().unwrap().unwrap();
         replies.into_iter().next().unwrap()
     }
 
-    fn hello(&self, world: &World, owner: Owner) {
-        world.said_hello(owner);
-        self.heard_of_table(world, self.census().table_version);
+    fn hello(&self, world: &World, owner: Owner, shard: u16) {
+        world.said_hello(owner, shard);
+        self.heard_of_table(world, shard, self.census(shard).table_version);
     }
 
-    fn heard_of_table(&self, world: &World, version: u64) {
+    fn heard_of_table(&self, world: &World, shard: u16, version: u64) {
         let mut state = self.state();
-        if state.table_version == version {
+        let known = &mut state.tables[usize::from(shard)];
+        if known.version == version {
             return;
         }
-        state.table_version = version;
+        known.version = version;
         drop(state);
-        let rows = self.census().backends;
-        world
-            .taking_users(rows.iter().filter(|view| view.row.takes_users()).map(|view| view.backend.clone()).collect());
+        let rows = self.census(shard).backends;
+        // Where there is bulk work, homes change at a claim.
+        let taking = rows.iter().filter(|view| view.row.takes_users() && view.row.job.is_none());
+        world.taking_users(shard, taking.map(|view| view.backend.clone()).collect());
         let usable = rows.into_iter().filter(|view| view.row.usable()).map(|view| view.backend);
-        self.state().usable = usable.collect();
+        self.state().tables[usize::from(shard)].usable = usable.collect();
     }
 
     /// A home may be given now: ends the recovery window if its time has come, and finds who is an exception.
-    fn decides(&self, world: &World) {
-        if world.facts().recovering && self.census().recovering_ms.is_none() {
-            world.window_ended(|key, incarnation, backend| {
+    fn decides(&self, world: &World, shard: u16) {
+        let recovering = world.facts().memories[usize::from(shard)].recovering;
+        if recovering && self.census(shard).recovering_ms.is_none() {
+            world.window_ended(shard, |key, incarnation, backend| {
                 let view = self.binding(key).filter(|view| view.backend.as_ref() == Some(backend));
                 view.is_some_and(|view| view.holders.iter().any(|(holder, _)| holder == incarnation))
             });
         }
-        if !self.strict && self.state().table_version > 0 {
-            self.excuse_those_at_the_dead(world);
+        if !self.strict && self.state().tables[usize::from(shard)].version > 0 {
+            self.excuse_those_at_the_dead(world, shard);
         }
     }
 
     /// E2: whoever is cut off may still have sessions where nobody may be any more.
-    fn excuse_those_at_the_dead(&self, world: &World) {
-        let usable = self.state().usable.clone();
-        let dead = |visit: &Visit| visit.place.as_ref().is_some_and(|place| !usable.contains(&place.backend));
+    fn excuse_those_at_the_dead(&self, world: &World, shard: u16) {
+        let usable = self.state().tables[usize::from(shard)].usable.clone();
+        let dead = |visit: &Visit| {
+            let unusable = |backend| !usable.contains(backend);
+            visit.place.as_ref().is_some_and(|place| unusable(&place.backend)) && world.shard_of(&visit.key) == shard
+        };
         let facts = world.facts();
         if !facts.visits.values().any(dead) {
             return;
@@ -254,7 +280,7 @@ impl Server {
         let incarnations: BTreeMap<Owner, Incarnation> =
             facts.proxies.iter().map(|(owner, proxy)| (*owner, proxy.incarnation.clone())).collect();
         drop(facts);
-        let living = self.living();
+        let living = self.living(shard);
         world.excuse("E2", |_, visit| {
             let lives = incarnations.get(&visit.owner).is_some_and(|incarnation| living.contains(incarnation));
             dead(visit) && visit.holds && !lives
@@ -271,14 +297,14 @@ impl Server {
         }
     }
 
-    fn living(&self) -> BTreeSet<Incarnation> {
-        let proxies = self.census().proxies;
+    fn living(&self, shard: u16) -> BTreeSet<Incarnation> {
+        let proxies = self.census(shard).proxies;
         proxies.into_iter().filter(|proxy| !proxy.orphan).map(|proxy| proxy.incarnation).collect()
     }
 
     /// I3, the part that holds at every instant: each sum is the sum.
-    fn check_sums(&self, world: &World) {
-        let (census, bindings) = (self.census(), self.bindings());
+    fn check_sums(&self, world: &World, shard: u16) {
+        let (census, bindings) = (self.census(shard), self.bindings(shard));
         let mut held: BTreeMap<(&Incarnation, &BackendId), u32> = BTreeMap::new();
         for (key, binding) in &bindings {
             let sum: u32 = binding.holders.iter().map(|(_, held)| held).sum();

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use homing::ledger::{Enter, Place, Slot, Stop};
-use homing::model::{BackendId, Ending, Refusal};
+use homing::model::{BackendId, Ending, Key, Refusal};
 use homing::placement::Wanted;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{sleep, timeout};
@@ -69,13 +69,13 @@ async fn stay(
 ) {
     let place = slot.place().clone();
     visit.is_placed(&place);
-    let ending = match connect(&mut visit, proxy, &place.backend, told).await {
+    let ending = match connect(&mut visit, proxy, wanted, &place.backend, told).await {
         Ok(()) => {
             if !wanted.unproven {
                 slot.prove();
             }
             let _ = arrived.send(Ok(()));
-            relay(&visit, proxy, told, left).await
+            relay(&visit, proxy, &wanted.key, told, left).await
         }
         Err(why) => {
             let _ = arrived.send(Err(Refusal::BackendUnavailable));
@@ -91,7 +91,7 @@ async fn find(world: &World, proxy: &Proxy, wanted: &Wanted, told: Arc<Told>) ->
     let known = proxy.homes.lock().unwrap_or_else(PoisonError::into_inner).get(&wanted.key).cloned();
     if let Some(place) = known.filter(|_| mutated) {
         let stop: Arc<dyn Stop> = told.clone();
-        match proxy.ledger().enter(&wanted.key, &stop, |_| true, |_| ()) {
+        match proxy.ledger(&wanted.key).enter(&wanted.key, &stop, |_| true, |_| ()) {
             Enter::Joined(slot) => return Ok(slot),
             Enter::Claiming(ticket, ()) => {
                 if let Some(slot) = ticket.bound(place, stop, false) {
@@ -111,8 +111,14 @@ async fn find(world: &World, proxy: &Proxy, wanted: &Wanted, told: Arc<Told>) ->
 }
 
 /// Whatever the failure, it is for `part` to see to it that nothing is left at the backend.
-async fn connect(visit: &mut Visit, proxy: &Proxy, backend: &BackendId, told: &Told) -> Result<(), Ending> {
-    if proxy.is_isolated() {
+async fn connect(
+    visit: &mut Visit,
+    proxy: &Proxy,
+    wanted: &Wanted,
+    backend: &BackendId,
+    told: &Told,
+) -> Result<(), Ending> {
+    if proxy.is_isolated(&wanted.key) {
         return Err(Ending::Isolated);
     }
     if let Some(why) = told.reason.get() {
@@ -132,7 +138,7 @@ async fn connect(visit: &mut Visit, proxy: &Proxy, backend: &BackendId, told: &T
         biased;
         why = told.told() => Err(why),
         outcome = timeout(CONNECT, answered) => match outcome {
-            _ if proxy.is_isolated() => Err(Ending::Isolated),
+            _ if proxy.is_isolated(&wanted.key) => Err(Ending::Isolated),
             Ok(outcome) => outcome,
             Err(_) => Err(Ending::BackendLost),
         },
@@ -140,7 +146,7 @@ async fn connect(visit: &mut Visit, proxy: &Proxy, backend: &BackendId, told: &T
 }
 
 /// Relays until somebody ends it. Before any byte moves, the clock is looked at.
-async fn relay(visit: &Visit, proxy: &Proxy, told: &Told, mut left: oneshot::Receiver<()>) -> Ending {
+async fn relay(visit: &Visit, proxy: &Proxy, key: &Key, told: &Told, mut left: oneshot::Receiver<()>) -> Ending {
     let Some(line) = visit.line.clone() else { return Ending::BackendLost };
     loop {
         let why = tokio::select! {
@@ -149,13 +155,13 @@ async fn relay(visit: &Visit, proxy: &Proxy, told: &Told, mut left: oneshot::Rec
             _ = &mut left => Ending::ClientClosed,
             () = line.over() => Ending::BackendClosed,
             () = sleep(visit.world.dice.span(100, IDLE)) => {
-                if !proxy.is_isolated() {
+                if !proxy.is_isolated(key) {
                     continue;
                 }
                 Ending::Isolated
             }
         };
-        return if proxy.is_isolated() { Ending::Isolated } else { why };
+        return if proxy.is_isolated(key) { Ending::Isolated } else { why };
     }
 }
 

@@ -57,6 +57,7 @@ fn strike(site: &Site) {
         72..76 => step_clock(site),
         76..80 => backend_fails(site),
         80..82 => one_is_wrong(site),
+        82..86 if site.world.plan.jobs && dice.percent(60) => operator::bulk_work(site),
         82..86 => operator::changes_table(site),
         86..94 => operator::moves(site),
         _ => operator::marks(site),
@@ -122,9 +123,13 @@ fn cut_off_from_backend(site: &Site) {
     later(site, span(site), move |site| site.world.mend(owner, &backend));
 }
 
-/// FLUSHALL, or a restart without data.
+/// FLUSHALL, or a restart without data; or one shard of several forgets.
 fn forget(site: &Site) {
     let world = &site.world;
+    if world.plan.shards > 1 && world.dice.percent(50) {
+        let shard = world.dice.below(u64::from(world.plan.shards)) as u16;
+        return world.server.flush_shard(world, shard);
+    }
     world.server.flush(world);
     if world.dice.percent(50) {
         world.server.restart(world);

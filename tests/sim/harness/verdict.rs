@@ -67,10 +67,16 @@ async fn settle(site: &Site, when: &str) {
 }
 
 fn compare(site: &Site) -> Result<(), String> {
-    let (census, proxies) = (site.world.server.census(), site.proxies());
-    all_are_registered(&census, &proxies)?;
+    let (world, proxies) = (&site.world, site.proxies());
+    let censuses: Vec<Census> = (0..world.plan.shards).map(|shard| world.server.census(shard)).collect();
+    for census in &censuses {
+        all_are_registered(census, &proxies)?;
+        if census.table_version != censuses[0].table_version {
+            return Err(format!("tables of {} and {}", censuses[0].table_version, census.table_version));
+        }
+    }
     let counts = Counts::of(site, &proxies)?;
-    counts.are_stored(&site.world, &census)?;
+    counts.are_stored(world, &censuses)?;
     nothing_is_left_to_declare(site, &proxies)
 }
 
@@ -111,9 +117,9 @@ impl Counts {
         Ok(counts)
     }
 
-    fn are_stored(&self, world: &World, census: &Census) -> Result<(), String> {
+    fn are_stored(&self, world: &World, censuses: &[Census]) -> Result<(), String> {
         let mut stored = BTreeMap::new();
-        for (key, binding) in world.server.bindings() {
+        for (key, binding) in (0..world.plan.shards).flat_map(|shard| world.server.bindings(shard)) {
             for (holder, sessions) in binding.holders {
                 let backend = binding.backend.clone().unwrap_or_else(|| BackendId::new(""));
                 stored.insert((key.clone(), Some(holder), backend), sessions);
@@ -122,10 +128,14 @@ impl Counts {
         if stored != self.by_holder {
             return Err(format!("the store counts {stored:?}, there are {:?}", self.by_holder));
         }
-        for view in &census.backends {
-            let there = self.by_backend.get(&view.backend).copied().unwrap_or(0);
-            if view.sessions != there {
-                return Err(format!("{} has {there} sessions, the store counts {}", view.backend, view.sessions));
+        let mut loads: BTreeMap<&BackendId, u32> = BTreeMap::new();
+        for view in censuses.iter().flat_map(|census| &census.backends) {
+            *loads.entry(&view.backend).or_default() += view.sessions;
+        }
+        for (backend, load) in loads {
+            let there = self.by_backend.get(backend).copied().unwrap_or(0);
+            if load != there {
+                return Err(format!("{backend} has {there} sessions, the store counts {load}"));
             }
         }
         Ok(())
@@ -133,10 +143,11 @@ impl Counts {
 }
 
 fn nothing_is_left_to_declare(site: &Site, proxies: &[Arc<Proxy>]) -> Result<(), String> {
-    if let Some(proxy) = proxies.iter().find(|proxy| proxy.ledger().holding().dirty > 0) {
+    let dirty = |proxy: &&Arc<Proxy>| proxy.fleet.shards().iter().any(|shard| shard.ledger.holding().dirty > 0);
+    if let Some(proxy) = proxies.iter().find(dirty) {
         return Err(format!("p{} has keys to declare", proxy.owner));
     }
-    let empty = |key: &Key| proxies.iter().find(|proxy| proxy.ledger().look(key).is_some_and(|(_, held)| held == 0));
+    let empty = |key: &Key| proxies.iter().find(|proxy| proxy.ledger(key).look(key).is_some_and(|(_, held)| held == 0));
     match site.keys.iter().find_map(empty) {
         Some(proxy) => Err(format!("p{} keeps a place", proxy.owner)),
         None => Ok(()),

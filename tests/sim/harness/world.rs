@@ -11,6 +11,7 @@ use std::fmt::Display;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use homing::fleet::shard_of;
 use homing::ledger::Place;
 use homing::model::{BackendId, Incarnation, Key};
 use tokio::sync::Notify;
@@ -51,13 +52,20 @@ pub struct Facts {
     /// Until when each key's home may change, and everybody's.
     unsettled: BTreeMap<Key, u64>,
     all_unsettled: u64,
-    /// Backends that take users, and when each began or ended to.
-    taking: BTreeSet<BackendId>,
+    /// Backends that take users by the table of each shard, and when each began or ended to in any.
+    taking: Vec<BTreeSet<BackendId>>,
     changed: BTreeMap<BackendId, u64>,
     pub opened: u64,
     pub refused: u64,
     pub moved: u64,
-    /// When the store last lost what it should know, since its last recovery window ended.
+    /// How each shard remembers.
+    pub memories: Vec<Remembrance>,
+}
+
+/// How far a shard of the store can be trusted to know what it should.
+#[derive(Clone, Default)]
+pub struct Remembrance {
+    /// When it last lost what it should know, since its last recovery window ended.
     pub lost_at: Option<u64>,
     /// Counts losses and restarts: what was said before one is void.
     pub age: u64,
@@ -79,12 +87,12 @@ pub struct ProxyFacts {
     pub incarnation: Incarnation,
     pub weather: Weather,
     pub frozen: bool,
-    /// Its isolation deadline, by its own clock.
-    deadline: Option<Arc<AtomicU64>>,
+    /// Its isolation deadline in each shard, by its own clock.
+    deadlines: Vec<Arc<AtomicU64>>,
     /// When it was last cut off, in rough weather or standing still; `u64::MAX` while it is.
     trouble: u64,
-    /// The age ([`Facts::age`]) of its last hello that the store has applied, and when that was.
-    hello: (u64, u64),
+    /// For each shard: its age ([`Remembrance::age`]) at the last hello that it has applied, and when that was.
+    hellos: Vec<(u64, u64)>,
 }
 
 /// What happens to calls and answers between a proxy and the store.
@@ -133,25 +141,36 @@ impl ProxyFacts {
         self.trouble >= time
     }
 
-    /// Its deadline has passed in truth, whatever its own clock shows.
-    fn is_past_deadline(&self, owner: Owner) -> bool {
-        let deadline = self.deadline.as_ref().map_or(0, |deadline| deadline.load(Ordering::Relaxed));
+    /// Its deadline in that shard has passed in truth, whatever its own clock shows.
+    fn is_past_deadline(&self, owner: Owner, shard: u16) -> bool {
+        let deadline = self.deadlines.get(usize::from(shard)).map_or(0, |deadline| deadline.load(Ordering::Relaxed));
         deadline > 0 && clock::of(owner) >= deadline
     }
 }
 
 impl World {
     pub fn new(plan: Plan, dice: Dice, told: bool) -> Arc<Self> {
+        let shards = usize::from(plan.shards);
+        let facts = Facts {
+            taking: vec![BTreeSet::new(); shards],
+            memories: vec![Remembrance::default(); shards],
+            ..Facts::default()
+        };
         Arc::new(Self {
             executor: Executor::new(dice.clone()),
             server: Server::new(&plan),
             plan,
             dice,
-            facts: Mutex::default(),
+            facts: Mutex::new(facts),
             fault: Mutex::default(),
             story: told.then(Mutex::default),
             mended: Notify::new(),
         })
+    }
+
+    /// The shard of that key.
+    pub fn shard_of(&self, key: &Key) -> u16 {
+        shard_of(key, usize::from(self.plan.shards)) as u16
     }
 
     pub fn facts(&self) -> MutexGuard<'_, Facts> {
@@ -187,16 +206,16 @@ impl World {
             incarnation,
             weather: Weather::Fair,
             frozen: false,
-            deadline: None,
+            deadlines: Vec::new(),
             trouble: clock::now(), // it has yet to say hello
-            hello: (0, 0),
+            hellos: vec![(0, 0); usize::from(self.plan.shards)],
         };
         self.facts().proxies.insert(owner, proxy);
     }
 
-    pub fn has_deadline(&self, owner: Owner, deadline: Arc<AtomicU64>) {
+    pub fn has_deadlines(&self, owner: Owner, deadlines: Vec<Arc<AtomicU64>>) {
         if let Some(proxy) = self.facts().proxies.get_mut(&owner) {
-            proxy.deadline = Some(deadline);
+            proxy.deadlines = deadlines;
         }
     }
 
@@ -229,8 +248,12 @@ impl World {
         let facts = &mut *facts;
         if let Some(proxy) = facts.proxies.get_mut(&owner).filter(|proxy| proxy.frozen) {
             // E4. What is silent, and closes at its first poll; or what believes in a clock that stood still.
-            if proxy.is_past_deadline(owner) {
-                let silent = |visit: &&mut Visit| visit.owner == owner && (visit.holds || stalled > 0);
+            let past: Vec<bool> = (0..self.plan.shards).map(|shard| proxy.is_past_deadline(owner, shard)).collect();
+            if past.contains(&true) {
+                let silent = |visit: &&mut Visit| {
+                    let its = visit.owner == owner && past[usize::from(self.shard_of(&visit.key))];
+                    its && (visit.holds || stalled > 0)
+                };
                 for visit in facts.visits.values_mut().filter(silent) {
                     visit.excuse = visit.excuse.or(Some("E4"));
                     facts.unsettled.insert(visit.key.clone(), clock::now() + EXCUSED);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use homing::model::{BackendId, Generation, Key, Pool, Weight};
+use homing::model::{BackendId, Generation, Incarnation, Key, Pool, Weight};
 use homing::store::*;
 
 use crate::stage::*;
@@ -55,6 +55,9 @@ pub(super) enum Step {
         told: bool,
         hook: Option<bool>,
     },
+    /// An operator forces a key away from where this proxy was told that it is; then the proxy, who has not heard of it,
+    /// declares it.
+    Defy(usize, Move, Declared),
     /// Every proxy says that it has no session (any more) of a key whose move has begun.
     Leave(usize),
     Mark(Mark),
@@ -151,6 +154,10 @@ impl Dice {
 
     fn order(&mut self, who: usize) -> Step {
         match self.below(40) {
+            38.. => {
+                let (line, order) = (self.line().0, Move { force: true, pace: None, ..self.a_move() });
+                Step::Defy(who, order, Declared { count: 1 + self.count(3), ..line })
+            }
             30.. => Step::Leave(usize::try_from(self.below(8)).expect("an index")),
             0..11 => Step::Move { order: self.a_move(), seen: self.once_in(2) },
             11..20 => {
@@ -158,7 +165,7 @@ impl Dice {
                 let which = usize::try_from(self.below(8)).expect("an index");
                 Step::Settle { which, who, told: !self.once_in(4), hook }
             }
-            20..24 => Step::Mark(self.mark()),
+            20..24 => Step::Mark(self.mark(who)),
             24 => Step::Revise { rows: self.rows(), late: self.once_in(3) },
             25 => Step::Copy { rows: self.rows(), newer: self.below(3) },
             26 => Step::Ask(Ask { text: format!("errand {}\n", self.below(9)), ttl: 1000 + self.below(60_000) }),
@@ -186,11 +193,15 @@ impl Dice {
         }
     }
 
-    fn mark(&mut self) -> Mark {
-        let change = match self.below(5) {
+    fn mark(&mut self, who: usize) -> Mark {
+        let locker = || Locker { incarnation: Incarnation::new(format!("p{who}")), number: 1 };
+        let change = match self.below(9) {
             0 | 1 => MarkChange::Hold([0, 1, 1000, 15_000][self.proxy()]),
             2 => MarkChange::Pin(BackendId::new(self.one_of(&BACKENDS))),
             3 => MarkChange::Unpin,
+            4 | 5 => MarkChange::Lock(locker(), [1, 1000, 15_000, 90_000][self.proxy()]),
+            6 => MarkChange::Renew(locker(), 2000),
+            7 => MarkChange::Unlock(locker()),
             _ => MarkChange::Release,
         };
         // Few keys, else all are held in the end.
@@ -236,7 +247,11 @@ impl Dice {
         let (mut rows, even) = (BTreeMap::new(), self.once_in(2));
         for name in &BACKENDS[..4] {
             if !self.once_in(8) {
-                let row = if even { self.candidate() } else { self.row() };
+                let row = match self.below(16) {
+                    0 => Row::unread(&format!("v9 {}", self.below(3))),
+                    _ if even => self.candidate(),
+                    _ => self.row(),
+                };
                 rows.insert(BackendId::new(name), row);
             }
         }
@@ -274,6 +289,8 @@ impl Dice {
             state_set: self.once_in(2),
             added: self.once_in(4).then(|| "{ host = \"x\" }".to_owned()),
             job: self.once_in(3).then_some(job),
+            others: self.once_in(8).then(|| ("zone".to_owned(), self.below(3).into())).into_iter().collect(),
+            unread: None,
         }
     }
 }

@@ -7,23 +7,25 @@ use super::super::executor::Owner;
 use super::{EXCUSED, Facts, Visit, World};
 
 impl World {
-    pub fn said_hello(&self, owner: Owner) {
-        let mut facts = self.facts();
-        facts.recovering |= facts.lost_at.is_some();
-        let age = facts.age;
+    pub fn said_hello(&self, owner: Owner, shard: u16) {
+        let (mut facts, shard) = (self.facts(), usize::from(shard));
+        let memory = &mut facts.memories[shard];
+        memory.recovering |= memory.lost_at.is_some();
+        let age = memory.age;
         if let Some(proxy) = facts.proxies.get_mut(&owner) {
-            proxy.hello = (age, clock::now());
+            proxy.hellos[shard] = (age, clock::now());
         }
     }
 
-    /// The store has lost what it should know, or merely its run.
-    pub fn store_begins_anew(&self, lost: bool) {
-        let mut facts = self.facts();
-        facts.age += 1;
-        facts.recovering = false;
+    /// A shard of the store has lost what it should know, or merely its run.
+    pub fn shard_begins_anew(&self, shard: u16, lost: bool) {
+        let facts = &mut *self.facts();
+        let memory = &mut facts.memories[usize::from(shard)];
+        memory.age += 1;
+        memory.recovering = false;
         if lost {
             facts.all_unsettled = clock::now() + EXCUSED;
-            facts.lost_at.get_or_insert(clock::now());
+            memory.lost_at.get_or_insert(clock::now());
         }
     }
 
@@ -54,18 +56,20 @@ impl World {
         }
     }
 
-    /// E1: the recovery window has ended. Who could not tell in it what is there, or said hello and could not go on, is
+    /// E1: the recovery window of a shard has ended. Who could not tell in it what is there, or said hello and could not go on, is
     /// an exception; who could is not.
-    pub fn window_ended(&self, counted: impl Fn(&Key, &Incarnation, &BackendId) -> bool) {
+    pub fn window_ended(&self, shard: u16, counted: impl Fn(&Key, &Incarnation, &BackendId) -> bool) {
         let mut facts = self.facts();
-        facts.recovering = false;
-        let Some(lost_at) = facts.lost_at.take() else { return };
-        let age = facts.age;
-        self.tell(|| "the recovery window is over".to_owned());
+        let memory = &mut facts.memories[usize::from(shard)];
+        memory.recovering = false;
+        let Some(lost_at) = memory.lost_at.take() else { return };
+        let age = memory.age;
+        self.tell(|| format!("the recovery window of shard {shard} is over"));
         let Facts { proxies, visits, unsettled, .. } = &mut *facts;
-        for (number, visit) in visits {
+        for (number, visit) in visits.iter_mut().filter(|(_, visit)| self.shard_of(&visit.key) == shard) {
             let (Some(proxy), Some(place)) = (proxies.get(&visit.owner), &visit.place) else { continue };
-            let since = if proxy.hello.0 == age { proxy.hello.1 } else { lost_at };
+            let hello = proxy.hellos[usize::from(shard)];
+            let since = if hello.0 == age { hello.1 } else { lost_at };
             let excused = visit.holds && proxy.troubled_since(since);
             if excused && visit.excuse.is_none() && !counted(&visit.key, &proxy.incarnation, &place.backend) {
                 self.tell(|| format!("visit {number} of {} is E1", visit.key));

@@ -14,7 +14,7 @@ impl World {
         let unsettled = facts.unsettled.get(key).copied().unwrap_or(0).max(facts.all_unsettled);
         let stands = |home: &&Home| {
             let changed = facts.changed.get(&home.backend).copied().unwrap_or(0);
-            facts.taking.contains(&home.backend) && home.asked > unsettled.max(changed)
+            facts.taking[usize::from(self.shard_of(key))].contains(&home.backend) && home.asked > unsettled.max(changed)
         };
         if let Some(home) = facts.homes.get(key).filter(|home| home.backend != backend).filter(stands) {
             // The store's clock may be ahead by one step.
@@ -39,13 +39,14 @@ impl World {
         }
     }
 
-    /// From now on these backends take users. Homes at others may change, and at those that have just begun or ended to.
-    pub fn taking_users(&self, backends: BTreeSet<BackendId>) {
+    /// From now on these backends take users by the table of that shard. Homes at others may change, and at those that have just begun or ended to.
+    pub fn taking_users(&self, shard: u16, backends: BTreeSet<BackendId>) {
         let facts = &mut *self.facts();
-        for changed in facts.taking.symmetric_difference(&backends) {
+        let taking = &mut facts.taking[usize::from(shard)];
+        for changed in taking.symmetric_difference(&backends) {
             facts.changed.insert(changed.clone(), clock::now());
         }
-        facts.taking = backends;
+        *taking = backends;
     }
 
     pub(super) fn notes_end(facts: &mut Facts, key: &Key) {

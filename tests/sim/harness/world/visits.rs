@@ -7,7 +7,7 @@ use homing::model::Key;
 
 use super::super::clock;
 use super::super::executor::Owner;
-use super::{Visit, World};
+use super::{ProxyFacts, Visit, World};
 
 impl World {
     /// A proxy that waits for an answer of the store, if there is one.
@@ -49,8 +49,9 @@ impl World {
         let (key, place, owner, asked) = (visit.key.clone(), visit.place.clone(), visit.owner, visit.asked);
         let excuse = visit.excuse;
         self.tell(|| format!("p{owner} {key} visit {number} open {excuse:?}"));
-        let silent: BTreeSet<Owner> =
-            facts.proxies.iter().filter(|(o, p)| p.frozen && p.is_past_deadline(**o)).map(|(o, _)| *o).collect();
+        let shard = self.shard_of(&key);
+        let past = |(owner, proxy): &(&Owner, &ProxyFacts)| proxy.frozen && proxy.is_past_deadline(**owner, shard);
+        let silent: BTreeSet<Owner> = facts.proxies.iter().filter(past).map(|(owner, _)| *owner).collect();
         let counts = |visit: &Visit| visit.open && visit.excuse.is_none() && !silent.contains(&visit.owner);
         let backend = |place: &Option<Place>| place.as_ref().map(|place| place.backend.clone());
         let astray = |(other, visit): &(&u64, &Visit)| {
