@@ -33,8 +33,8 @@ section! {
         /// Scheme of passwords without a {SCHEME}. By default CRYPT: told by the hash's own prefix. Only for kind "file".
         pub(super) default_scheme: Option<String> = None, computed, example("\"CRYPT\"");
         /// Those in the file are master users: each may log in as anybody, with a name like "ann*admin" (see
-        /// `auth.master_separator`) or with an authorization identity. Only for kind "file".
-        pub(super) master: bool = false;
+        /// `auth.master_separator`) or with an authorization identity. By default they are users. Only for kind "file".
+        pub(super) master: Option<bool> = None, computed, example("true");
     }
 }
 
@@ -61,7 +61,7 @@ impl From<PassdbKeys> for PassdbConfig {
             Kind::File => Self::File {
                 path: keys.path.unwrap_or_default(),
                 default_scheme: keys.default_scheme.unwrap_or_else(|| "CRYPT".to_owned()),
-                master: keys.master,
+                master: keys.master.unwrap_or_default(),
             },
         }
     }
@@ -72,7 +72,7 @@ impl From<&PassdbConfig> for PassdbKeys {
         match config.clone() {
             PassdbConfig::Backend => Self { kind: Kind::Backend, ..Self::default() },
             PassdbConfig::File { path, default_scheme, master } => {
-                Self { kind: Kind::File, path: Some(path), default_scheme: Some(default_scheme), master }
+                Self { kind: Kind::File, path: Some(path), default_scheme: Some(default_scheme), master: Some(master) }
             }
         }
     }
