@@ -45,7 +45,7 @@ fn check_doveadm((name, backend): (&BackendId, &BackendConfig)) -> Option<String
 }
 
 fn check_passdb(passdb: &PassdbConfig) -> Vec<String> {
-    let PassdbConfig::File { path, default_scheme } = passdb else { return Vec::new() };
+    let PassdbConfig::File { path, default_scheme, .. } = passdb else { return Vec::new() };
     match std::fs::read(path) {
         Ok(text) => {
             let complaints = check_passwd_file(text, default_scheme);

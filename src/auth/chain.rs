@@ -18,6 +18,10 @@ const COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
 /// The passdb as configured. Immutable: a reload makes a new one, and logins under way end with the old one.
 pub struct Chain {
     links: Vec<Link>,
+    /// Who knows master users.
+    masters: Vec<Link>,
+    /// What stands between a user's name and a master's.
+    separator: Option<char>,
 }
 
 struct Link {
@@ -25,55 +29,87 @@ struct Link {
     complaints: Mutex<Complaints>,
 }
 
+/// Who logs in as whom.
+struct Roles<'a> {
+    user: &'a str,
+    master: Option<&'a str>,
+}
+
 impl Chain {
     /// Makes the sources and reads their files, off the event loop. A file that cannot be read is logged and tried again
     /// at each login, but once a second at most; until it can, logins that reach it get a temporary failure. At most
     /// `hash_threads` password hashes are computed at once.
-    pub async fn open(passdb: &[PassdbConfig], hash_threads: usize) -> Self {
+    pub async fn open(passdb: &[PassdbConfig], separator: Option<char>, hash_threads: usize) -> Self {
         let hasher = Hasher::new(hash_threads);
-        let mut sources: Vec<Box<dyn Source>> = Vec::with_capacity(passdb.len());
+        let (mut sources, mut masters) = (Vec::<Box<dyn Source>>::new(), Vec::<Box<dyn Source>>::new());
         for config in passdb {
             match config {
-                PassdbConfig::File { path, default_scheme } => {
+                PassdbConfig::File { path, default_scheme, master } => {
                     let source = FileSource::new(path, default_scheme, hasher.clone());
                     source.refresh().await;
-                    sources.push(Box::new(source));
+                    if *master { &mut masters } else { &mut sources }.push(Box::new(source));
                 }
                 PassdbConfig::Backend => sources.push(Box::new(BackendSource)),
             }
         }
-        Self::new(sources)
+        Self { separator, ..Self::new(sources, masters) }
     }
 
-    /// These sources, in this order.
-    pub fn new(sources: Vec<Box<dyn Source>>) -> Self {
-        let link = |source| Link { source, complaints: Mutex::default() };
-        Self { links: sources.into_iter().map(link).collect() }
+    /// These sources, in this order, of users and of master users.
+    pub fn new(sources: Vec<Box<dyn Source>>, masters: Vec<Box<dyn Source>>) -> Self {
+        let links = |sources: Vec<Box<dyn Source>>| sources.into_iter().map(Link::new).collect();
+        Self { links: links(sources), masters: links(masters), separator: None }
     }
 
     /// Says who the client is, or why it is turned away.
     pub async fn authenticate(&self, question: &Question<'_>) -> Result<Grant, Refusal> {
-        let credentials = question.credentials;
-        if !is_acceptable(&credentials.user) {
+        let Roles { user, master } = self.roles(question.credentials);
+        if !is_acceptable(user) || !master.is_none_or(is_acceptable) {
             return Err(Refusal::BadCredentials);
         }
-        if wants_to_be_another(credentials) {
+        match master {
+            Some(master) => self.act_for(user, master, question).await,
+            None => ask(&self.links, question).await,
+        }
+    }
+
+    /// As whom, and on whose behalf: "ann*admin", or an authorization identity (RFC 4422 section 3.4.1).
+    fn roles<'a>(&self, credentials: &'a Credentials) -> Roles<'a> {
+        let given = credentials.user.as_str();
+        if let Some(authzid) = credentials.authzid.as_deref().filter(|authzid| !authzid.eq_ignore_ascii_case(given)) {
+            return Roles { user: authzid, master: Some(given) };
+        }
+        match self.separator.and_then(|separator| given.split_once(separator)) {
+            Some((user, master)) => Roles { user, master: Some(master) },
+            None => Roles { user: given, master: None },
+        }
+    }
+
+    /// A master user logs in for `user`: the masters' sources check the password; if there are none, the backend does, if
+    /// it is the one that checks passwords at all.
+    async fn act_for(&self, user: &str, master: &str, question: &Question<'_>) -> Result<Grant, Refusal> {
+        let own = &question.credentials;
+        // The same for every name, and before it is looked up.
+        if self.masters.is_empty() && !self.links.iter().any(|link| link.source.leaves_it_to_the_backend()) {
             return Err(Refusal::Forbidden);
         }
-        for link in &self.links {
-            match link.source.ask(question).await {
-                Verdict::Granted(grant) => return Ok(*grant),
-                Verdict::Denied(Denial::Password) => return Err(Refusal::BadCredentials),
-                Verdict::Denied(Denial::Forbidden) => return Err(Refusal::Forbidden),
-                Verdict::Unknown => {}
-                // Not on to the next: it might let in, with another home, a user whom this one knows.
-                Verdict::Unavailable(why) => {
-                    link.complain(&why, question.session);
-                    return Err(Refusal::PassdbUnavailable);
-                }
-            }
+        if !self.masters.is_empty() {
+            let credentials = Credentials {
+                user: master.to_owned(),
+                authzid: None,
+                password: own.password.duplicate(),
+                mechanism: own.mechanism,
+            };
+            ask(&self.masters, &Question { credentials: &credentials, ..*question }).await?;
         }
-        Err(Refusal::BadCredentials)
+        let Question { service, client, local, session, .. } = *question;
+        let lookup = Lookup { user, service, client, local, session };
+        let grant = self.find(&lookup).await?.ok_or(Refusal::BadCredentials)?;
+        if self.masters.is_empty() && !grant.unproven {
+            return Err(Refusal::BadCredentials);
+        }
+        let unproven = grant.unproven && self.masters.is_empty();
+        Ok(Grant { master: Some(master.to_owned()), unproven, ..grant })
     }
 
     /// Says what is known about somebody who does not log in; `None` if nobody knows the name.
@@ -98,12 +134,26 @@ impl Chain {
     }
 }
 
-fn is_acceptable(name: &str) -> bool {
-    !name.is_empty() && name.len() <= MAX_USER && !name.contains(char::is_control)
+/// The first that knows the user decides.
+async fn ask(links: &[Link], question: &Question<'_>) -> Result<Grant, Refusal> {
+    for link in links {
+        match link.source.ask(question).await {
+            Verdict::Granted(grant) => return Ok(*grant),
+            Verdict::Denied(Denial::Password) => return Err(Refusal::BadCredentials),
+            Verdict::Denied(Denial::Forbidden) => return Err(Refusal::Forbidden),
+            Verdict::Unknown => {}
+            // Not on to the next: it might let in, with another home, a user whom this one knows.
+            Verdict::Unavailable(why) => {
+                link.complain(&why, question.session);
+                return Err(Refusal::PassdbUnavailable);
+            }
+        }
+    }
+    Err(Refusal::BadCredentials)
 }
 
-fn wants_to_be_another(credentials: &Credentials) -> bool {
-    credentials.authzid.as_ref().is_some_and(|authzid| !authzid.eq_ignore_ascii_case(&credentials.user))
+fn is_acceptable(name: &str) -> bool {
+    !name.is_empty() && name.len() <= MAX_USER && !name.contains(char::is_control)
 }
 
 /// What was said about one source, so that an outage under load does not fill the disk.
@@ -114,6 +164,10 @@ struct Complaints {
 }
 
 impl Link {
+    fn new(source: Box<dyn Source>) -> Self {
+        Self { source, complaints: Mutex::default() }
+    }
+
     fn complain(&self, why: &str, session: &SessionId) {
         let mut complaints = self.complaints.lock().unwrap_or_else(PoisonError::into_inner);
         if complaints.last.is_some_and(|last| last.elapsed() < COMPLAINT_INTERVAL) {

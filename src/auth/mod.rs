@@ -58,6 +58,11 @@ pub trait Source: Send + Sync {
     /// Name for logs: kind and place.
     fn name(&self) -> String;
 
+    /// Whoever it grants is checked by the backend.
+    fn leaves_it_to_the_backend(&self) -> bool {
+        false
+    }
+
     /// Checks the password and says what is known about the user. Never blocks the event loop.
     async fn ask(&self, question: &Question<'_>) -> Verdict;
 
@@ -95,6 +100,8 @@ pub struct Grant {
     pub user: User,
     /// Nobody has checked the password: the backend will.
     pub unproven: bool,
+    /// The master user who logs in on the user's behalf, with the password that was given.
+    pub master: Option<String>,
     /// What the passdb says about the backend's side. Names as in Dovecot's proxy fields.
     pub fields: Fields,
 }

@@ -44,7 +44,12 @@ impl Source for Stub {
 }
 
 fn granted(user: &str) -> Verdict {
-    Verdict::Granted(Box::new(Grant { user: User::new(user), unproven: false, fields: Fields::default() }))
+    Verdict::Granted(Box::new(Grant {
+        user: User::new(user),
+        unproven: false,
+        master: None,
+        fields: Fields::default(),
+    }))
 }
 
 /// Answers of a chain of stubs, and how often each was asked.
@@ -53,7 +58,7 @@ async fn ask_stubs(says: &[fn() -> Verdict], given: &Credentials) -> (Result<Gra
     let stub = |(say, counter): (&fn() -> Verdict, &Arc<AtomicUsize>)| -> Box<dyn Source> {
         Box::new(Stub(*say, Arc::clone(counter)))
     };
-    let chain = Chain::new(says.iter().zip(&counters).map(stub).collect());
+    let chain = Chain::new(says.iter().zip(&counters).map(stub).collect(), Vec::new());
     let answer = chain.authenticate(&question(given, &SessionId::random())).await;
     (answer, counters.iter().map(|counter| counter.load(Ordering::Relaxed)).collect())
 }
@@ -95,18 +100,96 @@ async fn a_name_that_no_user_has_reaches_no_source() {
 }
 
 #[tokio::test]
-async fn acting_as_somebody_else_is_forbidden() {
+async fn acting_as_somebody_else_is_refused_alike_for_whoever_is_meant() {
     let mut ann = credentials("ann", "x");
-    ann.authzid = Some("bob".into());
-    let (answer, asked) = ask_stubs(&[|| granted("ann")], &ann).await;
-    assert_eq!((answer.unwrap_err(), asked), (Refusal::Forbidden, vec![0]));
+    for meant in ["bob", "nobody"] {
+        ann.authzid = Some(meant.into());
+        let (answer, asked) = ask_stubs(&[|| granted("ann")], &ann).await;
+        assert_eq!((answer.unwrap_err(), asked), (Refusal::Forbidden, vec![0]));
+        let (answer, asked) = ask_stubs(&[|| Verdict::Unknown], &ann).await;
+        assert_eq!((answer.unwrap_err(), asked), (Refusal::Forbidden, vec![0]));
+    }
     ann.authzid = Some("Ann".into());
     assert!(ask_stubs(&[|| granted("ann")], &ann).await.0.is_ok());
 }
 
+/// A chain with a file of users and one of masters.
+async fn with_masters(separator: Option<char>) -> (tempfile::TempDir, Chain) {
+    let dir = tempfile::tempdir().unwrap();
+    let source = |name: &str, text: &str, master| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        PassdbConfig::File { path, default_scheme: "PLAIN".to_owned(), master }
+    };
+    let masters = source("masters", "admin:geheim\nlocked:{PLAIN}x::::::nologin\n", true);
+    let users = source("users", "ann:hers::::::pool=p\n", false);
+    (dir, Chain::open(&[masters, users], separator, 2).await)
+}
+
+#[tokio::test]
+async fn a_master_user_logs_in_for_a_user_whose_fields_count() {
+    let (_dir, chain) = with_masters(Some('*')).await;
+    let session = SessionId::random();
+    let by_authzid = Credentials { authzid: Some("Ann".to_owned()), ..credentials("admin", "geheim") };
+    for given in [credentials("ann*admin", "geheim"), by_authzid] {
+        let grant = chain.authenticate(&question(&given, &session)).await.unwrap();
+        assert_eq!((grant.user.as_str(), grant.master.as_deref(), grant.unproven), ("ann", Some("admin"), false));
+        assert_eq!(grant.fields.pool.unwrap().as_str(), "p");
+    }
+    for (name, password, refusal) in [
+        ("ann*admin", "hers", Refusal::BadCredentials),
+        ("ann*nobody", "geheim", Refusal::BadCredentials),
+        ("nobody*admin", "geheim", Refusal::BadCredentials),
+        ("ann*locked", "x", Refusal::Forbidden),
+        ("ann*", "geheim", Refusal::BadCredentials),
+        ("*admin", "geheim", Refusal::BadCredentials),
+        // A master is no user.
+        ("admin", "geheim", Refusal::BadCredentials),
+    ] {
+        let given = credentials(name, password);
+        assert_eq!(chain.authenticate(&question(&given, &session)).await.unwrap_err(), refusal, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn without_a_separator_it_is_part_of_the_name() {
+    let (_dir, chain) = with_masters(None).await;
+    let (given, session) = (credentials("ann*admin", "geheim"), SessionId::random());
+    assert_eq!(chain.authenticate(&question(&given, &session)).await.unwrap_err(), Refusal::BadCredentials);
+}
+
+#[tokio::test]
+async fn where_the_backend_decides_it_decides_about_masters_too() {
+    let chain = Chain::open(&[PassdbConfig::Backend], Some('*'), 2).await;
+    let (given, session) = (credentials("Ann*admin", "geheim"), SessionId::random());
+    let grant = chain.authenticate(&question(&given, &session)).await.unwrap();
+    assert_eq!((grant.user.as_str(), grant.master.as_deref(), grant.unproven), ("ann", Some("admin"), true));
+}
+
+#[tokio::test]
+async fn a_user_is_found_without_a_password_also_one_who_may_not_log_in() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("users");
+    std::fs::write(&path, "ann:{PLAIN}x::::::nologin destuser=anna\n").unwrap();
+    let file = PassdbConfig::File { path, default_scheme: "PLAIN".to_owned(), master: false };
+    let chain = Chain::open(&[file], Some('*'), 2).await;
+    let session = SessionId::random();
+    let lookup = |user| Lookup {
+        user,
+        service: Protocol::Lmtp,
+        client: "192.0.2.7:50000".parse().unwrap(),
+        local: "192.0.2.1:24".parse().unwrap(),
+        session: &session,
+    };
+    assert_eq!(chain.find(&lookup("Ann")).await.unwrap().unwrap().home_name(), "anna");
+    for nobody in ["bob", "", "a\nb"] {
+        assert!(chain.find(&lookup(nobody)).await.unwrap().is_none(), "{nobody:?}");
+    }
+}
+
 #[tokio::test]
 async fn the_backend_source_lets_everybody_through_unproven() {
-    let chain = Chain::open(&[PassdbConfig::Backend], 2).await;
+    let chain = Chain::open(&[PassdbConfig::Backend], Some('*'), 2).await;
     let session = SessionId::random();
     let grant = chain.authenticate(&question(&credentials("Ann@Example.ORG", "x"), &session)).await.unwrap();
     assert!(grant.unproven);
@@ -119,7 +202,8 @@ async fn the_backend_source_lets_everybody_through_unproven() {
 
 #[test]
 fn the_key_is_made_of_the_name_at_the_backend() {
-    let mut grant = Grant { user: User::new("ÄNNE@Example.org"), unproven: false, fields: Fields::default() };
+    let mut grant =
+        Grant { user: User::new("ÄNNE@Example.org"), unproven: false, master: None, fields: Fields::default() };
     assert_eq!(grant.home_name(), "ÄNNE@Example.org");
     grant.fields.destuser = Some("Mailbox17".to_owned());
     assert_eq!(grant.home_name(), "Mailbox17");
@@ -159,8 +243,8 @@ async fn i9_no_password_is_in_any_log_or_debug_text() {
     let subscriber =
         tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(move || writer.clone()).finish();
     let guard = tracing::subscriber::set_default(subscriber);
-    let passdb = [PassdbConfig::File { path, default_scheme: "CRYPT".to_owned() }];
-    let chain = Chain::open(&passdb, 2).await;
+    let passdb = [PassdbConfig::File { path, default_scheme: "CRYPT".to_owned(), master: false }];
+    let chain = Chain::open(&passdb, Some('*'), 2).await;
     let session = SessionId::random();
     let mut shown = String::new();
     for user in ["ann", "bob", "cat", "dan", "eve", "fay", "gus"] {

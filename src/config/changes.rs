@@ -8,7 +8,8 @@ use super::show::{Table, tables};
 
 /// Tables and keys that a reload applies; all else needs a restart. Listeners stay open, the store and the fleet's
 /// times belong to the incarnation, and the log's form to the process.
-const LIVE: [&str; 10] = [
+const LIVE: [&str; 11] = [
+    "auth",
     "backend",
     "health",
     "limits",

@@ -185,7 +185,9 @@ fn passdb(config: &Config, reader: &mut Reader<'_>) {
         let path = format!("passdb[{}]", at + 1);
         match source {
             PassdbConfig::File { path: file, .. } => readable(&format!("{path}.path"), file, reader),
-            PassdbConfig::Backend if at + 1 < config.passdb.len() && reader.is_sound_throughout(&path) => {
+            PassdbConfig::Backend
+                if config.passdb[at + 1..].iter().any(PassdbConfig::has_users) && reader.is_sound_throughout(&path) =>
+            {
                 let consequence = "the sources behind it would never be asked";
                 reader.fault(&path, "leaves it to the backend, but is not the last", consequence, "move it to the end");
             }

@@ -34,6 +34,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Config {
         listeners: reader.list("listener").iter().map(|path| reader.section(path)).collect(),
         tls: tls(reader),
         limits: reader.section("limits"),
+        auth: reader.section("auth"),
         moves: reader.section("moves"),
         passdb: passdb(reader),
         health: health(reader),
@@ -75,7 +76,11 @@ fn passdb(reader: &mut Reader<'_>) -> Vec<PassdbConfig> {
     if paths.is_empty() {
         return vec![PassdbConfig::Backend];
     }
-    paths.iter().map(|path| passdb_source(reader, path)).collect()
+    let mut sources: Vec<_> = paths.iter().map(|path| passdb_source(reader, path)).collect();
+    if !sources.iter().any(PassdbConfig::has_users) {
+        sources.push(PassdbConfig::Backend);
+    }
+    sources
 }
 
 fn passdb_source(reader: &mut Reader<'_>, path: &str) -> PassdbConfig {
@@ -88,7 +93,7 @@ fn passdb_source(reader: &mut Reader<'_>, path: &str) -> PassdbConfig {
         }
         PassdbKind::File => {}
         PassdbKind::Backend => {
-            for key in [file, format!("{path}.default_scheme")] {
+            for key in [file, format!("{path}.default_scheme"), format!("{path}.master")] {
                 if reader.is_given(&key) {
                     let consequence = "that file's passwords would not be checked";
                     let remedy = "set kind = \"file\", or remove it";

@@ -44,6 +44,8 @@ section! {
         pub affinity_lower_case: bool = true;
         /// What begins a detail that does not count: "+" takes "user+folder@domain" for "user@domain".
         pub affinity_detail: Option<Separator> = None, example("\"+\"");
+        /// What a name without @ is completed with, so that "ann" and "ann@example.org" have one home. By default nothing.
+        pub affinity_domain: Option<String> = None, example("\"example.org\"");
         /// How long a login waits for its home before it gets a temporary failure.
         pub login_wait: Duration = Duration::from_secs(10), min("100ms"), max("5min");
         /// File that remembers this proxy's incarnations, so that a restart frees at once what the dead one held. Of use
@@ -56,7 +58,11 @@ impl FleetConfig {
     /// How names become keys.
     pub fn key_template(&self) -> KeyTemplate {
         let detail = self.affinity_detail.as_ref().map(|separator| separator.0);
-        self.affinity_key.clone().with_case(self.affinity_lower_case).with_detail(detail)
+        self.affinity_key
+            .clone()
+            .with_case(self.affinity_lower_case)
+            .with_detail(detail)
+            .with_domain(self.affinity_domain.clone())
     }
 
     /// Time from one heartbeat to the next: short against the lease, and no busier than the store deserves.

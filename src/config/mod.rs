@@ -2,6 +2,7 @@
 //! whether a reload applies it.
 
 mod added;
+mod auth;
 mod backends;
 mod changes;
 mod check;
@@ -29,6 +30,7 @@ use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::path::Path;
 
+pub use auth::{AuthConfig, MasterSeparator};
 pub use backends::{Announce, BackendConfig, BackendTls, Master, Reach};
 pub use changes::Changes;
 pub use doveadm::{DoveadmConfig, DoveadmCredential, DoveadmUrl};
@@ -65,6 +67,8 @@ pub struct Config {
     pub tls: TlsConfig,
     /// Bounds. Reload applies them to new connections.
     pub limits: LimitsConfig,
+    /// `[auth]`.
+    pub auth: AuthConfig,
     /// Password sources, asked in order. Reload applies them.
     pub passdb: Vec<PassdbConfig>,
     /// How backends are probed. Reload applies it.
@@ -129,6 +133,7 @@ impl Config {
             listeners: listen.into_iter().map(plain).collect(),
             tls: TlsConfig::default(),
             limits: LimitsConfig::default(),
+            auth: AuthConfig::default(),
             moves: MovesConfig::default(),
             passdb: vec![PassdbConfig::Backend],
             health: HealthConfig::default(),

@@ -14,6 +14,8 @@ pub enum PassdbConfig {
         path: PathBuf,
         /// Scheme of passwords without a {SCHEME}.
         default_scheme: String,
+        /// It has master users, who may log in as anybody; it says nothing about users.
+        master: bool,
     },
     /// `kind = "backend"`: the backend decides. Must be the last.
     Backend,
@@ -30,6 +32,9 @@ section! {
         pub(super) path: Option<PathBuf> = None, example("\"users.passwd\"");
         /// Scheme of passwords without a {SCHEME}. By default CRYPT: told by the hash's own prefix. Only for kind "file".
         pub(super) default_scheme: Option<String> = None, computed, example("\"CRYPT\"");
+        /// Those in the file are master users: each may log in as anybody, with a name like "ann*admin" (see
+        /// `auth.master_separator`) or with an authorization identity. By default they are users. Only for kind "file".
+        pub(super) master: Option<bool> = None, computed, example("true");
     }
 }
 
@@ -42,6 +47,13 @@ pub(super) enum Kind {
 
 words!(Kind { File = "file", Backend = "backend" });
 
+impl PassdbConfig {
+    /// It is asked about users.
+    pub fn has_users(&self) -> bool {
+        !matches!(self, Self::File { master: true, .. })
+    }
+}
+
 impl From<PassdbKeys> for PassdbConfig {
     fn from(keys: PassdbKeys) -> Self {
         match keys.kind {
@@ -49,6 +61,7 @@ impl From<PassdbKeys> for PassdbConfig {
             Kind::File => Self::File {
                 path: keys.path.unwrap_or_default(),
                 default_scheme: keys.default_scheme.unwrap_or_else(|| "CRYPT".to_owned()),
+                master: keys.master.unwrap_or_default(),
             },
         }
     }
@@ -58,8 +71,8 @@ impl From<&PassdbConfig> for PassdbKeys {
     fn from(config: &PassdbConfig) -> Self {
         match config.clone() {
             PassdbConfig::Backend => Self { kind: Kind::Backend, ..Self::default() },
-            PassdbConfig::File { path, default_scheme } => {
-                Self { kind: Kind::File, path: Some(path), default_scheme: Some(default_scheme) }
+            PassdbConfig::File { path, default_scheme, master } => {
+                Self { kind: Kind::File, path: Some(path), default_scheme: Some(default_scheme), master: Some(master) }
             }
         }
     }

@@ -13,6 +13,8 @@ pub struct KeyTemplate {
     lower_case: bool,
     /// What begins a detail (`user+folder@domain`); `None`: names have no detail.
     detail: Option<char>,
+    /// The domain of names that have none.
+    domain: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,13 +61,14 @@ impl KeyTemplate {
         if parts.iter().all(|part| matches!(part, Part::Text(_))) {
             return Err(TemplateFault::Constant);
         }
-        Ok(Self { parts, lower_case, detail })
+        Ok(Self { parts, lower_case, detail, domain: None })
     }
 
     /// The key of a name. A name that lacks all that the template asks for (no domain) is its own key: otherwise all such
     /// users would be one.
     pub fn key_of(&self, name: &str) -> Key {
-        let (local, domain) = name.rsplit_once('@').unwrap_or((name, ""));
+        let given = self.domain.as_deref().unwrap_or_default();
+        let (local, domain) = name.rsplit_once('@').unwrap_or((name, given));
         let bare = self.detail.and_then(|detail| local.split_once(detail)).map_or(local, |(bare, _)| bare);
         // A name that is nothing but detail keeps it.
         let local = if bare.is_empty() { local } else { bare };
@@ -98,12 +101,17 @@ impl KeyTemplate {
     pub fn with_detail(self, detail: Option<char>) -> Self {
         Self { detail, ..self }
     }
+
+    /// The same template with another word on names without a domain.
+    pub fn with_domain(self, domain: Option<String>) -> Self {
+        Self { domain, ..self }
+    }
 }
 
 impl Default for KeyTemplate {
     /// All of the name, lower-cased.
     fn default() -> Self {
-        Self { parts: vec![Part::User], lower_case: true, detail: None }
+        Self { parts: vec![Part::User], lower_case: true, detail: None, domain: None }
     }
 }
 
@@ -137,6 +145,15 @@ mod tests {
         let template = KeyTemplate::parse("{user}", false, None).unwrap();
         assert_eq!(template.key_of("Ann+Spam@Example.org").as_str(), "Ann+Spam@Example.org");
         assert_eq!(KeyTemplate::default().key_of("ÄNNE@Example.org").as_str(), "änne@example.org");
+    }
+
+    #[test]
+    fn a_name_without_domain_is_that_of_the_default_domain() {
+        let template = KeyTemplate::default().with_detail(Some('+')).with_domain(Some("Example.org".to_owned()));
+        for name in ["ann", "Ann@example.org", "ann+spam", "ANN+x@EXAMPLE.ORG"] {
+            assert_eq!(template.key_of(name).as_str(), "ann@example.org", "{name}");
+        }
+        assert_eq!(template.key_of("ann@example.net").as_str(), "ann@example.net");
     }
 
     #[test]

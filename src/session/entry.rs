@@ -108,7 +108,7 @@ async fn enter_home(
         found = find(services, guest, grant, &handle, record) => found?,
     };
     record.reached(Phase::Connect);
-    let (master, password) = backend_identity(&server, &grant.fields, credentials);
+    let (master, password) = backend_identity(&server, grant, credentials);
     let request = Request {
         protocol: record.protocol,
         user: grant.home_name(),
@@ -247,12 +247,13 @@ pub(super) fn announce(guest: &Guest, frontend: &dyn Frontend) -> Result<Announc
 }
 
 /// Who logs in at the backend, and with which password: the passdb's word, else the backend's master user, else the client.
-fn backend_identity(server: &Server, fields: &Fields, credentials: &Credentials) -> (Option<String>, Secret) {
+fn backend_identity(server: &Server, grant: &Grant, credentials: &Credentials) -> (Option<String>, Secret) {
+    let fields = &grant.fields;
     if let Some(password) = &fields.pass {
         return (fields.master.clone(), password.duplicate());
     }
     match server.master() {
         Some((master, password)) => (Some(master), password),
-        None => (fields.master.clone(), credentials.password.duplicate()),
+        None => (fields.master.clone().or(grant.master.clone()), credentials.password.duplicate()),
     }
 }

@@ -75,6 +75,7 @@ const CASES: &[Case] = &[
     ("fleet", "strict", "strict = true", |c, _| c.fleet.strict),
     ("fleet", "affinity_key", "affinity_key = \"{domain}\"", |c, _| key(c) == "ex+y.org"),
     ("fleet", "affinity_lower_case", "affinity_lower_case = false", |c, _| key(c) == "Ann+x@Ex+y.org"),
+    ("fleet", "affinity_domain", "affinity_domain = \"y\"", |c, _| c.fleet.affinity_domain.as_deref() == Some("y")),
     ("fleet", "affinity_detail", "affinity_detail = \"+\"", |c, _| key(c) == "ann@ex+y.org"),
     ("fleet", "login_wait", "login_wait = \"7s\"", |c, _| c.fleet.login_wait == 7 * SECOND),
     ("fleet", "state_file", "state_file = \"st\"", |c, dir| c.fleet.state_file == Some(dir.join("st"))),
@@ -135,6 +136,10 @@ const CASES: &[Case] = &[
         PASSDB,
         |c, _| matches!(&c.passdb[0], PassdbConfig::File { default_scheme, .. } if default_scheme == "PLAIN"),
     ),
+    ("passdb", "master", "kind = \"file\"\npath = \"users.passwd\"\nmaster = true", |c, _| {
+        matches!(c.passdb[..], [PassdbConfig::File { master: true, .. }, PassdbConfig::Backend])
+    }),
+    ("auth", "master_separator", "master_separator = \"\"", |c, _| c.auth.master_separator.0.is_none()),
     ("health", "interval", "interval = \"10s\"", |c, _| c.health.interval == 10 * SECOND),
     ("health", "fast_interval", "fast_interval = \"500ms\"", |c, _| c.health.fast_interval == SECOND / 2),
     ("health", "timeout", "timeout = \"3s\"", |c, _| c.health.timeout == 3 * SECOND),

@@ -31,6 +31,7 @@ fn backends_health_limits_the_pace_of_moves_passdb_tls_and_the_log_level_are_app
     assert_eq!(with("[health]\nrise = 5\nfall = 9"), live(&["health.fall", "health.rise"]));
     assert_eq!(with("[moves]\nmove_rate = 5"), live(&["moves.move_rate"]));
     assert_eq!(with("[tls]\nmin_version = \"1.3\""), live(&["tls.min_version"]));
+    assert_eq!(with("[auth]\nmaster_separator = \"\""), live(&["auth.master_separator"]));
     assert_eq!(
         with("[[tls.certificate]]\ncertificate = \"/etc/hosts\"\nkey = \"/etc/hosts\""),
         live(&["tls.certificate[1]"])
@@ -38,7 +39,7 @@ fn backends_health_limits_the_pace_of_moves_passdb_tls_and_the_log_level_are_app
     assert_eq!(with("[log]\nlevel = \"debug\""), live(&["log.level"]));
     assert_eq!(
         with("[[passdb]]\nkind = \"file\"\npath = \"/etc/hosts\""),
-        live(&["passdb[1].default_scheme", "passdb[1].kind", "passdb[1].path"])
+        live(&["passdb[1].default_scheme", "passdb[1].kind", "passdb[1].master", "passdb[1].path"])
     );
 }
 

@@ -115,6 +115,26 @@ async fn a_master_user_opens_the_mailbox_of_whom_the_passdb_let_in() -> Result {
 }
 
 #[tokio::test]
+async fn a_master_user_who_logs_in_for_somebody_comes_to_that_users_home() -> Result {
+    let fleet = Fleet::plan().users(6).proxies(2).start().await?;
+    for user in &fleet.users {
+        let own = fleet.proxies[0].log_in(user).await?;
+        let as_master = User { name: format!("{}*{}", user.name, MASTER.0), password: MASTER.1.into(), ..user.clone() };
+        let mut imap = fleet.proxies[1].log_in(&as_master).await?;
+        imap.command("STATUS INBOX (MESSAGES)").await?.ok()?;
+        let bindings = fleet.redis.sessions().await?;
+        ensure!(bindings == 2, "{bindings} sessions are bound, not both of {}", user.name);
+        let wrong = User { password: user.password.clone(), ..as_master };
+        let refused = Imap::connect(fleet.proxy().address()).await?.try_login(&wrong).await?;
+        ensure!(refused.status == Status::No, "the user's own password made a master");
+        imap.logout().await?;
+        own.logout().await?;
+        fleet.empty().await?;
+    }
+    fleet.witness()?.swears_one_home()
+}
+
+#[tokio::test]
 async fn a_login_whose_backend_is_dead_is_refused_in_time_and_served_when_it_is_back() -> Result {
     let budget = "[backend.mail1]\nretry_budget = \"2s\"\nconnect_timeout = \"1s\"";
     let mut fleet = Fleet::plan().backends(1).config(budget).start().await?;

@@ -16,6 +16,10 @@ impl Source for BackendSource {
         "backend".to_owned()
     }
 
+    fn leaves_it_to_the_backend(&self) -> bool {
+        true
+    }
+
     async fn ask(&self, question: &Question<'_>) -> Verdict {
         grant(&question.credentials.user).unwrap_or(Verdict::Denied(Denial::Password))
     }
@@ -32,5 +36,5 @@ fn grant(name: &str) -> Option<Verdict> {
         return None;
     }
     let user = User::new(canonical(name));
-    Some(Verdict::Granted(Box::new(Grant { user, unproven: true, fields: Fields::default() })))
+    Some(Verdict::Granted(Box::new(Grant { user, unproven: true, master: None, fields: Fields::default() })))
 }

@@ -165,7 +165,7 @@ impl FileSource {
         if extra.nologin || !extra.admits(question.client.ip()) {
             return Verdict::Denied(Denial::Forbidden);
         }
-        Verdict::Granted(Box::new(Grant { user: User::new(name), unproven, fields: extra.fields }))
+        Verdict::Granted(Box::new(Grant { user: User::new(name), unproven, master: None, fields: extra.fields }))
     }
 }
 
@@ -211,7 +211,7 @@ impl Source for FileSource {
             // Mail comes also for those who may not log in.
             Some(Ok(entry)) => {
                 let fields = entry.extra.fields;
-                Verdict::Granted(Box::new(Grant { user: User::new(name), unproven: false, fields }))
+                Verdict::Granted(Box::new(Grant { user: User::new(name), unproven: false, master: None, fields }))
             }
             Some(Err((line, fault))) => Verdict::Unavailable(format!("{}:{line}: {fault}", self.path.display())),
             None => Verdict::Unknown,
