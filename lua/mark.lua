@@ -1,7 +1,7 @@
 -- mark: an order: set or clear a key's pin or hold. Marks stand in the key's binding, bound or not, and survive it.
 -- ARGV[1] clock  [2] recovery  [3] key  [4] change  [5] value  [6] remember
 -- change is pin (value: the backend), unpin, hold (value: ms, or 0 without end) or release.
--- Includes: keys, clock, recall, gather, save, expire, unbind, fetch, row, usable, holders
+-- Includes: keys, rare_keys, clock, recall, gather, save, expire, unbind, read, fetch, row, usable, holders
 -- Returns {"ok", 0 if a pin's backend may not have users, backend or "", generation, sessions, {holder, sessions, ...}}
 -- | {"recovering", ms}
 local given, recovery, key, change, value, remember = unpack(ARGV)

@@ -4,6 +4,7 @@ local function expire(key, marks, now, remember)
   if marks.pin or marks.hold == 0 then
     redis.call('PERSIST', binding .. key)
   else
-    redis.call('PEXPIRE', binding .. key, remember + math.max((marks.hold or now) - now, 0))
+    local ms = marks.hold and remember + math.max(marks.hold - now, 0) or remember
+    redis.call('PEXPIRE', binding .. key, digits(ms))
   end
 end

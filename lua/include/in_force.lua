@@ -4,7 +4,7 @@ local function in_force()
   for i = 1, #fields, 2 do
     if fields[i] == 'version' then
       version = tonumber(fields[i + 1])
-    else
+    elseif fields[i] ~= '' then
       local name = string.sub(fields[i], 3)
       lines[name] = row(fields[i + 1])
       list[#list + 1] = name

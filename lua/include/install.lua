@@ -4,6 +4,7 @@ local function install(version, from, change)
   local condemned = 0
   redis.call('DEL', backends)
   redis.call('HSET', backends, 'version', version)
+  wide(backends)
   for i = from, #ARGV, 2 do
     local name, line = ARGV[i], row(ARGV[i + 1])
     if change then change(name, line) end
