@@ -34,10 +34,10 @@ local function simply_joins()
   local home = redis.call('HGET', backends, 'r:' .. b.backend)
   local length, from = string.match(home or '', '^%d+ up %d+ 0 0 none %d+ %d (%d+) ()')
   if not length then return false end -- it is not up, fails, has max_sessions or a job, or is gone
-  local sessions = math.max(b.n - (b.h[inc] or 0), 0) + have
-  if sessions > 0 then return b.n > 0 and (limit == 0 or sessions < limit) end
+  local mine = b.h[inc] or 0
+  if b.n > mine or have > 0 then return b.n > 0 and (limit == 0 or b.n - mine + have < limit) end
   if pin ~= '' or string.sub(home, from, from + length - 1) ~= pool then return false end
-  return not b.idle or now < b.idle + math.min(user_expire, remember)
+  return not b.idle or (now < b.idle + user_expire and now < b.idle + remember)
 end
 
 if simply_joins() then return join() end
