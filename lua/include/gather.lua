@@ -1,6 +1,6 @@
 -- gather(): from now on what happens to sums and to the index is kept until spill writes it: for a script with a page of
--- keys. digits(number): the number as it is written, where that is easy: Redis takes long to format one, most are small, and on
--- a page many come again.
+-- keys. digits(number): the number as it is written, where that is easy: Redis takes long to format one; most are small, and
+-- on a page many come again.
 local sums_to_add, keys_to_list, texts
 
 local function gather()

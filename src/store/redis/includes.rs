@@ -122,12 +122,8 @@ mod tests {
     #[test]
     fn what_is_included_stands_where_it_is_named() {
         let text = joined("a\n-- Includes: keys, due\nb\n");
-        let at = |what: &str| text.find(what).unwrap_or(usize::MAX);
-        assert!(
-            at("a\n") < at("unpack(KEYS)")
-                && at("unpack(KEYS)") < at("function due")
-                && at("function due") < at("\nb\n")
-        );
+        let places = ["a\n", "local stem = ", "function due", "\nb\n"].map(|what| text.find(what));
+        assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{places:?}");
         assert!(!text.contains(LINE));
     }
 }
