@@ -1,6 +1,6 @@
 -- answer: an order: an errand is done. What is not known (any more) is not kept.
 -- ARGV[1] clock  [2] recovery  [3] errand  [4] incarnation  [5] text
--- Includes: keys, clock, recall, errand
+-- Includes: keys, rare_keys, clock, recall, errand
 -- Returns {"ok"} | {"recovering", ms}
 local given, recovery, number, inc, text = unpack(ARGV)
 local LAG = 60000 -- ms: as in ask

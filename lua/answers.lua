@@ -1,6 +1,6 @@
 -- answers: an order: read the answers to an errand. Writes nothing.
 -- ARGV[1] clock  [2] recovery  [3] errand
--- Includes: keys, clock, recall, errand
+-- Includes: keys, rare_keys, clock, recall, errand
 -- Returns {"ok", {incarnation, ...}, {incarnation, text, ...}}: who has a lease, and who has answered; both empty once the
 -- errand is forgotten | {"recovering", ms}
 local given, recovery, number = unpack(ARGV)

@@ -1,7 +1,7 @@
 -- ask: an order: give every live proxy an errand. Numbers grow, also beyond those that a live proxy has taken on from a
 -- store that lost its memory since: it would take a lower one for done. What is over is forgotten.
 -- ARGV[1] clock  [2] recovery  [3] text  [4] ttl
--- Includes: keys, clock, recall, tell, errand
+-- Includes: keys, rare_keys, clock, recall, tell, errand
 -- Returns {"ok", number, {incarnation, ...}}: who has a lease | {"recovering", ms}
 local given, recovery, text, ttl = unpack(ARGV)
 ttl = tonumber(ttl)

@@ -2,30 +2,79 @@
 -- ARGV[1] inc  [2] run  [3] seq  [4] clock  [5] key  [6] have  [7] pool  [8] pin  [9] limit  [10] unproven  [11] hint
 -- ARGV[12] recovery  [13] recovery_max  [14] user_expire  [15] remember  [16] balance_factor  [17] slow_start  [18] strict
 -- ARGV[19] kick_delay
--- Includes: keys, clock, enter, window, alive, gather, add, enlist, tell, kick_out, save, expire, unbind, fetch, bind
--- Includes: prove, count, hook, attend, rest, oust, row, usable, takes_users, has_room, fields, turn, rank, place
--- Includes: chosen, heading, note_past, halt, cancel, rehome, move_in, finish, due
 -- Returns {"bound", backend, generation} | {"wait", ms, reason} | {"limit"} | {"full"} | {"no_backend"} | {"lost"}
 -- | {"stale"}
 -- Repeating it counts once: it carries the number of sessions, never a difference. Bound, have + 1 are counted, else have.
+-- Three parts, each with what only it and those behind it need: keys that join a home as it stands, which are nearly all
+-- and are answered here at once; keys without a home; all else.
+-- Includes: keys, clock, enter, window, alive, gather, add, enlist, save, read, prove, count, wake
 local inc, run, seq, given, key, have, pool, pin, limit, unproven, hint, recovery, recovery_max, user_expire, remember,
   factor, slow_start, strict, kick_delay = unpack(ARGV)
-have, limit, unproven, strict = tonumber(have), tonumber(limit), unproven == '1', strict == '1'
-user_expire, remember, factor = tonumber(user_expire), tonumber(remember), tonumber(factor)
-slow_start, kick_delay = tonumber(slow_start), tonumber(kick_delay)
-local AGAIN = 250 -- ms: how long to wait for what may be over at any moment
 
 local now, till = enter(inc, run, seq, given)
 if not now then return { till } end
 lives[inc] = true
-local b, marks = fetch(key, now, remember)
+have, limit, unproven = tonumber(have), tonumber(limit), unproven == '1'
+user_expire, remember = tonumber(user_expire), tonumber(remember)
+local open_ms = window(now, till, tonumber(recovery), tonumber(recovery_max))
+local b, marks = read(key)
 pin = marks.pin or pin
+if have == 0 then redis.call('SREM', kicks .. inc, key) end
+
+local function join()
+  count(b, inc, have + 1)
+  if not unproven then prove(b) end
+  wake(b)
+  return { 'bound', b.backend, b.generation }
+end
+
+-- Whether the key has a home and there is nothing about either that would have to be judged; see judge.
+local function simply_joins()
+  if not b or b.moving or marks.hold or marks.lock or open_ms > 0 then return false end
+  local home = redis.call('HGET', backends, 'r:' .. b.backend)
+  local length, from = string.match(home or '', '^%d+ up %d+ 0 0 none %d+ %d (%d+) ()')
+  if not length then return false end -- it is not up, fails, has max_sessions or a job, or is gone
+  local mine = b.h[inc] or 0
+  if b.n > mine or have > 0 then return b.n > 0 and (limit == 0 or b.n - mine + have < limit) end
+  if pin ~= '' or string.sub(home, from, from + length - 1) ~= pool then return false end
+  return not b.idle or (now < b.idle + user_expire and now < b.idle + remember)
+end
+
+if simply_joins() then return join() end
+
+-- Includes: rare_keys, expire, unbind, fetch, row, usable, takes_users, has_room, fields, turn, wide, rank, place, chosen
+-- Includes: bind
+local AGAIN = 250 -- ms: how long to wait for what may be over at any moment
+slow_start, kick_delay = tonumber(slow_start), tonumber(kick_delay)
+b, marks = in_time(b, marks, key, now, remember)
 
 local function place_anew(remembered, fair)
-  local backend = place(pool, pin, remembered, nil, now, fair or factor, slow_start)
+  local backend = place(pool, pin, remembered, nil, now, fair or tonumber(factor), slow_start)
   if backend then return 'place', backend end
   return 'no_backend'
 end
+
+-- What keeps every claim of the key waiting.
+local function not_yet()
+  if open_ms > 0 then return 'wait', math.max(open_ms, AGAIN), 'recovery' end
+  if marks.hold or marks.lock then return 'wait', AGAIN, 'hold' end
+  -- Nobody has brought the table yet: take nothing apart for want of it.
+  if redis.call('HEXISTS', backends, 'version') == 0 then return 'no_backend' end
+end
+
+local word, detail, reason = not_yet()
+if not b then
+  if not word then word, detail = place_anew(hint ~= '' and hint or nil) end
+  if word == 'place' then
+    if pin == '' then chosen(detail) end
+    b = bind(nil, key, detail, now, unproven, marks)
+    return join()
+  end
+  enlist(inc, key, false)
+  return { word, detail, reason }
+end
+
+-- Includes: tell, kick_out, hook, attend, rest, oust, heading, note_past, halt, cancel, rehome, move_in, finish, due
 
 -- Joins the home, if it has room beside what inc says that it has there.
 local function enter_home(line)
@@ -38,7 +87,7 @@ end
 local function leave_the_dead()
   if have > 0 then return 'wait', AGAIN, 'closing' end
   for other in pairs(b.h) do
-    if other ~= inc and (strict or alive(other)) then return 'wait', AGAIN, 'closing' end
+    if other ~= inc and (strict == '1' or alive(other)) then return 'wait', AGAIN, 'closing' end
   end
   return place_anew(nil)
 end
@@ -70,19 +119,6 @@ local function is_full()
   return sessions >= limit
 end
 
-local home, home_text = b and b.backend or '', nil -- what the table says of it, read with the version in one call
-
--- What keeps every claim of the key waiting.
-local function not_yet()
-  local ms = window(now, till, tonumber(recovery), tonumber(recovery_max))
-  if ms > 0 then return 'wait', math.max(ms, AGAIN), 'recovery' end
-  if marks.hold or marks.lock then return 'wait', AGAIN, 'hold' end
-  -- Nobody has brought the table yet: take nothing apart for want of it.
-  local version
-  version, home_text = unpack(redis.call('HMGET', backends, 'version', 'r:' .. home))
-  if not version then return 'no_backend' end
-end
-
 -- Ends a move whose old home is empty but for what inc held: it says now that it holds nothing.
 local function go_on_moving()
   if have > 0 or b.n ~= (b.h[inc] or 0) then return end
@@ -94,11 +130,8 @@ end
 local home_line -- what the table says of the home, if it may have users
 
 local function judge()
-  if not b then return place_anew(hint ~= '' and hint or nil) end
   if b.moving then return 'wait', AGAIN, 'moving' end
-  -- A move that has just come to its end leads to another.
-  if b.backend ~= home then home_text = redis.call('HGET', backends, 'r:' .. b.backend) end
-  home_line = row(home_text)
+  home_line = row(redis.call('HGET', backends, 'r:' .. b.backend))
   if not usable(home_line) then
     home_line = nil
     return leave_the_dead()
@@ -112,10 +145,6 @@ end
 -- A home that the key had not, or that nobody is sure of any more: orphans lose the key.
 local function open(backend)
   if pin == '' then chosen(backend) end
-  if not b then
-    b = bind(nil, key, backend, now, unproven, marks)
-    return
-  end
   count(b, inc, 0)
   oust(b, inc)
   if b.backend ~= backend or (home_line and is_flushed(home_line)) then
@@ -123,24 +152,15 @@ local function open(backend)
   end
 end
 
-local word, detail, reason = not_yet()
 if not word then
-  if b and b.moving then go_on_moving() end
+  if b.moving then go_on_moving() end
   word, detail, reason = judge()
 end
-if have == 0 then redis.call('SREM', kicks .. inc, key) end
 if word == 'place' then
   open(detail)
   word = 'join'
 end
-if word == 'join' then
-  count(b, inc, have + 1)
-  if not unproven then prove(b) end
-elseif b then
-  count(b, inc, have)
-else
-  enlist(inc, key, false)
-end
-if b then rest(b, now, remember, kick_delay) end
-if word == 'join' then return { 'bound', b.backend, b.generation } end
+if word == 'join' then return join() end
+count(b, inc, have)
+rest(b, now, remember, kick_delay)
 return { word, detail, reason }

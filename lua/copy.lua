@@ -1,7 +1,7 @@
 -- copy: an order: give a shard other than the first a copy of the table; ignored unless it is newer. It is as it is given,
 -- but for the times, which are of this shard's clock.
 -- ARGV[1] clock  [2] recovery  [3] version  then for each row: backend  row
--- Includes: keys, clock, recall, tell, row, text, in_force, continue, install
+-- Includes: keys, rare_keys, clock, recall, tell, row, text, in_force, continue, wide, install
 -- Returns {"ok"} | {"recovering", ms}
 -- What is given has the first shard's times, and the clocks of two shards have nothing in common: each follows its own
 -- server, and either may be hours ahead. Who has a copy already keeps its own times of what has not changed. Who has none

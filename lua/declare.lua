@@ -1,8 +1,8 @@
 -- declare: how many sessions of each key an incarnation holds; decides if two say different homes.
 -- ARGV[1] inc  [2] run  [3] seq  [4] clock  [5] remember  [6] kick_delay
 -- ARGV[7] then for each line: key  backend  generation  count  unproven
--- Includes: keys, clock, enter, alive, gather, add, enlist, tell, kick_out, save, expire, unbind, fetch, bind, prove
--- Includes: count, hook, attend, rest, oust, note_past, halt, kick, spill
+-- Includes: keys, rare_keys, clock, enter, alive, gather, add, enlist, tell, kick_out, save, expire, unbind, read, fetch
+-- Includes: bind, prove, count, hook, attend, wake, rest, oust, note_past, halt, kick, spill
 -- Returns {"ok", {{key, backend, generation}, ...}}: sessions here that must be closed | {"lost"} | {"stale"}
 local inc, run, seq, given, remember, kick_delay = unpack(ARGV, 1, 6)
 remember, kick_delay = tonumber(remember), tonumber(kick_delay)

@@ -2,7 +2,7 @@
 -- ARGV[1] inc  [2] run  [3] seq  [4] clock  [5] asserted  [6] table_version  [7] failing  [8] left  [9] errand
 -- ARGV[10] lease  [11] recovery  [12] recovery_max  [13] remember  [14] max_down
 -- failing is a JSON list of names, or empty where nobody votes; left is kept as it is.
--- Includes: keys, clock, enter, window, kick, tell, row, text, in_force, votes, verdicts, vote, errand
+-- Includes: keys, rare_keys, clock, enter, window, kick, tell, row, text, in_force, votes, verdicts, vote, errand
 -- Returns {"ok", table version, ms until a recovery window may close, {{key, backend, generation}, ...} to close,
 -- {incarnation, ...} to reap, {backend, row, ...} or nil if the table is not newer, {key, ...} to settle,
 -- {number, errand, ...}} | {"lost"} | {"stale"}

@@ -2,7 +2,7 @@
 -- it has to re-assert. Opens a recovery window if the shard has no memory or remembers another run of the server.
 -- ARGV[1] inc  [2] run  [3] seq  [4] clock  [5] acked  [6] name  [7] version
 -- ARGV[8] lease  [9] orphan_grace  [10] recovery  [11] recovery_max
--- Includes: keys, clock, window, gather, add
+-- Includes: keys, rare_keys, clock, window, gather, add, wide
 -- Returns {"ok", run, table version, 1 to assert or 0, ms until the window may close, other leases} | {"stale"}
 -- Only tests give a run and a clock. What was answered may be lost, so who was told to assert is told again until a
 -- heartbeat says that it has (owes).
@@ -32,8 +32,8 @@ end
 redis.call('HSET', shard, 'run', run, 'epoch', epoch, 'clock', now, 'seen', server, 'until', till)
 
 local assert_ = not last or tonumber(its_epoch) ~= epoch or tonumber(last) < acked or owes
--- seq and epoch first: every call reads them, and Redis looks through a small hash from its front.
 redis.call('HSET', proxy .. inc, 'seq', seq, 'epoch', epoch, 'name', name, 'version', version)
+for _, hash in ipairs({ proxy .. inc, load, users }) do wide(hash) end
 if not last then redis.call('HSET', proxy .. inc, 'started', now) end
 if assert_ then redis.call('HSET', proxy .. inc, 'owes', 1) end
 
@@ -44,6 +44,7 @@ if redis.call('ZREM', orphans, inc) == 1 then
   end
 end
 redis.call('ZADD', leases, now + lease, inc)
+redis.call('HDEL', proxy .. inc, 'orphan')
 if assert_ and window(now, till, recovery, recovery_max) > 0 then redis.call('SADD', asserting, inc) end
 
 local peers = redis.call('ZCOUNT', leases, string.format('(%.0f', now), '+inf') - 1

@@ -2,7 +2,7 @@
 -- ARGV[1] clock  [2] recovery  [3] key  [4] change  [5] value  [6] remember  [7] locker
 -- change is pin (value: the backend), unpin, hold (value: ms, or 0 without end), release, lock (value: ms), renew (value: ms)
 -- or unlock. locker is empty but for the last three, else a number, a blank and the incarnation that locks.
--- Includes: keys, clock, recall, alive, gather, save, expire, unbind, fetch, row, usable, holders
+-- Includes: keys, rare_keys, clock, recall, alive, gather, save, expire, unbind, read, fetch, row, usable, holders
 -- Returns {"ok", 0 if a pin's backend may not have users, backend or "", generation, sessions, {holder, sessions, ...},
 -- locker or "", ms until the lock ends} | {"recovering", ms}
 local given, recovery, key, change, value, remember, locker = unpack(ARGV)

@@ -3,9 +3,9 @@
 -- ARGV[1] clock  [2] recovery  [3] recovery_max  [4] key  [5] seen  [6] to  [7] force  [8] hook  [9] timeout
 -- ARGV[10] parallel  [11] per_second  [12] remember  [13] kick_delay  [14] slow_start  [15] pool
 -- to: see heading. seen is empty for any, parallel if it is one move only; pool is the one of a home that left the table.
--- Includes: keys, clock, recall, window, alive, gather, add, enlist, tell, kick_out, save, expire, unbind, fetch, bind
--- Includes: count, hook, attend, oust, row, usable, takes_users, has_room, fields, turn, rank, place, chosen, heading
--- Includes: note_past, halt, cancel, rehome, move_in, holders
+-- Includes: keys, rare_keys, clock, recall, window, alive, gather, add, enlist, tell, kick_out, save, expire, unbind
+-- Includes: read, fetch, bind, count, hook, attend, oust, row, usable, takes_users, has_room, fields, turn, wide, rank
+-- Includes: place, chosen, heading, note_past, halt, cancel, rehome, move_in, holders
 -- Returns {"begun", generation, sessions, {holder, sessions, ...}} | {"done", backend, generation} | {"changed"} | {"busy"}
 -- | {"unbound"} | {"no_backend"} | {"later", ms} | {"recovering", ms}
 local given, recovery, recovery_max, key, seen, to, force, has_hook, timeout, parallel, per_second, remember, kick_delay,

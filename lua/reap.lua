@@ -1,6 +1,7 @@
 -- reap: two-stage expiry. A lease that is over costs the load; only an orphan that is due loses its keys, page by page.
 -- ARGV[1] inc  [2] run  [3] seq  [4] clock  [5] whose  [6] orphan_grace  [7] remember  [8] kick_delay
--- Includes: keys, clock, enter, alive, gather, add, enlist, save, expire, unbind, fetch, count, hook, attend, rest, orphan, spill
+-- Includes: keys, rare_keys, clock, enter, alive, gather, add, enlist, save, expire, unbind, read, fetch, count, hook
+-- Includes: attend, wake, rest, orphan, spill
 -- Returns {"alive"} | {"orphan"} | {"more"} | {"gone"} | {"lost"} | {"stale"}
 -- The first page voids the epoch, so that an orphan that returns half freed re-asserts all of it.
 local inc, run, seq, given, whose, orphan_grace, remember, kick_delay = unpack(ARGV)

@@ -8,5 +8,6 @@ end
 -- advance(then_, seen, server): the shard's time. The server's clock may have stepped, stood still or be another one's,
 -- so what it shows now counts for 0 to 2000 ms more than what was seen at the last heartbeat.
 local function advance(then_, seen, server)
-  return then_ + math.min(math.max(server - seen, 0), 2000)
+  local passed = server - seen
+  return then_ + (passed < 0 and 0 or passed > 2000 and 2000 or passed)
 end

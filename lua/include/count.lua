@@ -3,7 +3,7 @@ local function count(b, inc, sessions)
   local before, all = b.h[inc] or 0, b.n
   if before == 0 or sessions == 0 then enlist(inc, b.key, sessions > 0) end
   if sessions == before then return end
-  b.n = math.max(all - before, 0) + sessions
+  b.n = (all > before and all - before or 0) + sessions
   b.h[inc] = sessions > 0 and sessions or nil
   put(b, 'h:' .. inc, b.h[inc])
   put(b, 'n', b.n)

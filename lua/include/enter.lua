@@ -3,10 +3,12 @@
 -- the word to answer.
 local function enter(inc, run, seq, given)
   local its_run, epoch, then_, seen, till = unpack(redis.call('HMGET', shard, 'run', 'epoch', 'clock', 'seen', 'until'))
-  if its_run ~= run or not redis.call('ZSCORE', leases, inc) then return nil, 'lost' end
-  local last, its_epoch = unpack(redis.call('HMGET', proxy .. inc, 'seq', 'epoch'))
-  if not last or its_epoch ~= epoch or last + 1 < tonumber(seq) then return nil, 'lost' end
-  if tonumber(seq) <= tonumber(last) then return nil, 'stale' end
+  if its_run ~= run then return nil, 'lost' end
+  local last, its_epoch, orphaned = unpack(redis.call('HMGET', proxy .. inc, 'seq', 'epoch', 'orphan'))
+  if not last or orphaned or its_epoch ~= epoch then return nil, 'lost' end
+  local ahead = seq - last
+  if ahead > 1 then return nil, 'lost' end
+  if ahead < 1 then return nil, 'stale' end
   redis.call('HSET', proxy .. inc, 'seq', seq)
   local server = clock(given)
   return advance(tonumber(then_), tonumber(seen), server), tonumber(till), server

@@ -5,6 +5,6 @@ local function expire(key, marks, now, remember)
     redis.call('PERSIST', binding .. key)
   else
     local kept = math.max(marks.hold or now, marks.lock or now, now)
-    redis.call('PEXPIRE', binding .. key, remember + kept - now)
+    redis.call('PEXPIRE', binding .. key, digits(remember + kept - now))
   end
 end

@@ -8,6 +8,7 @@ local function install(version, was, from, change)
     if not named[name] then redis.call('HDEL', backends, 'r:' .. name) end
   end
   redis.call('HSET', backends, 'version', version)
+  wide(backends)
   for i = from, #ARGV, 2 do
     local name, line = ARGV[i], row(ARGV[i + 1])
     if change then change(name, line) end

@@ -1,8 +1,8 @@
 -- rank(version): brings the order in which backends are taken up to date, so that place need not look at each of them: all
 -- of it if the table has changed, else for those whose load or turn has changed since (stale).
 -- rank:<pool> has the score load / share and the members "turn name", so its first is the one to take: a backend that is
--- full is not in it, nor in the sums. ranks knows of each backend what was ranked, of each pool the sums, and how often
--- each was chosen. Shares are those after slow_start.
+-- full is not in it, nor in the sums. young:<pool> says since when each is as it is. ranks knows of each backend what was
+-- ranked, of each pool the sums, and how often each was chosen. Shares are those after slow_start.
 
 -- Its functions are within it, so that a script that does not place anybody need not make them.
 local function rank(version)
@@ -16,10 +16,14 @@ local function rank(version)
 
   local function rank_all()
     for field in pairs(fields(ranks)) do
-      if string.sub(field, 1, 7) == 'newest:' then redis.call('DEL', ranked .. string.sub(field, 8)) end
+      if string.sub(field, 1, 7) == 'newest:' then
+        local pool = string.sub(field, 8)
+        redis.call('DEL', ranked .. pool, young .. pool)
+      end
     end
     redis.call('DEL', ranks, stale)
     redis.call('HSET', ranks, 'version', version)
+    wide(ranks)
     local loads, pools = fields(load), {}
     for field, text in pairs(fields(backends)) do
       local line = field ~= 'version' and row(text)
@@ -33,6 +37,7 @@ local function rank(version)
           sums.shares, sums.load = sums.shares + share, sums.load + sessions
           redis.call('ZADD', ranked .. line.pool, sessions / share, member(first, name))
         end
+        if line.since ~= 0 then redis.call('ZADD', young .. line.pool, line.since, name) end
         redis.call('HSET', ranks, 'at:' .. name, what_was_ranked(share, sessions, first, line.most, line.pool))
       end
     end

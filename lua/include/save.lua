@@ -14,10 +14,7 @@ local function put(b, field, value)
     gone[#gone + 1] = field
     return
   end
-  if texts and type(value) == 'number' then
-    texts[value] = texts[value] or string.format('%.0f', value)
-    value = texts[value]
-  end
+  if type(value) == 'number' then value = digits(value) end
   set[puts + 1], set[puts + 2], puts = field, value, puts + 2
 end
 

@@ -3,9 +3,14 @@ local function spill()
   local sums_of, keys_of = sums_to_add, keys_to_list
   sums_to_add, keys_to_list = nil, nil
   for sums, changes in pairs(sums_of) do
+    local changed = {}
     for name, number in pairs(changes) do
-      if number ~= 0 then add(sums, name, number) end
+      if number ~= 0 then
+        change(sums, name, number)
+        changed[#changed + 1] = name
+      end
     end
+    if sums == load and #changed > 0 then redis.call('SADD', stale, unpack(changed)) end
   end
   for index, keys in pairs(keys_of) do
     local there, gone = {}, {}

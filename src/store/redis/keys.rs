@@ -2,9 +2,6 @@
 
 use crate::model::{Incarnation, Key};
 
-/// How many keys a script is given.
-pub(super) const COUNT: usize = 19;
-
 /// The keys of one shard. Its number, with the namespace, is the hash tag: a shard lives in one Cluster slot.
 #[derive(Clone, Debug)]
 pub(super) struct Keys {
@@ -22,29 +19,9 @@ impl Keys {
         format!("{{{}:*", self.namespace)
     }
 
-    /// What every script is given as KEYS: `lua/include/keys.lua` names them in this order. The last seven are stems.
-    pub(super) fn for_scripts(&self) -> [String; COUNT] {
-        [
-            self.shard(),
-            self.named("asserting"),
-            self.leases(),
-            self.orphans(),
-            self.backends(),
-            self.load(),
-            self.users(),
-            self.moving(),
-            self.named("errands"),
-            self.ranks(),
-            self.named("stale"),
-            self.nudge(),
-            self.named("p:"),
-            self.named("px:"),
-            self.named("kick:"),
-            self.named("b:"),
-            self.named("past:"),
-            self.named("said:"),
-            self.named("rank:"),
-        ]
+    /// What every script is given as its one key: the names in `lua/include/keys.lua` and `rare_keys.lua` begin with it.
+    pub(super) fn stem(&self) -> String {
+        self.named("")
     }
 
     pub(super) fn shard(&self) -> String {

@@ -2,13 +2,14 @@
 //!
 //! `master/` finds the master of a shard: the one in the file, the one that the Sentinels name, or a node of a Cluster.
 //! `doors` makes connections to any server; a link takes its connection out of the pool there, so that nobody else writes
-//! between two numbered calls. `keys` knows every key name, `scripts` how a call is sent, `reply` how an answer is read,
-//! `orders` and `replies` do both for orders, `rows` the backend table's lines; `fitness` and `rights` say which servers and
+//! between two numbered calls. `keys` knows every key name, `includes` joins scripts with what they include, `scripts` knows
+//! how a call is sent, `reply` how an answer is read, `orders` and `replies` do both for orders, `rows` the backend table's lines; `fitness` and `rights` say which servers and
 //! users are refused. Beside the links, `view` and `homes` look, `subscription` and `nudges` listen.
 
 mod doors;
 mod fitness;
 mod homes;
+mod includes;
 mod keys;
 mod master;
 mod nudges;
@@ -204,8 +205,8 @@ impl Store for Redis {
         let master = self.masters.of(&keys, &self.doors).await?;
         let mut connection = self.doors.own(&master.at).await?;
         self.prepare(&master.at, &mut connection, &keys).await?;
-        let (keys, server) = (keys.for_scripts(), self.server.clone());
-        Ok(Box::new(ToShard { connection, master, keys, rules: self.rules, server }))
+        let (stem, server) = (keys.stem(), self.server.clone());
+        Ok(Box::new(ToShard { connection, master, stem, rules: self.rules, server }))
     }
 
     async fn order(&self, shard: u16, order: &Order) -> Result<Ordered, StoreError> {
@@ -233,7 +234,8 @@ impl Store for Redis {
 struct ToShard {
     connection: MultiplexedConnection,
     master: Master,
-    keys: [String; keys::COUNT],
+    /// Of its keys' names.
+    stem: String,
     rules: Rules,
     server: Option<Arc<Simulated>>,
 }
@@ -263,7 +265,7 @@ impl Connection for ToShard {
         let mut pipeline = redis::pipe();
         pipeline.ignore_errors();
         for call in calls {
-            pipeline.add_command(scripts::command(call, &self.keys, &self.rules, self.server.as_deref()));
+            pipeline.add_command(scripts::command(call, &self.stem, &self.rules, self.server.as_deref()));
         }
         // The answers are values first: one that is an error (NOSCRIPT, OOM, READONLY) spoils all, for the calls behind
         // it were numbered as if it had been applied.

@@ -28,10 +28,10 @@ impl Redis {
         let (at, mut connection) = self.operator_of(keys).await?;
         let line = &mut Line { at: &at, connection: &mut connection, patience: self.doors.patience() };
         let (source, arguments) = script_and_arguments(order, &self.rules, self.server.as_deref());
-        let keys = keys.for_scripts();
-        let answer = match line.ask(source.call(&keys, &arguments), Duration::ZERO).await? {
+        let stem = keys.stem();
+        let answer = match line.ask(source.call(&stem, &arguments), Duration::ZERO).await? {
             Err(error) if is_unknown_script(&error) => {
-                line.ask(source.teach(&keys, &arguments), Duration::ZERO).await?
+                line.ask(source.teach(&stem, &arguments), Duration::ZERO).await?
             }
             answer => answer,
         };

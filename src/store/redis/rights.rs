@@ -42,6 +42,7 @@ const COMMANDS: &[&str] = &[
     "SADD KEY member",
     "SCARD KEY",
     "SETNX KEY value",
+    "SISMEMBER KEY member",
     "SMEMBERS KEY",
     "SPOP KEY",
     "SRANDMEMBER KEY",

@@ -1,4 +1,4 @@
-//! The Lua scripts: their text, joined with their includes when homing is compiled, and how a call becomes an EVALSHA.
+//! The Lua scripts, and how a call becomes an EVALSHA.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
@@ -9,219 +9,51 @@ use serde::Serialize;
 use super::super::Rules;
 use super::super::clock::Simulated;
 use super::super::request::{Call, Claim, Declared, Heartbeat, Hello, Request, Row};
-use super::rows;
+use super::{includes, rows};
 use crate::model::BackendId;
 
-/// One file of `lua/`.
+/// One file of `lua/`, and what becomes of it.
 pub(super) struct Source {
     pub(super) name: &'static str,
-    /// The file itself; the includes stand before it.
+    /// The file itself.
     #[cfg(test)]
     pub(super) body: &'static str,
-    #[cfg(test)]
-    pub(super) includes: &'static [&'static str],
-    /// Both joined.
-    pub(super) text: &'static str,
+    /// The same with the files that it includes.
+    pub(super) text: LazyLock<String>,
     script: LazyLock<Script>,
 }
 
-/// The text of a script behind its includes.
-macro_rules! joined {
-    ($name:literal, $($include:literal),+) => {
-        concat!(
-            $(include_str!(concat!("../../../lua/include/", $include, ".lua")), "\n",)+
-            include_str!(concat!("../../../lua/", $name, ".lua"))
-        )
-    };
-}
-
 macro_rules! source {
-    ($name:literal, $($include:literal),+) => {
+    ($name:literal) => {
         Source {
             name: $name,
             #[cfg(test)]
             body: include_str!(concat!("../../../lua/", $name, ".lua")),
-            #[cfg(test)]
-            includes: &[$($include),+],
-            text: joined!($name, $($include),+),
-            script: LazyLock::new(|| Script::new(joined!($name, $($include),+))),
+            text: LazyLock::new(|| includes::joined(include_str!(concat!("../../../lua/", $name, ".lua")))),
+            script: LazyLock::new(|| {
+                Script::new(&includes::joined(include_str!(concat!("../../../lua/", $name, ".lua"))))
+            }),
         }
     };
 }
 
-static HELLO: Source = source!("hello", "keys", "clock", "window", "gather", "add");
-static HEARTBEAT: Source = source!(
-    "heartbeat",
-    "keys",
-    "clock",
-    "enter",
-    "window",
-    "kick",
-    "tell",
-    "row",
-    "text",
-    "in_force",
-    "votes",
-    "verdicts",
-    "vote",
-    "errand"
-);
-static CLAIM: Source = source!(
-    "claim",
-    "keys",
-    "clock",
-    "enter",
-    "window",
-    "alive",
-    "gather",
-    "add",
-    "enlist",
-    "tell",
-    "kick_out",
-    "save",
-    "expire",
-    "unbind",
-    "fetch",
-    "bind",
-    "prove",
-    "count",
-    "hook",
-    "attend",
-    "rest",
-    "oust",
-    "row",
-    "usable",
-    "takes_users",
-    "has_room",
-    "fields",
-    "turn",
-    "rank",
-    "place",
-    "chosen",
-    "heading",
-    "note_past",
-    "halt",
-    "cancel",
-    "rehome",
-    "move_in",
-    "finish",
-    "due"
-);
-static DECLARE: Source = source!(
-    "declare",
-    "keys",
-    "clock",
-    "enter",
-    "alive",
-    "gather",
-    "add",
-    "enlist",
-    "tell",
-    "kick_out",
-    "save",
-    "expire",
-    "unbind",
-    "fetch",
-    "bind",
-    "prove",
-    "count",
-    "hook",
-    "attend",
-    "rest",
-    "oust",
-    "note_past",
-    "halt",
-    "kick",
-    "spill"
-);
-static HELD: Source = source!("held", "keys", "clock", "enter");
-static REAP: Source = source!(
-    "reap", "keys", "clock", "enter", "alive", "gather", "add", "enlist", "save", "expire", "unbind", "fetch", "count",
-    "hook", "attend", "rest", "orphan", "spill"
-);
-static FORGET: Source = source!("forget", "keys", "clock", "enter", "gather", "add", "orphan");
-static TABLE: Source =
-    source!("table", "keys", "clock", "enter", "tell", "row", "text", "in_force", "continue", "install", "replace");
-pub(super) static MOVE: Source = source!(
-    "move",
-    "keys",
-    "clock",
-    "recall",
-    "window",
-    "alive",
-    "gather",
-    "add",
-    "enlist",
-    "tell",
-    "kick_out",
-    "save",
-    "expire",
-    "unbind",
-    "fetch",
-    "bind",
-    "count",
-    "hook",
-    "attend",
-    "oust",
-    "row",
-    "usable",
-    "takes_users",
-    "has_room",
-    "fields",
-    "turn",
-    "rank",
-    "place",
-    "chosen",
-    "heading",
-    "note_past",
-    "halt",
-    "cancel",
-    "rehome",
-    "move_in",
-    "holders"
-);
-pub(super) static SETTLE: Source = source!(
-    "settle",
-    "keys",
-    "clock",
-    "recall",
-    "window",
-    "gather",
-    "save",
-    "expire",
-    "unbind",
-    "fetch",
-    "hook",
-    "row",
-    "usable",
-    "takes_users",
-    "has_room",
-    "fields",
-    "turn",
-    "rank",
-    "place",
-    "chosen",
-    "heading",
-    "note_past",
-    "halt",
-    "cancel",
-    "rehome",
-    "move_in",
-    "finish",
-    "due"
-);
-pub(super) static MARK: Source = source!(
-    "mark", "keys", "clock", "recall", "alive", "gather", "save", "expire", "unbind", "fetch", "row", "usable",
-    "holders"
-);
-pub(super) static REVISE: Source =
-    source!("revise", "keys", "clock", "recall", "tell", "row", "text", "in_force", "continue", "install", "replace");
-pub(super) static COPY: Source =
-    source!("copy", "keys", "clock", "recall", "tell", "row", "text", "in_force", "continue", "install");
-pub(super) static LIFT: Source = source!("lift", "keys", "clock", "recall", "tell");
-pub(super) static ASK: Source = source!("ask", "keys", "clock", "recall", "tell", "errand");
-pub(super) static ANSWER: Source = source!("answer", "keys", "clock", "recall", "errand");
-pub(super) static ANSWERS: Source = source!("answers", "keys", "clock", "recall", "errand");
+static HELLO: Source = source!("hello");
+static HEARTBEAT: Source = source!("heartbeat");
+static CLAIM: Source = source!("claim");
+static DECLARE: Source = source!("declare");
+static HELD: Source = source!("held");
+static REAP: Source = source!("reap");
+static FORGET: Source = source!("forget");
+static TABLE: Source = source!("table");
+pub(super) static MOVE: Source = source!("move");
+pub(super) static SETTLE: Source = source!("settle");
+pub(super) static MARK: Source = source!("mark");
+pub(super) static REVISE: Source = source!("revise");
+pub(super) static COPY: Source = source!("copy");
+pub(super) static LIFT: Source = source!("lift");
+pub(super) static ASK: Source = source!("ask");
+pub(super) static ANSWER: Source = source!("answer");
+pub(super) static ANSWERS: Source = source!("answers");
 
 /// All scripts, as they are loaded when a connection is opened.
 pub(super) static ALL: [&Source; 17] = [
@@ -233,21 +65,21 @@ impl Source {
     /// SCRIPT LOAD.
     pub(super) fn load(&self) -> Cmd {
         let mut command = redis::cmd("SCRIPT");
-        command.arg("LOAD").arg(self.text);
+        command.arg("LOAD").arg(self.text.as_str());
         command
     }
 
     /// EVALSHA of a script that the server is thought to know.
-    pub(super) fn call(&self, keys: &[String], arguments: &Arguments) -> Cmd {
+    pub(super) fn call(&self, stem: &str, arguments: &Arguments) -> Cmd {
         let mut command = redis::cmd("EVALSHA");
-        command.arg(self.script.get_hash()).arg(keys.len()).arg(keys).arg(&arguments.values);
+        command.arg(self.script.get_hash()).arg(1).arg(stem).arg(&arguments.values);
         command
     }
 
     /// EVAL, for a server that does not know it.
-    pub(super) fn teach(&self, keys: &[String], arguments: &Arguments) -> Cmd {
+    pub(super) fn teach(&self, stem: &str, arguments: &Arguments) -> Cmd {
         let mut command = redis::cmd("EVAL");
-        command.arg(self.text).arg(keys.len()).arg(keys).arg(&arguments.values);
+        command.arg(self.text.as_str()).arg(1).arg(stem).arg(&arguments.values);
         command
     }
 }
@@ -281,9 +113,9 @@ impl Arguments {
 }
 
 /// The EVALSHA of a call.
-pub(super) fn command(call: &Call, keys: &[String], rules: &Rules, server: Option<&Simulated>) -> Cmd {
+pub(super) fn command(call: &Call, stem: &str, rules: &Rules, server: Option<&Simulated>) -> Cmd {
     let (source, arguments) = script_and_arguments(call, rules, server);
-    source.call(keys, &arguments)
+    source.call(stem, &arguments)
 }
 
 /// Which script does a call, and with which arguments.

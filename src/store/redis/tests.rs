@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::keys::{COUNT, Keys};
+use super::includes;
+use super::keys::Keys;
 use super::scripts::{ALL, Source, script_and_arguments};
 use crate::config::{RedisConfig, RedisLogin, RedisServers, StoreAddress};
 use crate::model::{BackendId, Generation, Incarnation, Key, Pool, Secret};
@@ -99,15 +100,6 @@ fn every_script_names_its_arguments_as_the_caller_sends_them() {
 }
 
 #[test]
-fn every_script_says_what_it_includes() {
-    for source in ALL {
-        let lines = source.body.lines().filter_map(|line| line.strip_prefix("-- Includes: "));
-        let said: Vec<&str> = lines.flat_map(|line| line.split(", ")).collect();
-        assert_eq!(said, source.includes, "{}", source.name);
-    }
-}
-
-#[test]
 fn every_script_is_named_as_its_file_and_answers_a_status_word() {
     for source in ALL {
         assert!(source.body.starts_with(&format!("-- {}: ", source.name)), "{}", source.name);
@@ -116,16 +108,30 @@ fn every_script_is_named_as_its_file_and_answers_a_status_word() {
 }
 
 #[test]
-fn keys_are_named_in_their_order_and_share_one_slot() {
-    let names = named_in_header(include_str!("../../../lua/include/keys.lua"), "KEYS");
-    assert_eq!(names.len(), COUNT);
-    let keys = Keys::of_shard("ns", 3).for_scripts();
-    let said = ["proxy", "held", "kicks", "binding", "past", "said", "ranked"].into_iter();
-    let said = said.zip(["p:", "px:", "kick:", "b:", "past:", "said:", "rank:"]);
-    let said: std::collections::BTreeMap<_, _> = said.collect();
-    for (name, key) in names.iter().zip(&keys) {
-        let name = said.get(name.as_str()).copied().unwrap_or(name);
-        assert_eq!(*key, format!("{{ns:3}}:{name}"));
+fn scripts_name_the_keys_as_we_do_and_all_share_one_slot() {
+    let files = includes::FILES.iter().filter(|(file, _)| ["keys", "rare_keys"].contains(file));
+    let said: String = files.map(|(_, text)| *text).collect();
+    let (keys, inc, key) = (Keys::of_shard("ns", 3), Incarnation::new("i"), Key::new("k"));
+    let stem = keys.stem();
+    assert_eq!(stem, "{ns:3}:");
+    let ours = [
+        keys.shard(),
+        keys.asserting(),
+        keys.leases(),
+        keys.orphans(),
+        keys.backends(),
+        keys.load(),
+        keys.users(),
+        keys.moving(),
+        keys.ranks(),
+        keys.nudge(),
+        keys.proxy(&inc).trim_end_matches('i').to_owned(),
+        keys.past(&key).trim_end_matches('k').to_owned(),
+        keys.binding(&key).trim_end_matches('k').to_owned(),
+    ];
+    for name in ours {
+        let named = name.strip_prefix(&stem).map(|rest| format!("stem .. '{rest}'"));
+        assert!(named.is_some_and(|named| said.contains(&named)), "{name}");
     }
 }
 

@@ -225,7 +225,8 @@ impl Redis {
     pub async fn load(&self) -> Result<BTreeMap<String, i64>> {
         let mut total = BTreeMap::new();
         for (_, fields) in self.hashes(":load").await? {
-            for (backend, count) in fields {
+            // The field without a name only makes Redis find the others fast.
+            for (backend, count) in fields.into_iter().filter(|(backend, _)| !backend.is_empty()) {
                 *total.entry(backend).or_default() += count.parse::<i64>()?;
             }
         }
