@@ -290,7 +290,8 @@ fn start_tls(status: Status, rest: bool) -> Outcome {
 }
 
 fn refused(text: Vec<u8>, temporary: bool) -> Step {
-    Step::Wish(State::Over, BackendWish::Refused(BackendRefusal { text, temporary, referral: None }))
+    let referral = response::referral(&text);
+    Step::Wish(State::Over, BackendWish::Refused(BackendRefusal { text, temporary, referral }))
 }
 
 /// The words of a BYE, with a code that tells clients not to ask for another password.
