@@ -11,5 +11,7 @@ mod health;
 mod logins;
 mod operators;
 mod parts;
+mod pop3;
 mod process;
+mod referrals;
 mod reload;

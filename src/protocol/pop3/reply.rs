@@ -8,12 +8,12 @@ use crate::protocol::{Bounds, Farewell, FrontendSettings, Handover, Output, Viol
 /// What any server of today has, shown until a backend has said what it has.
 const USUAL: [&str; 3] = ["TOP", "UIDL", "PIPELINING"];
 
-/// XCLIENT is offered for the sake of the TTL, which ends loops of proxies.
+/// XCLIENT is offered, where Dovecot's proxy looks for it, for the sake of the TTL, which ends loops of proxies.
 pub(super) fn greeting(settings: &FrontendSettings, out: &mut Output) {
     // A banner with a line end would be a second response; one with `<...>` would offer APOP.
     let banner: String = settings.banner.chars().filter(|c| !c.is_control() && !"<>".contains(*c)).collect();
     let banner = if banner.trim().is_empty() { "Ready." } else { banner.trim() };
-    out.put(format!("+OK {banner} [XCLIENT]\r\n"));
+    out.put(format!("+OK [XCLIENT] {banner}\r\n"));
 }
 
 /// What backends have after login, and what we have before. RFC 2449 section 5: PIPELINING is for all of the session, so

@@ -28,9 +28,11 @@ pub(super) fn parse(line: &[u8]) -> Result<Answer<'_>, Violation> {
     }
 }
 
-/// The greeting of a server that lets this client announce another one.
+/// The greeting of a server that lets this client announce another one. Dovecot 2.3 says so first, others at the end.
 pub(super) fn takes_xclient(greeting: &[u8]) -> bool {
-    greeting.ends_with(b" [XCLIENT]") || greeting == b"[XCLIENT]"
+    const MARK: &[u8] = b"[XCLIENT]";
+    let mut words = greeting.split(|byte| *byte == b' ');
+    words.next() == Some(MARK) || words.next_back() == Some(MARK)
 }
 
 /// RFC 2449 section 8, 3206: it is not the password's fault, and may be over in a while. Each level of a code that has
