@@ -5,6 +5,7 @@
 
 mod buffer;
 pub mod imap;
+mod line;
 pub mod lmtp;
 pub mod pop3;
 mod referral;

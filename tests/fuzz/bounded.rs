@@ -17,7 +17,7 @@ use homing::model::Protocol;
 use mutate::Mutator;
 
 /// What has frontends and backends to be told anything.
-const SPOKEN: [Protocol; 2] = [Protocol::Imap, Protocol::Pop3];
+const SPOKEN: [Protocol; 3] = [Protocol::Imap, Protocol::Pop3, Protocol::Sieve];
 
 #[test]
 fn whatever_clients_say_they_get_bounded_answers_in_our_own_words() {

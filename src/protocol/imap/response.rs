@@ -1,6 +1,6 @@
 //! What a mail server says: one line, taken apart. Literals are not expected before login is complete.
 
-use super::command::{announced, without_end};
+use crate::protocol::line::{announced, without_end};
 use crate::protocol::referral::bracketed;
 use crate::protocol::{Referral, Violation};
 

@@ -4,6 +4,7 @@ use zeroize::Zeroizing;
 
 use crate::model::Secret;
 use crate::protocol::buffer::find;
+use crate::protocol::line::without_end;
 use crate::protocol::{sasl, xclient};
 
 /// What is wrong with a command. `reply.rs` has the words.
@@ -139,10 +140,4 @@ fn words(arguments: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 fn is_blank(arguments: &[u8]) -> bool {
     arguments.iter().all(|byte| *byte == b' ')
-}
-
-/// A line without its CRLF. A bare LF ends a line, too: some scripts send nothing else, and no harm comes of it here.
-pub(super) fn without_end(line: &[u8]) -> &[u8] {
-    let line = line.strip_suffix(b"\n").unwrap_or(line);
-    line.strip_suffix(b"\r").unwrap_or(line)
 }

@@ -3,6 +3,7 @@
 use super::command::{self, Command, Fault};
 use super::reply;
 use crate::model::{Credentials, Mechanism, Refusal, Secret};
+use crate::protocol::line::without_end;
 use crate::protocol::sasl::{self, Exchange, Progress};
 use crate::protocol::tally::Tally;
 use crate::protocol::{
@@ -122,7 +123,7 @@ impl Frontend {
         let Some(length) = input.line(self.bounds().line)? else {
             return Ok(Step::Incomplete(State::Response(exchange)));
         };
-        let line = command::without_end(&input.filled()[..length]);
+        let line = without_end(&input.filled()[..length]);
         let message = if line == b"*" { Err(Fault::Cancelled) } else { sasl::decode(line).map_err(Fault::Sasl) };
         input.consume(length);
         match message {

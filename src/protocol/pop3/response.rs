@@ -1,6 +1,6 @@
 //! What a mail server says: one line, taken apart.
 
-use super::command::without_end;
+use crate::protocol::line::without_end;
 use crate::protocol::referral::bracketed;
 use crate::protocol::{Referral, Violation};
 

@@ -124,6 +124,10 @@ static WORDS: LazyLock<HashSet<String>> = LazyLock::new(|| {
         (Protocol::Pop3, include_str!("../../dialogs/pop3/client_login.txt")),
         (Protocol::Pop3, include_str!("../../dialogs/pop3/client_sasl.txt")),
         (Protocol::Pop3, include_str!("../../dialogs/pop3/client_tls.txt")),
+        (Protocol::Sieve, include_str!("../../dialogs/sieve/client_bounds.txt")),
+        (Protocol::Sieve, include_str!("../../dialogs/sieve/client_commands.txt")),
+        (Protocol::Sieve, include_str!("../../dialogs/sieve/client_login.txt")),
+        (Protocol::Sieve, include_str!("../../dialogs/sieve/client_tls.txt")),
     ];
     let said = transcripts.iter().flat_map(|(protocol, text)| text.lines().map(|line| (*protocol, line)));
     said.filter_map(|(protocol, line)| Some(words(protocol, line.strip_prefix("S: ")?))).collect()
