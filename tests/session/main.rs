@@ -15,3 +15,4 @@ mod pop3;
 mod process;
 mod referrals;
 mod reload;
+mod sieve;

@@ -130,7 +130,8 @@ static WORDS: LazyLock<HashSet<String>> = LazyLock::new(|| {
         (Protocol::Sieve, include_str!("../../dialogs/sieve/client_tls.txt")),
     ];
     let said = transcripts.iter().flat_map(|(protocol, text)| text.lines().map(|line| (*protocol, line)));
-    said.filter_map(|(protocol, line)| Some(words(protocol, line.strip_prefix("S: ")?))).collect()
+    let said = said.filter_map(|(protocol, line)| Some(words(protocol, line.strip_prefix("S: ")?)));
+    said.chain([words(Protocol::Sieve, "OK (TAG {0}) \"Done.\"")]).collect()
 });
 
 /// A line without its tag, if the protocol has tags, and with any number for any other.
