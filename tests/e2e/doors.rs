@@ -122,9 +122,11 @@ async fn pop3_gives_mail_out_and_every_login_is_witnessed() -> Result {
     pop3.log_in(&users[1]).await?;
     let visit = site.saw(&users[1], Protocol::Pop3, CLIENT).await?;
     ensure!((visit.session.as_str(), visit.field("rport")) == ("announced0123456789", Some("4711")), "{visit:?}");
+    pop3.quit().await?;
     let mut pop3 = Pop3::connect(ports.plain).await?.starttls("mail.test", &tls).await?;
     pop3.log_in(&by_master(&users[2])).await?;
     site.saw(&users[2], Protocol::Pop3, "127.0.0.1").await?;
+    pop3.quit().await?;
     let mut pop3 = Pop3::over(announced(ports.proxied).await?).await?;
     pop3.log_in(&users[3]).await?;
     site.saw(&users[3], Protocol::Pop3, CLIENT).await?;
@@ -157,10 +159,12 @@ async fn managesieve_keeps_scripts_and_every_login_is_witnessed() -> Result {
     sieve.command(XCLIENT).await?.ok()?;
     sieve.log_in(&users[1]).await?;
     ensure!(site.saw(&users[1], Protocol::Sieve, CLIENT).await?.session == "announced0123456789");
+    sieve.logout().await?;
     let mut sieve = Sieve::connect(ports.plain).await?.starttls("mail.test", &tls).await?;
     ensure!(!sieve.capabilities.contains(&"\"STARTTLS\"".to_owned()), "{:?}", sieve.capabilities);
     sieve.log_in(&by_master(&users[2])).await?;
     site.saw(&users[2], Protocol::Sieve, "127.0.0.1").await?;
+    sieve.logout().await?;
     let mut sieve = Sieve::over(announced(ports.proxied).await?).await?;
     sieve.log_in(&users[3]).await?;
     site.saw(&users[3], Protocol::Sieve, CLIENT).await?;
@@ -196,9 +200,11 @@ async fn submission_relays_to_the_sink_and_every_login_is_witnessed() -> Result 
     smtp.hello("proxy.test").await?;
     smtp.log_in(&users[1]).await?;
     ensure!(site.saw(&users[1], Protocol::Submission, CLIENT).await?.session == "announced0123456789");
+    smtp.quit().await?;
     let mut smtp = Smtp::connect(Dialect::Smtp, ports.plain).await?.starttls("mail.test", &tls).await?;
     smtp.log_in(&by_master(&users[2])).await?;
     site.saw(&users[2], Protocol::Submission, "127.0.0.1").await?;
+    smtp.quit().await?;
     let mut smtp = Smtp::over(Dialect::Smtp, announced(ports.proxied).await?).await?;
     smtp.log_in(&users[3]).await?;
     site.saw(&users[3], Protocol::Submission, CLIENT).await?;
@@ -235,11 +241,13 @@ async fn lmtp_delivers_to_the_folder_that_the_address_names_and_every_delivery_i
     ensure!(site.saw(&users[2], Protocol::Lmtp, CLIENT).await?.session == "announced0123456789");
     let mut lmtp = Smtp::connect(Dialect::Lmtp, ports.plain).await?.starttls("mail.test", &tls).await?;
     lmtp.send_mail("", &["user003"], &letter("starttls")).await?.ok()?;
+    lmtp.quit().await?;
     let mut lmtp = Smtp::over(Dialect::Lmtp, announced(ports.proxied).await?).await?;
     lmtp.send_mail("", &["user004"], &letter("proxied")).await?.ok()?;
+    lmtp.quit().await?;
     let mut lmtp = Smtp::connect_unix(Dialect::Lmtp, &site.backend.serves.lmtp_socket).await?;
     lmtp.send_mail("", &["user005"], &letter("unix")).await?.ok()?;
-    drop(lmtp);
+    lmtp.quit().await?;
     site.saw(&users[3], Protocol::Lmtp, "127.0.0.1").await?;
     site.saw(&users[4], Protocol::Lmtp, CLIENT).await?;
     site.is_left().await

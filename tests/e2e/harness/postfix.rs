@@ -126,8 +126,9 @@ fn main_cf(dir: &Path, servers: &[SocketAddr]) -> Result<String> {
          maximal_backoff_time = 2s\ntransport_retry_time = 1s\n"
     );
     for (number, server) in servers.iter().enumerate() {
-        let before = if number == 0 { "default_transport = lmtp:" } else { ", " };
-        write!(text, "{before}inet:[{}]:{}", server.ip(), server.port())?;
+        // Only the first may say that it is inet.
+        let before = if number == 0 { "default_transport = lmtp:inet:" } else { ", " };
+        write!(text, "{before}[{}]:{}", server.ip(), server.port())?;
     }
     Ok(text + "\n")
 }
