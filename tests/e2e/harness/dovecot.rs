@@ -68,9 +68,18 @@ impl Dovecot {
     pub async fn start(dir: &Path, name: &str, store: &MailStore, options: DovecotOptions<'_>) -> Result<Self> {
         let ip = options.ip.unwrap_or_else(fresh_ip);
         let dir = dir.join(name);
-        let [address, tls_address, proxied_address, doveadm_address, doveadm_tls_address, doveadm_http_address] =
-            free_ports(ip)?;
-        let serves = Services::new(ip, &dir.join("run"), options.protocols, options.relay, options.tls.is_some())?;
+        // All at once, so that no two are the same.
+        let [
+            address,
+            tls_address,
+            proxied_address,
+            doveadm_address,
+            doveadm_tls_address,
+            doveadm_http_address,
+            others @ ..,
+        ] = free_ports::<18>(ip)?;
+        let base = dir.join("run");
+        let serves = Services::new(others, &base, options.protocols, options.relay, options.tls.is_some());
         let mut server = Self {
             name: name.to_owned(),
             address,

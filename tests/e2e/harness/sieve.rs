@@ -57,11 +57,6 @@ impl Sieve {
         Self::over(Talk::dial_from(from, address).await?).await
     }
 
-    /// Connects with TLS from the first byte, asking for `name`, and reads the greeting.
-    pub async fn connect_tls(address: SocketAddr, name: &str, config: &Arc<rustls::ClientConfig>) -> Result<Self> {
-        Self::over(Talk::dial(address).await?.secure(name, config).await?).await
-    }
-
     /// Reads the greeting from a connection on which it comes next: capabilities and OK.
     pub async fn over(talk: Talk) -> Result<Self> {
         let mut sieve = Self { talk, capabilities: Vec::new() };
