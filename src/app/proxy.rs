@@ -84,6 +84,7 @@ impl Proxy {
             servers,
             relay: ArcSwap::from_pointee(relay_settings(&config.limits, &pool)),
             limits: ArcSwap::from_pointee(config.limits.clone()),
+            sieve: ArcSwap::from_pointee(config.sieve.clone()),
             offers,
             host: config.name.clone(),
             own: addresses.clone(),

@@ -43,6 +43,7 @@ impl Proxy {
         self.services.passdb.store(Arc::new(passdb));
         self.services.relay.store(Arc::new(relay_settings(&new.limits, &self.pool)));
         self.services.limits.store(Arc::new(new.limits.clone()));
+        self.services.sieve.store(Arc::new(new.sieve.clone()));
         self.table_in_force(config.fleet.heartbeat()).await;
         info!(applied = changes.applied.join(" "), "reloaded");
         if !changes.needs_restart.is_empty() {
@@ -60,6 +61,7 @@ impl Proxy {
             },
             passdb: new.passdb,
             health: new.health,
+            sieve: new.sieve,
             backends: new.backends,
             log: crate::config::LogConfig { level: new.log.level, ..config.log.clone() },
             ..config.clone()

@@ -8,7 +8,7 @@ use super::show::{Table, tables};
 
 /// Tables and keys that a reload applies; all else needs a restart. Listeners stay open, the store and the fleet's
 /// times belong to the incarnation, and the log's form to the process.
-const LIVE: [&str; 11] = [
+const LIVE: [&str; 12] = [
     "auth",
     "backend",
     "health",
@@ -19,6 +19,7 @@ const LIVE: [&str; 11] = [
     "moves.move_rate",
     "moves.rebalance_tolerance",
     "passdb",
+    "sieve",
     "tls",
 ];
 

@@ -20,6 +20,7 @@ pub(super) fn all(config: &Config, reader: &mut Reader<'_>) {
     tls(config, reader);
     passdb(config, reader);
     health(config, reader);
+    super::sieve::check(&config.sieve, reader);
     backends(config, reader);
     hook(config, reader);
     log_level(config, reader);

@@ -20,6 +20,7 @@ mod operations;
 mod passdb;
 mod reader;
 mod show;
+mod sieve;
 mod store;
 mod value;
 mod words;
@@ -43,6 +44,7 @@ pub use limits::LimitsConfig;
 pub use moves::{HookUrl, MovesConfig};
 pub use operations::{AdminConfig, LogConfig, LogFormat};
 pub use passdb::PassdbConfig;
+pub use sieve::SieveConfig;
 pub use store::{RedisConfig, RedisLogin, RedisServers, RedisTls, StoreAddress, StoreConfig};
 use toml::de::DeTable;
 use zeroize::Zeroizing;
@@ -73,6 +75,8 @@ pub struct Config {
     pub passdb: Vec<PassdbConfig>,
     /// How backends are probed. Reload applies it.
     pub health: HealthConfig,
+    /// What ManageSieve clients are told before login. Reload applies it to new connections.
+    pub sieve: SieveConfig,
     /// The mail servers. Reload applies them to new logins.
     pub backends: BTreeMap<BackendId, BackendConfig>,
     /// Moves of users. Reload applies the pace of many; the rest needs a restart.
@@ -137,6 +141,7 @@ impl Config {
             moves: MovesConfig::default(),
             passdb: vec![PassdbConfig::Backend],
             health: HealthConfig::default(),
+            sieve: SieveConfig::default(),
             backends: backends.iter().map(backend).collect(),
             log: LogConfig::default(),
             admin: AdminConfig::default(),

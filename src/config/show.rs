@@ -51,6 +51,7 @@ pub(super) fn tables(config: &Config) -> Vec<Table> {
     tables.push(table("auth", config.auth.clone()));
     tables.extend(passdbs.map(|(at, passdb)| item("passdb", at, passdb)));
     tables.push(table("health", HealthKeys::from(&config.health)));
+    tables.push(table("sieve", config.sieve.clone()));
     tables.extend(config.backends.iter().map(|(name, backend)| {
         let path = join("backend", name.as_str());
         table(&path, BackendKeys::from(backend))

@@ -5,12 +5,16 @@
 
 mod buffer;
 pub mod imap;
+mod line;
 pub mod lmtp;
 pub mod pop3;
+mod referral;
 pub mod sasl;
 pub mod sieve;
 pub mod spoken;
 pub mod submission;
+mod tally;
+mod xclient;
 
 use std::sync::Arc;
 

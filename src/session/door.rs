@@ -159,7 +159,7 @@ impl Door {
             plaintext_login: self.listener.plaintext_login,
             banner: "homing ready".to_owned(),
             host: self.services.host.clone(),
-            offers: self.services.offers.common(self.listener.protocol),
+            offers: self.services.offered(self.listener.protocol),
             bounds: Bounds {
                 line: limits.line,
                 literal: limits.literal,

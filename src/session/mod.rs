@@ -25,9 +25,9 @@ use tracing::warn;
 
 use crate::auth::Chain;
 use crate::backend::{Offers, Servers, Witness};
-use crate::config::LimitsConfig;
+use crate::config::{LimitsConfig, SieveConfig};
 use crate::ledger::Stop;
-use crate::model::Ending;
+use crate::model::{Ending, Protocol};
 use crate::placement::Placement;
 use crate::relay::{RelaySettings, StopHandle};
 pub use door::Door;
@@ -43,6 +43,8 @@ pub struct Services {
     pub servers: Arc<ArcSwap<Servers>>,
     /// Bounds.
     pub limits: ArcSwap<LimitsConfig>,
+    /// What ManageSieve clients are told.
+    pub sieve: ArcSwap<SieveConfig>,
     /// What relays share.
     pub relay: ArcSwap<RelaySettings>,
     /// What the mail servers offer.
@@ -59,6 +61,14 @@ pub struct Services {
     pub tasks: TaskTracker,
     /// Cancelled when this proxy goes down: nobody logs in any more.
     pub closing: CancellationToken,
+}
+
+impl Services {
+    /// What clients are shown that are not logged in: what all mail servers offer, or what the operator wants instead.
+    fn offered(&self, protocol: Protocol) -> Arc<[String]> {
+        let common = self.offers.common(protocol);
+        if protocol == Protocol::Sieve { self.sieve.load().over(common) } else { common }
+    }
 }
 
 /// Counts open client connections.

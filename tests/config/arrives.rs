@@ -152,6 +152,11 @@ const CASES: &[Case] = &[
     ("health", "probe_password_file", "probe_user = \"probe\"\nprobe_password_file = \"word\"", |c, _| {
         probe_password(c) == Some(b"from-a-file")
     }),
+    ("sieve", "implementation", "implementation = \"Pigeon \\\"7\\\"\"", |c, _| {
+        c.sieve.implementation.as_deref() == Some("Pigeon \"7\"")
+    }),
+    ("sieve", "extensions", "extensions = [\"fileinto\", \"x-y\"]", |c, _| c.sieve.extensions == ["fileinto", "x-y"]),
+    ("sieve", "notify", "notify = [\"mailto\"]", |c, _| c.sieve.notify == ["mailto"]),
     ("backend", "host", "host = \"2001:db8::1\"", |c, _| first(c).host == "2001:db8::1"),
     ("backend", "port", "port = 1430", |c, _| first(c).port == 1430),
     ("backend", "tls", "tls = \"starttls\"", |c, _| first(c).tls == BackendTls::StartTls),
@@ -169,6 +174,9 @@ const CASES: &[Case] = &[
     }),
     ("backend", "tls_ca", "tls = \"implicit\"\ntls_ca = \"ca.pem\"", |c, dir| {
         first(c).tls_ca == Some(dir.join("ca.pem"))
+    }),
+    ("backend", "tls_ca", "pop3_tls = \"starttls\"\ntls_ca = \"ca.pem\"", |c, dir| {
+        first(c).tls == BackendTls::None && first(c).tls_ca == Some(dir.join("ca.pem"))
     }),
     ("backend", "tls_name", "tls = \"implicit\"\ntls_name = \"m\"", |c, _| first(c).tls_name.as_deref() == Some("m")),
     ("backend", "tls_verify", "tls_verify = false", |c, _| !first(c).tls_verify),

@@ -11,5 +11,8 @@ mod health;
 mod logins;
 mod operators;
 mod parts;
+mod pop3;
 mod process;
+mod referrals;
 mod reload;
+mod sieve;

@@ -13,9 +13,10 @@ use std::collections::VecDeque;
 
 use zeroize::Zeroizing;
 
+use super::id;
 use super::response::{self, Capabilities, Response, Status, Untagged};
-use super::{command, id};
 use crate::protocol::buffer::append;
+use crate::protocol::line::without_end;
 use crate::protocol::{
     BackendLogin, BackendRefusal, BackendWish, Errand, Handover, Input, Machine, Output, Stage, Violation, sasl,
 };
@@ -290,7 +291,8 @@ fn start_tls(status: Status, rest: bool) -> Outcome {
 }
 
 fn refused(text: Vec<u8>, temporary: bool) -> Step {
-    Step::Wish(State::Over, BackendWish::Refused(BackendRefusal { text, temporary, referral: None }))
+    let referral = response::referral(&text);
+    Step::Wish(State::Over, BackendWish::Refused(BackendRefusal { text, temporary, referral }))
 }
 
 /// The words of a BYE, with a code that tells clients not to ask for another password.
@@ -303,7 +305,7 @@ fn unavailable(text: &[u8]) -> Vec<u8> {
 
 /// Keeps an untagged line for the client.
 fn collect(handover: &mut Handover, line: &[u8]) -> Result<(), Violation> {
-    let line = command::without_end(line);
+    let line = without_end(line);
     if handover.untagged.len() + line.len() + 2 > UNTAGGED {
         return Err(Violation::Nonsense("too much before login is complete"));
     }

@@ -1,13 +1,14 @@
 //! What a client may say before login, from bytes to a type that cannot be wrong.
 //!
-//! A command is one line, or several with literals between them. [`announced`] sees that a line ends in a literal; once
-//! all has come, [`head`] tells what it is and [`Head::body`] the rest. All are pure functions over complete bytes.
+//! A command is one line, or several with literals between them. Once all has come, [`head`] tells what it is and
+//! [`Head::body`] the rest. Both are pure functions over complete bytes.
 
 use zeroize::Zeroizing;
 
 use super::id;
 use crate::model::{Credentials, Mechanism, Secret};
 use crate::protocol::buffer::find;
+use crate::protocol::line::{literal_at_end, without_end};
 use crate::protocol::sasl;
 
 /// A tag longer than this is refused rather than repeated. Clients use four to ten characters.
@@ -179,62 +180,6 @@ impl Head<'_> {
             Verb::Authenticate => arguments.authenticate(),
         }
     }
-}
-
-/// A literal that the end of a line announces.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Literal {
-    /// Bytes, at most; a number too large to hold is as good as any other that is too large.
-    pub(super) size: usize,
-    /// The client waits for our `+`.
-    pub(super) synchronising: bool,
-}
-
-/// Whether a line (its end included) ends in a literal: `{12}`, or `{12+}` (RFC 7888). Inside a quoted string that is text.
-pub(super) fn announced(line: &[u8]) -> Option<Literal> {
-    let (size, open) = literal_at_end(without_end(line))?;
-    let mut parts = open.iter();
-    let mut before = b' ';
-    while let Some(byte) = parts.next() {
-        // A quote opens a string only where an argument begins.
-        if *byte == b'"' && matches!(before, b' ' | b'(') {
-            skip_quoted(&mut parts)?;
-        }
-        before = *byte;
-    }
-    Some(size)
-}
-
-/// The literal in braces at the end, and what is before it.
-fn literal_at_end(line: &[u8]) -> Option<(Literal, &[u8])> {
-    let braced = line.strip_suffix(b"}")?;
-    let (digits, synchronising) = braced.strip_suffix(b"+").map_or((braced, true), |digits| (digits, false));
-    let open = digits.iter().rposition(|byte| !byte.is_ascii_digit())?;
-    if digits[open] != b'{' || open + 1 == digits.len() {
-        return None;
-    }
-    Some((Literal { size: number(&digits[open + 1..]), synchronising }, &digits[..open]))
-}
-
-/// Goes behind the closing quote; `None` if there is none.
-fn skip_quoted(bytes: &mut std::slice::Iter<'_, u8>) -> Option<()> {
-    loop {
-        match bytes.next()? {
-            b'"' => return Some(()),
-            b'\\' => _ = bytes.next()?,
-            _ => {}
-        }
-    }
-}
-
-fn number(digits: &[u8]) -> usize {
-    digits.iter().fold(0_usize, |sum, digit| sum.saturating_mul(10).saturating_add(usize::from(digit - b'0')))
-}
-
-/// A line without its CRLF. A bare LF ends a line, too: some scripts send nothing else, and no harm comes of it here.
-pub(super) fn without_end(line: &[u8]) -> &[u8] {
-    let line = line.strip_suffix(b"\n").unwrap_or(line);
-    line.strip_suffix(b"\r").unwrap_or(line)
 }
 
 fn split_word(bytes: &[u8]) -> (&[u8], &[u8]) {

@@ -5,10 +5,11 @@
 
 use zeroize::Zeroizing;
 
-use super::command::{self, Body, Fault, Faulty, Head, Literal, Tag};
+use super::command::{self, Body, Fault, Faulty, Head, Tag};
 use super::{id, reply};
 use crate::model::{Credentials, Refusal};
 use crate::protocol::buffer::append;
+use crate::protocol::line::{self, Literal};
 use crate::protocol::sasl::{self, Exchange, Progress};
 use crate::protocol::{
     BackendRefusal, Bounds, ClientWish, Farewell, FrontendSettings, Handover, Input, Machine, Output, Violation,
@@ -92,7 +93,7 @@ impl Frontend {
             }
             self.commands += 1;
         }
-        if let Some(literal) = command::announced(&input.filled()[..length]) {
+        if let Some(literal) = line::announced(&input.filled()[..length]) {
             partial.take_text(length, input);
             return self.literal(partial, literal, out);
         }
@@ -216,7 +217,7 @@ impl Frontend {
         let Some(length) = input.line(self.bounds().line)? else {
             return Ok(Step::Incomplete(State::Response(tag, exchange)));
         };
-        let line = command::without_end(&input.filled()[..length]);
+        let line = line::without_end(&input.filled()[..length]);
         let message = if line == b"*" { Err(Fault::Cancelled) } else { sasl::decode(line).map_err(Fault::Sasl) };
         input.consume(length);
         match message {

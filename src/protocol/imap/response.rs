@@ -1,7 +1,8 @@
 //! What a mail server says: one line, taken apart. Literals are not expected before login is complete.
 
-use super::command::{announced, without_end};
-use crate::protocol::Violation;
+use crate::protocol::line::{announced, without_end};
+use crate::protocol::referral::bracketed;
+use crate::protocol::{Referral, Violation};
 
 /// A line of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,6 +98,12 @@ pub(super) fn capability_code(text: &[u8]) -> Option<Capabilities> {
 pub(super) fn is_temporary(text: &[u8]) -> bool {
     const TEMPORARY: [&[u8]; 4] = [b"UNAVAILABLE", b"INUSE", b"LIMIT", b"SERVERBUG"];
     code(text).is_some_and(|(name, _)| TEMPORARY.iter().any(|word| name.eq_ignore_ascii_case(word)))
+}
+
+/// RFC 2221: `[REFERRAL imap://user;AUTH=*@host:port/]`.
+pub(super) fn referral(text: &[u8]) -> Option<Referral> {
+    let (name, url) = split_word(bracketed(text)?);
+    if name.eq_ignore_ascii_case(b"REFERRAL") { Referral::url("imap", url) } else { None }
 }
 
 /// What a server offers, as far as it matters for logging in.

@@ -1,9 +1,9 @@
 //! Corners that a transcript shows badly: sizes, and functions with many cases.
 
-use super::command::{Literal, announced};
 use super::response::{self, Capabilities};
 use super::{Backend, id};
 use crate::model::{Secret, SessionId};
+use crate::protocol::line::{Literal, announced};
 use crate::protocol::{Announcement, BackendLogin, BackendWish, Input, Machine as _, Output, Violation};
 
 #[test]

@@ -1,18 +1,17 @@
 //! The side that faces mail servers. Whatever they say, and however it is cut: no panic, the same conversation, and
 //! bounded words on our side and for the client.
 
-use homing::model::{Secret, SessionId};
-use homing::protocol::imap::Backend;
-use homing::protocol::{Announcement, Backend as _, BackendLogin, BackendWish, Errand, Violation};
+use homing::model::{Protocol, Secret, SessionId};
+use homing::protocol::{Announcement, BackendLogin, BackendWish, Errand, Violation, spoken};
 
 use super::{PIECES, Peer, choice};
 
 /// Holds one conversation per way of cutting.
-pub fn run(data: &[u8]) {
+pub fn run(protocol: Protocol, data: &[u8]) {
     let (choice, data) = choice(data);
-    let first = converse(choice, data, PIECES[0]);
+    let first = converse(protocol, choice, data, PIECES[0]);
     for piece in &PIECES[1..] {
-        let other = converse(choice, data, *piece);
+        let other = converse(protocol, choice, data, *piece);
         // STARTTLS is the one place where it matters what comes at once.
         let injection = Violation::InjectionBehindStartTls.to_string();
         if first.end != injection && other.end != injection {
@@ -50,15 +49,15 @@ struct Conversation {
     end: String,
 }
 
-fn converse(choice: u8, data: &[u8], piece: usize) -> Conversation {
+fn converse(protocol: Protocol, choice: u8, data: &[u8], piece: usize) -> Conversation {
     let errand = [Errand::Session, Errand::Look, Errand::Try, Errand::Session][usize::from(choice >> 6)];
-    let mut machine = Backend::on(errand, login(choice));
+    let mut machine = spoken::backend(protocol, errand, login(choice)).expect("it has logins");
     let mut peer = Peer::new(data, piece, 256);
-    let mut end = peer.advance(&mut machine);
+    let mut end = peer.advance(machine.as_mut());
     if let Some(Ok(BackendWish::StartTls)) = end {
         // The rest is what it says under TLS.
         peer.hear(|out| machine.secured(out));
-        end = peer.advance(&mut machine);
+        end = peer.advance(machine.as_mut());
     }
     assert!(peer.said.len() <= 8192, "{} bytes said", peer.said.len());
     let end = match end {
@@ -66,9 +65,11 @@ fn converse(choice: u8, data: &[u8], piece: usize) -> Conversation {
         Some(Err(violation)) => violation,
         Some(Ok(wish)) => {
             if let BackendWish::LoggedIn(handover) = &wish {
-                assert!(handover.untagged.len() <= 64 * 1024 && !handover.text.contains(&b'\n'));
+                let one_line = !handover.text.contains(&b'\n');
+                assert!(one_line || protocol == Protocol::Sieve, "only ManageSieve has literals there");
+                assert!(handover.untagged.len() <= 64 * 1024 && handover.text.len() <= 32 * 1024);
             }
-            format!("{wish:?} {}", peer.unread().escape_ascii())
+            format!("{wish:?} {:?} {}", machine.offers(), peer.unread().escape_ascii())
         }
     };
     Conversation { said: peer.said.escape_ascii().to_string(), end }

@@ -1,0 +1,143 @@
+//! What a client may say before login, from a line to a type that cannot be wrong.
+
+use zeroize::Zeroizing;
+
+use crate::model::Secret;
+use crate::protocol::buffer::find;
+use crate::protocol::line::without_end;
+use crate::protocol::{sasl, xclient};
+
+/// What is wrong with a command. `reply.rs` has the words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    UnknownCommand,
+    /// A command of the transaction state.
+    LogInFirst,
+    /// One that we know and do not offer.
+    NotOffered,
+    /// The arguments are not as shown.
+    Usage(&'static str),
+    /// PASS without USER before it.
+    NoUser,
+    TlsRequired,
+    TlsIsOn,
+    NoTls,
+    UnknownMechanism,
+    Sasl(sasl::Fault),
+    Cancelled,
+}
+
+#[derive(Clone, Copy)]
+enum Verb {
+    Capa,
+    Noop,
+    Quit,
+    Stls,
+    Xclient,
+    User,
+    Pass,
+    Auth,
+}
+
+impl Verb {
+    const ALL: [(&'static str, Self); 8] = [
+        ("CAPA", Self::Capa),
+        ("NOOP", Self::Noop),
+        ("QUIT", Self::Quit),
+        ("STLS", Self::Stls),
+        ("XCLIENT", Self::Xclient),
+        ("USER", Self::User),
+        ("PASS", Self::Pass),
+        ("AUTH", Self::Auth),
+    ];
+    /// Of RFC 1939, but for NOOP, which other servers answer at any time.
+    const AFTER_LOGIN: [&'static str; 8] = ["STAT", "LIST", "RETR", "DELE", "RSET", "TOP", "UIDL", "LAST"];
+    /// APOP needs the password in clear on our side; UTF8 and LANG (RFC 6856) would have to be known by the backend.
+    const NOT_OFFERED: [&'static str; 3] = ["APOP", "UTF8", "LANG"];
+
+    fn parse(word: &[u8]) -> Result<Self, Fault> {
+        let is = |name: &str| word.eq_ignore_ascii_case(name.as_bytes());
+        match Self::ALL.iter().find(|(name, _)| is(name)) {
+            Some((_, verb)) => Ok(*verb),
+            None if Self::AFTER_LOGIN.into_iter().any(is) => Err(Fault::LogInFirst),
+            None if Self::NOT_OFFERED.into_iter().any(is) => Err(Fault::NotOffered),
+            None => Err(Fault::UnknownCommand),
+        }
+    }
+}
+
+/// A command whose arguments have been understood.
+#[derive(Debug)]
+pub(super) enum Command {
+    Capa,
+    Noop,
+    Quit,
+    Stls,
+    /// The TTL in it, if there is one.
+    Xclient(Option<u32>),
+    User(String),
+    Pass(Secret),
+    /// AUTH alone: which mechanisms are there?
+    Mechanisms,
+    /// With the decoded initial response, if one came.
+    Auth(sasl::Exchange, Option<Zeroizing<Vec<u8>>>),
+}
+
+/// Understands a line, its end included. RFC 8314 section 4.1: while nothing is `private`, a password is not even looked
+/// at.
+pub(super) fn parse(line: &[u8], private: bool) -> Result<Command, Fault> {
+    let line = without_end(line);
+    let (word, arguments) = line.split_at(find(b' ', line).unwrap_or(line.len()));
+    // What is behind the one blank; PASS counts all others.
+    let arguments = arguments.get(1..).unwrap_or_default();
+    let verb = Verb::parse(word)?;
+    let login = matches!(verb, Verb::User | Verb::Pass) || (matches!(verb, Verb::Auth) && !is_blank(arguments));
+    if login && !private {
+        return Err(Fault::TlsRequired);
+    }
+    match verb {
+        Verb::Capa => none(arguments, Command::Capa),
+        Verb::Noop => none(arguments, Command::Noop),
+        Verb::Quit => none(arguments, Command::Quit),
+        Verb::Stls => none(arguments, Command::Stls),
+        Verb::Xclient => Ok(Command::Xclient(xclient::ttl(words(arguments)))),
+        Verb::User if is_blank(arguments) => Err(Fault::Usage("USER name")),
+        Verb::User => sasl::user_name(arguments).map(Command::User).map_err(Fault::Sasl),
+        Verb::Pass => pass(arguments),
+        Verb::Auth => auth(arguments),
+    }
+}
+
+fn none(arguments: &[u8], command: Command) -> Result<Command, Fault> {
+    is_blank(arguments).then_some(command).ok_or(Fault::Usage("no arguments"))
+}
+
+/// RFC 1939 section 7: blanks are part of the password. A NUL could not be passed on to a backend.
+fn pass(password: &[u8]) -> Result<Command, Fault> {
+    if password.is_empty() || find(0, password).is_some() {
+        return Err(Fault::Usage("PASS password"));
+    }
+    Ok(Command::Pass(Secret::new(password.to_vec())))
+}
+
+fn auth(arguments: &[u8]) -> Result<Command, Fault> {
+    let mut words = words(arguments);
+    let Some(mechanism) = words.next() else { return Ok(Command::Mechanisms) };
+    let exchange = sasl::Exchange::begin(mechanism).ok_or(Fault::UnknownMechanism)?;
+    let message = match (words.next(), words.next()) {
+        (None, _) => None,
+        // RFC 5034 section 4: an initial response of no bytes.
+        (Some(b"="), None) => Some(Zeroizing::default()),
+        (Some(response), None) => Some(sasl::decode(response).map_err(Fault::Sasl)?),
+        _ => return Err(Fault::Usage("AUTH mechanism response")),
+    };
+    Ok(Command::Auth(exchange, message))
+}
+
+fn words(arguments: &[u8]) -> impl Iterator<Item = &[u8]> {
+    arguments.split(|byte| *byte == b' ').filter(|word| !word.is_empty())
+}
+
+fn is_blank(arguments: &[u8]) -> bool {
+    arguments.iter().all(|byte| *byte == b' ')
+}

@@ -1,0 +1,104 @@
+//! Backends that send users elsewhere.
+
+use std::sync::Arc;
+
+use homing::app::rules;
+use homing::model::{BackendId, Weight};
+use homing::store::Store;
+use homing::store::memory::Memory;
+
+use crate::parts::{Server, Site, config, until};
+
+const LATER: &str = "a NO [UNAVAILABLE] Your mailbox cannot be reached at the moment; try again later.\r\n";
+
+/// New users come to the site's own server, "home"; to the other, "away", only who is sent there.
+async fn two_homes() -> (Site, Server) {
+    let (home, away) = (Server::open().await, Server::open().await);
+    let mut config = config(home.address);
+    let mut other = config.backends[&BackendId::new("home")].clone();
+    other.port = away.address.port();
+    other.weight = Weight::new(0).unwrap();
+    config.backends.insert(BackendId::new("away"), other);
+    config.limits.max_referrals = 2;
+    let store: Arc<dyn Store> = Arc::new(Memory::embedded(rules(&config)));
+    (Site::over(store, home, config).await, away)
+}
+
+fn refers(user: &str, to: &Server) -> String {
+    format!("L NO [REFERRAL imap://{user};AUTH=*@{}/] Try there.\r\n", to.address)
+}
+
+#[tokio::test]
+async fn a_user_who_is_referred_is_at_home_there_from_then_on() {
+    let (site, away) = two_homes().await;
+    let mut client = site.client().await;
+    client.send("a LOGIN ann secret\r\n").await;
+    site.server.accept().await.answer_login(&refers("ann", &away)).await;
+    let mut backend = away.accept().await;
+    let (id, login) = backend.take_login().await;
+    assert_eq!(login, ["", "ann", "secret"]);
+    assert!(id.contains("\"x-proxy-ttl\" \"4\""), "{id}");
+    client.expect("a OK [CAPABILITY IMAP4rev1 IDLE] Logged in\r\n").await;
+    assert_eq!(site.home("ann").await.unwrap().backend, Some(BackendId::new("away")));
+    site.sessions(1).await;
+
+    let mut second = site.client().await;
+    second.log_in("ann", &away).await;
+    site.server.expect_nobody().await;
+    client.half_close().await;
+    backend.expect_end().await;
+    drop(backend);
+    site.expect_ending(client.address, ["client_closed", "client", "relay", "away"]).await;
+}
+
+#[tokio::test]
+async fn a_user_may_have_another_name_there_and_is_the_same_user() {
+    let (site, away) = two_homes().await;
+    let mut client = site.client().await;
+    client.send("a LOGIN ann secret\r\n").await;
+    site.server.accept().await.answer_login(&refers("a%6en", &away)).await;
+    assert_eq!(away.accept().await.take_login().await.1[1], "ann");
+    client.expect("a OK [CAPABILITY IMAP4rev1 IDLE] Logged in\r\n").await;
+}
+
+#[tokio::test]
+async fn referrals_without_end_are_a_temporary_failure() {
+    let (site, away) = two_homes().await;
+    let mut client = site.client().await;
+    client.send("a LOGIN ann secret\r\n").await;
+    site.server.accept().await.answer_login(&refers("ann", &away)).await;
+    away.accept().await.answer_login(&refers("ann", &site.server)).await;
+    site.server.accept().await.answer_login(&refers("ann", &away)).await;
+    client.expect(LATER).await;
+    away.expect_nobody().await;
+    site.sessions(0).await;
+    let session = client.address.to_string();
+    let refused = site.lines(|line| line["message"] == "login refused" && line["client"] == session);
+    assert_eq!(refused[0]["refusal"], "backend_unavailable");
+}
+
+#[tokio::test]
+async fn i1_a_user_with_live_sessions_is_not_split_by_a_referral() {
+    let (site, away) = two_homes().await;
+    let mut first = site.client().await;
+    let mut server = first.log_in("ann", &site.server).await;
+    let mut second = site.client().await;
+    second.send("a LOGIN ann secret\r\n").await;
+    for _ in 0..3 {
+        site.server.accept().await.answer_login(&refers("ann", &away)).await;
+    }
+    second.expect(LATER).await;
+    away.expect_nobody().await;
+    assert_eq!(site.home("ann").await.unwrap().backend, Some(BackendId::new("home")));
+
+    // Once the old home is left, the way is free.
+    first.half_close().await;
+    server.expect_end().await;
+    drop(server);
+    until("the old home is left", || site.holding().sessions == 0).await;
+    second.send("a LOGIN ann secret\r\n").await;
+    site.server.accept().await.answer_login(&refers("ann", &away)).await;
+    away.accept().await.take_login().await;
+    second.expect("a OK [CAPABILITY IMAP4rev1 IDLE] Logged in\r\n").await;
+    assert_eq!(site.home("ann").await.unwrap().backend, Some(BackendId::new("away")));
+}
