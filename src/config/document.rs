@@ -34,6 +34,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Config {
         listeners: reader.list("listener").iter().map(|path| reader.section(path)).collect(),
         tls: tls(reader),
         limits: reader.section("limits"),
+        lmtp: reader.section("lmtp"),
         moves: reader.section("moves"),
         passdb: passdb(reader),
         health: health(reader),

@@ -14,6 +14,8 @@ mod front;
 mod health;
 mod key;
 mod limits;
+mod listen;
+mod lmtp;
 mod moves;
 mod operations;
 mod passdb;
@@ -38,6 +40,8 @@ pub use fleet::FleetConfig;
 pub use front::{Certificate, ClientAuth, ListenerConfig, ListenerTls, TlsConfig, TlsVersion};
 pub use health::{HealthConfig, ProbeLogin};
 pub use limits::LimitsConfig;
+pub use listen::{ListenAddress, SocketMode};
+pub use lmtp::{Delimiter, LmtpConfig};
 pub use moves::{HookUrl, MovesConfig};
 pub use operations::{AdminConfig, LogConfig, LogFormat};
 pub use passdb::PassdbConfig;
@@ -65,6 +69,8 @@ pub struct Config {
     pub tls: TlsConfig,
     /// Bounds. Reload applies them to new connections.
     pub limits: LimitsConfig,
+    /// Mail that comes in. Reload applies it to new connections.
+    pub lmtp: LmtpConfig,
     /// Password sources, asked in order. Reload applies them.
     pub passdb: Vec<PassdbConfig>,
     /// How backends are probed. Reload applies it.
@@ -115,7 +121,11 @@ impl Config {
         let backend = |(name, host, port): &(BackendId, String, u16)| {
             (name.clone(), BackendConfig { host: host.clone(), port: *port, ..BackendConfig::default() })
         };
-        let listen = if listen.is_empty() { vec![ListenerConfig::default().address] } else { listen };
+        let listen: Vec<ListenAddress> = if listen.is_empty() {
+            vec![ListenerConfig::default().address]
+        } else {
+            listen.into_iter().map(ListenAddress::from).collect()
+        };
         let plain = |address| ListenerConfig {
             address,
             tls: ListenerTls::None,
@@ -129,6 +139,7 @@ impl Config {
             listeners: listen.into_iter().map(plain).collect(),
             tls: TlsConfig::default(),
             limits: LimitsConfig::default(),
+            lmtp: LmtpConfig::default(),
             moves: MovesConfig::default(),
             passdb: vec![PassdbConfig::Backend],
             health: HealthConfig::default(),

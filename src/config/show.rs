@@ -48,6 +48,7 @@ pub(super) fn tables(config: &Config) -> Vec<Table> {
     tables.push(table("tls", TlsKeys::from(&config.tls)));
     tables.extend(certificates.map(|(at, certificate)| item("tls.certificate", at, certificate.clone())));
     tables.push(table("limits", config.limits.clone()));
+    tables.push(table("lmtp", config.lmtp.clone()));
     tables.extend(passdbs.map(|(at, passdb)| item("passdb", at, passdb)));
     tables.push(table("health", HealthKeys::from(&config.health)));
     tables.extend(config.backends.iter().map(|(name, backend)| {

@@ -112,7 +112,9 @@ fn local_part(text: &str) -> Option<(String, &str)> {
 
 /// RFC 5321 `atext` and the dot, wherever it stands: real mailboxes begin and end with one. Beyond ASCII: RFC 6531.
 fn is_atom(c: char) -> bool {
-    c.is_ascii_alphanumeric() || "!#$%&'*+-/=?^_`{|}~.".contains(c) || (!c.is_ascii() && !c.is_control() && !c.is_whitespace())
+    c.is_ascii_alphanumeric()
+        || "!#$%&'*+-/=?^_`{|}~.".contains(c)
+        || (!c.is_ascii() && !c.is_control() && !c.is_whitespace())
 }
 
 /// A host's name, or an address in brackets.
@@ -158,8 +160,20 @@ mod tests {
     #[test]
     fn what_is_no_address_is_refused() {
         for path in [
-            "ann@example.org", "<ann@example.org", "<@example.org>", "<ann@>", "<ann@a@b>", "<a b@x>", "<\"\"@x>",
-            "<\"a@x>", "<ann@ex ample>", "<ann@[1.2>", "<@hop ann@x>", "<ann\u{1}@x>", "<\"a\u{7f}\"@x>", "<ann@x\u{85}>",
+            "ann@example.org",
+            "<ann@example.org",
+            "<@example.org>",
+            "<ann@>",
+            "<ann@a@b>",
+            "<a b@x>",
+            "<\"\"@x>",
+            "<\"a@x>",
+            "<ann@ex ample>",
+            "<ann@[1.2>",
+            "<@hop ann@x>",
+            "<ann\u{1}@x>",
+            "<\"a\u{7f}\"@x>",
+            "<ann@x\u{85}>",
         ] {
             assert!(Mailbox::path(path).is_none(), "{path}");
         }

@@ -11,9 +11,7 @@ use std::time::Duration;
 use super::reply::Reply;
 use super::response::Replies;
 use super::xclient;
-use crate::protocol::{
-    BackendLogin, BackendWish, Errand, Handover, Input, Machine, Output, Stage, Violation,
-};
+use crate::protocol::{BackendLogin, BackendWish, Errand, Handover, Input, Machine, Output, Stage, Violation};
 
 /// A conversation with a mail server.
 pub struct Backend {

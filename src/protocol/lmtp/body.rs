@@ -194,7 +194,9 @@ mod tests {
 
     #[test]
     fn a_lone_line_end_at_the_end_of_a_chunk_waits_for_the_next() {
-        for (bytes, expected) in [(&b"a\rb\nc\r\n\r"[..], &b"a\r\nb\r\nc\r\n\r\n"[..]), (b"\n\r\n\r", b"\r\n\r\n\r\n"), (b"\r", b"\r\n")] {
+        for (bytes, expected) in
+            [(&b"a\rb\nc\r\n\r"[..], &b"a\r\nb\r\nc\r\n\r\n"[..]), (b"\n\r\n\r", b"\r\n\r\n\r\n"), (b"\r", b"\r\n")]
+        {
             for piece in 1..=bytes.len() {
                 let (mut lines, mut content) = (Lines::default(), Vec::new());
                 bytes.chunks(piece).for_each(|part| lines.take(part, &mut content));

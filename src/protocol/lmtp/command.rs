@@ -113,7 +113,8 @@ fn lhlo(name: &str) -> Result<Command, Fault> {
 
 fn mail(rest: &str) -> Result<Command, Fault> {
     let (mailbox, rest) = path(rest, "FROM:").ok_or(Fault::Sender)?;
-    let mut mail = Mail { sender: mailbox.map_or_else(String::new, |path| path.as_given().to_owned()), ..Mail::default() };
+    let mut mail =
+        Mail { sender: mailbox.map_or_else(String::new, |path| path.as_given().to_owned()), ..Mail::default() };
     for parameter in parameters(rest)? {
         let (key, value) = parameter.split_once('=').unwrap_or((parameter, ""));
         match key.to_ascii_uppercase().as_str() {

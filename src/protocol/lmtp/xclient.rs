@@ -99,7 +99,9 @@ mod tests {
         let all = "ADDR PORT PROTO HELO LOGIN SESSION TTL TIMEOUT DESTADDR";
         assert_eq!(
             commands(all, &client("mx =+1"), Some(Duration::from_secs(125))),
-            ["XCLIENT HELO=mx+20+3D+2B1 PROTO=LMTP SESSION=s1:P2 TTL=4 TIMEOUT=125 PORT=4711 ADDR=2001:db8::7 DESTADDR=192.0.2.1\r\n"]
+            [
+                "XCLIENT HELO=mx+20+3D+2B1 PROTO=LMTP SESSION=s1:P2 TTL=4 TIMEOUT=125 PORT=4711 ADDR=2001:db8::7 DESTADDR=192.0.2.1\r\n"
+            ]
         );
         assert_eq!(commands("addr", &client("mx"), None), ["XCLIENT ADDR=2001:db8::7\r\n"]);
         assert!(commands("LOGIN", &client("mx"), None).is_empty());
