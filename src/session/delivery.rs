@@ -18,7 +18,7 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::atomic::AtomicU32;
 
-use futures_util::future::join_all;
+use futures_util::future::{Either, join_all};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -31,6 +31,7 @@ use crate::net::{DriveError, Stream, canonical, drive, flush};
 use crate::protocol::lmtp::{Frontend, Limits, Rcpt, Reply, Transaction, Wish, reply};
 use crate::protocol::{Announcement, Farewell, Input, Output};
 use leg::{Leg, Road, Way};
+use message::closed;
 use recipient::{Placed, find, tell_refused};
 pub use turns::Deliveries;
 use upstream::Upstream;
@@ -133,14 +134,21 @@ impl<'a> Visit<'a> {
     async fn next_wish(&mut self, stream: &mut Stream) -> Result<Wish, End> {
         let (why, farewell) = {
             let Self { road, frontend, input, out, legs, .. } = self;
+            // Chunks of a message that has begun may go on for a while.
+            let over = if frontend.is_chunking() {
+                Either::Left(closed(road.services))
+            } else {
+                Either::Right(road.services.closing.cancelled())
+            };
             let mut conversation = pin!(drive(frontend, stream, input, out));
             let mut silence = pin!(sleep(road.lmtp.client_timeout));
+            let mut over = pin!(over);
             loop {
                 tokio::select! {
-                    biased;
+                    biased; // a proxy that goes down begins nothing that has come already
+                    () = over.as_mut() => break (Ending::Shutdown, Farewell::ShuttingDown),
                     (at, why) = next_stop(legs) => legs[at].abort(road.services, Some(why), stopped_by(why)),
                     outcome = conversation.as_mut() => return outcome.map_err(end_of),
-                    () = road.services.closing.cancelled() => break (Ending::Shutdown, Farewell::ShuttingDown),
                     () = silence.as_mut() => break (Ending::ClientIdle, Farewell::TimedOut),
                 }
             }

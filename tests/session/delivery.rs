@@ -96,13 +96,6 @@ async fn envelope(server: &Server, recipient: &str) -> Peer {
     peer
 }
 
-/// Takes the go-ahead and a message of one line.
-async fn read_message(peer: &mut Peer) {
-    peer.expect("DATA\r\n").await;
-    peer.send("354 go on\r\n").await;
-    peer.expect("hello\r\n.\r\n").await;
-}
-
 #[tokio::test]
 async fn a_mail_goes_to_each_recipients_own_backend_and_each_gets_an_answer_in_order() {
     let post = Post::open().await;
@@ -117,7 +110,9 @@ async fn a_mail_goes_to_each_recipients_own_backend_and_each_gets_an_answer_in_o
     client.expect("250 2.1.0 Sender OK\r\n").await;
     client.expect_silence().await;
     a.send("250 ok\r\n250 ann\r\n550 5.1.1 no dan\r\n").await;
-    client.expect("250 ann\r\n550 5.1.1 There is no such user here\r\n250-two\r\n250 lines\r\n550 5.1.1 no dan\r\n").await;
+    client
+        .expect("250 ann\r\n550 5.1.1 There is no such user here\r\n250-two\r\n250 lines\r\n550 5.1.1 no dan\r\n")
+        .await;
     for peer in [&mut a, &mut b] {
         peer.expect("DATA\r\n").await;
         peer.send("354 go\r\n").await;
@@ -157,10 +152,7 @@ async fn a_backend_that_dies_is_a_temporary_failure_of_its_own_recipients_alone(
         let post = Post::open().await;
         let mut client = post.client().await;
         client.send("MAIL FROM:<s@y>\r\nRCPT TO:<ann@x>\r\nRCPT TO:<ben@x>\r\nDATA\r\n").await;
-        let (mut a, mut b) = tokio::join!(
-            envelope(&post.site.server, "ann@x"),
-            envelope(&post.others[0], "ben@x")
-        );
+        let (mut a, mut b) = tokio::join!(envelope(&post.site.server, "ann@x"), envelope(&post.others[0], "ben@x"));
         for peer in [&mut a, &mut b] {
             peer.expect("DATA\r\n").await;
             peer.send("354 go\r\n").await;
@@ -192,8 +184,7 @@ async fn a_backend_that_takes_nothing_is_left_behind_and_the_others_go_on() {
     let post = Post::with(|config| config.lmtp.backend_timeout = Duration::from_millis(300)).await;
     let mut client = post.client().await;
     client.send("MAIL FROM:<s@y>\r\nRCPT TO:<ann@x>\r\nRCPT TO:<ben@x>\r\nDATA\r\n").await;
-    let (mut a, mut b) =
-        tokio::join!(envelope(&post.site.server, "ann@x"), envelope(&post.others[0], "ben@x"));
+    let (mut a, mut b) = tokio::join!(envelope(&post.site.server, "ann@x"), envelope(&post.others[0], "ben@x"));
     for peer in [&mut a, &mut b] {
         peer.expect("DATA\r\n").await;
         peer.send("354 go\r\n").await;
@@ -226,7 +217,9 @@ async fn a_backend_that_takes_nothing_is_left_behind_and_the_others_go_on() {
 async fn what_a_backend_says_to_a_recipient_is_passed_on_but_never_ends_the_connection_or_bounces_mail() {
     let post = Post::open().await;
     let mut client = post.client().await;
-    client.send("MAIL FROM:<s@y>\r\nRCPT TO:<ann@x>\r\nRCPT TO:<ben@x>\r\nRCPT TO:<dan@x>\r\nRCPT TO:<cat@x>\r\n").await;
+    client
+        .send("MAIL FROM:<s@y>\r\nRCPT TO:<ann@x>\r\nRCPT TO:<ben@x>\r\nRCPT TO:<dan@x>\r\nRCPT TO:<cat@x>\r\n")
+        .await;
     let (mut a, mut b) = (greet(&post.site.server, OFFERS).await, greet(&post.others[0], OFFERS).await);
     let mut c = greet(&post.others[1], OFFERS).await;
     a.send("250 ok\r\n552-5.2.2 over\r\n552 5.2.2 quota\r\n503 5.5.1 what?\r\n").await;
@@ -387,9 +380,9 @@ async fn chunks_go_on_byte_for_byte_or_with_their_dots_doubled() {
     }
     client.expect("250 2.1.0 Sender OK\r\n250 2.1.5 yes\r\n250 ok\r\n").await;
     client.send("BDAT 9\r\none\n.\r\n.xBDAT 3\r\n\r\ryBDAT 0 LAST\r\n").await;
-    a.expect("BDAT 9\r\none\n.\r\n.xBDAT 3\r\n\r\ryBDAT 0 LAST\r\n").await;
     b.expect("DATA\r\n").await;
     b.send("354 go\r\n").await;
+    a.expect("BDAT 9\r\none\n.\r\n.xBDAT 3\r\n\r\ryBDAT 0 LAST\r\n").await;
     b.expect("one\r\n..\r\n..x\r\n\r\ny\r\n.\r\n").await;
     client.expect("250 2.0.0 Chunk taken\r\n250 2.0.0 Chunk taken\r\n").await;
     b.send("250 saved\r\n").await;

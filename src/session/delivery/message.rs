@@ -168,7 +168,7 @@ impl Visit<'_> {
 }
 
 /// Resolves when the grace of a proxy that goes down is over.
-async fn closed(services: &Services) {
+pub(super) async fn closed(services: &Services) {
     services.closing.cancelled().await;
     sleep(services.limits.load().shutdown_grace).await;
 }
