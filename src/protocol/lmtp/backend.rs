@@ -46,21 +46,17 @@ impl Backend {
     /// For a connection that is up, with TLS if the port has TLS from the start. `host` is the name that we give ourselves;
     /// `timeout` is how long a server may be silent.
     pub fn new(login: BackendLogin, host: &str, timeout: Duration) -> Self {
-        Self::on(Errand::Session, login, host, Some(timeout))
+        Self { host: host.to_owned(), timeout: Some(timeout), ..Self::on(Errand::Session, login) }
     }
 
-    /// To see whether all is well up to there. Needs no user.
-    pub fn look(login: BackendLogin) -> Self {
-        Self::on(Errand::Look, login, "homing", None)
-    }
-
-    fn on(errand: Errand, login: BackendLogin, host: &str, timeout: Option<Duration>) -> Self {
+    /// The same for any errand. Nobody logs in, so a probe can but look.
+    pub fn on(errand: Errand, login: BackendLogin) -> Self {
         Self {
             secured: !login.starttls,
             login,
             errand,
-            host: host.to_owned(),
-            timeout,
+            host: "homing".to_owned(),
+            timeout: None,
             state: State::Greeting,
             stage: Stage::Greeting,
             replies: Replies::default(),
