@@ -40,6 +40,28 @@ fn whatever_mail_servers_say_of_who_is_there_is_understood_or_refused() {
     vary(&answers.map(<[u8]>::to_vec), 50_000, bodies::doveadm::run);
 }
 
+#[test]
+fn whatever_brings_mail_has_bounded_answers_and_messages_with_one_end() {
+    vary(&lmtp_seeds("client_", "C"), 30_000, bodies::lmtp::client);
+}
+
+#[test]
+fn whatever_servers_say_before_they_take_mail_is_taken_the_same_however_it_is_cut() {
+    vary(&lmtp_seeds("server_", "S"), 20_000, bodies::lmtp::server);
+}
+
+/// What one side says in the transcripts of LMTP.
+fn lmtp_seeds(files: &str, mark: &str) -> Vec<Vec<u8>> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/dialogs/lmtp");
+    let mut paths: Vec<_> = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    paths.retain(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(files)));
+    let texts: Vec<_> = paths.iter().map(|path| std::fs::read_to_string(path).unwrap()).collect();
+    let seeds: Vec<_> = texts.iter().flat_map(|text| text.split("\n== ")).map(|text| said(text, mark)).collect();
+    assert!(seeds.len() > 10, "the transcripts are gone");
+    seeds
+}
+
 /// With the transcripts for seeds.
 fn run(files: &str, mark: &str, count: usize, body: fn(&[u8])) {
     vary(&seeds(files, mark), count, body);

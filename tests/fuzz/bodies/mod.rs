@@ -6,6 +6,7 @@
 pub mod doveadm;
 pub mod imap_backend;
 pub mod imap_frontend;
+pub mod lmtp;
 pub mod sasl;
 
 use homing::protocol::{Input, Machine, Output};
