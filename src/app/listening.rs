@@ -42,7 +42,7 @@ impl Listening {
         match &listener.address {
             ListenAddress::Tcp(address) => Listener::bind(*address).map(Self::Tcp),
             ListenAddress::Unix(path) => {
-                let socket = LocalSocket::bind(path, listener.mode.0).await?;
+                let socket = LocalSocket::bind(path, listener.mode.unwrap_or_default().0).await?;
                 let listener = socket.listen()?;
                 Ok(Self::Local { listener, _name: socket })
             }

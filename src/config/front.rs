@@ -16,8 +16,8 @@ section! {
         /// Address and port; "[::]:143" takes IPv6 only, so that "0.0.0.0:143" can stand beside it. For LMTP also a Unix
         /// socket: "unix:/run/homing/lmtp".
         pub address: ListenAddress = ListenAddress::Tcp((Ipv4Addr::LOCALHOST, 1143).into()), required, example("\"0.0.0.0:143\"");
-        /// Who may open the Unix socket: permissions of its file. Its folder's count as well.
-        pub mode: SocketMode = SocketMode(0o600);
+        /// Who may open the Unix socket: permissions of its file. Its folder's count as well. By default only its owner.
+        pub mode: Option<SocketMode> = None, example("\"0660\"");
         /// What clients speak there: "imap", "pop3", "sieve" (ManageSieve), "submission", "lmtp" or "doveadm".
         pub protocol: Protocol = Protocol::Imap;
         /// When TLS starts: "implicit" (IMAPS, POP3S and the like), "starttls" or "none".

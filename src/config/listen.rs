@@ -84,8 +84,15 @@ impl Value for ListenAddress {
 }
 
 /// Permissions of a socket's file.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SocketMode(pub u32);
+
+impl Default for SocketMode {
+    /// Only its owner.
+    fn default() -> Self {
+        Self(0o600)
+    }
+}
 
 impl Value for SocketMode {
     fn read(&mut self, given: &DeValue<'_>, _base: &Path) -> Result<(), Wrong> {

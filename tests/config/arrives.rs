@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use homing::config::{
     BackendTls, ClientAuth, Config, Delimiter, DoveadmConfig, DoveadmCredential, ListenAddress, ListenerTls, LogFormat,
-    PassdbConfig, Reach, RedisConfig, RedisLogin, RedisServers, RedisTls, StoreAddress, StoreConfig, TlsVersion,
+    PassdbConfig, Reach, RedisConfig, RedisLogin, RedisServers, RedisTls, SocketMode, StoreAddress, StoreConfig,
+    TlsVersion,
 };
 use homing::model::{Protocol, Secret};
 
@@ -82,7 +83,8 @@ const CASES: &[Case] = &[
     ("moves", "kick_delay", "kick_delay = \"0s\"", |c, _| c.moves.kick_delay == Duration::ZERO),
     ("listener", "address", LISTEN, |c, _| c.listeners[0].address.to_string() == "[::1]:1430"),
     ("listener", "mode", "address = \"unix:lmtp\"\nprotocol = \"lmtp\"\ntls = \"none\"\nmode = \"0660\"", |c, dir| {
-        c.listeners[0].mode.0 == 0o660 && c.listeners[0].address == ListenAddress::Unix(dir.join("lmtp"))
+        c.listeners[0].mode == Some(SocketMode(0o660))
+            && c.listeners[0].address == ListenAddress::Unix(dir.join("lmtp"))
     }),
     ("listener", "protocol", "address = \"[::1]:1430\"\nprotocol = \"pop3\"", |c, _| {
         c.listeners[0].protocol == Protocol::Pop3

@@ -512,7 +512,7 @@ async fn mail_comes_by_a_unix_socket_that_only_its_owner_may_open() {
     let path = directory.path().join("lmtp");
     let post = Post::with(|config| {
         let mut local = config.listeners[0].clone();
-        (local.address, local.mode) = (ListenAddress::Unix(path.clone()), SocketMode(0o620));
+        (local.address, local.mode) = (ListenAddress::Unix(path.clone()), Some(SocketMode(0o620)));
         config.listeners.push(local);
     })
     .await;
