@@ -31,7 +31,6 @@ mod dump;
 mod errands;
 mod proxies;
 mod reload;
-mod socket;
 mod status;
 mod stream;
 mod users;
@@ -56,10 +55,12 @@ use crate::config::Changes;
 use crate::fleet::{Fleet, Hook};
 use crate::health::Health;
 use crate::model::BackendId;
+pub use crate::net::LocalSocket as Socket;
 use crate::placement::{Moves, Quiet};
 use crate::session::Services;
-pub use socket::Socket;
 
+/// Permissions of the operator's socket.
+pub const OWNER_ONLY: u32 = 0o600;
 /// How long an operator waits for the store.
 const STORE_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -118,7 +119,7 @@ impl Open {
 
 /// Takes the name `socket` and opens the door there.
 pub async fn open(socket: &Path, admin: Admin) -> io::Result<Open> {
-    serve(Socket::bind(socket).await?, admin)
+    serve(Socket::bind(socket, OWNER_ONLY).await?, admin)
 }
 
 /// Opens the door at a socket.

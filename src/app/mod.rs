@@ -3,6 +3,7 @@
 //! files that a configuration names.
 
 mod check;
+mod listening;
 mod process;
 mod proxy;
 mod reload;

@@ -66,7 +66,7 @@ pub async fn serve(config: Config, path: Option<PathBuf>, log: LogHandle) -> Res
 
 /// The name of the admin door. Who tries the proxy out without a file need not have one.
 async fn admin_socket(path: &Path, configured: bool) -> Result<Option<Socket>> {
-    match Socket::bind(path).await {
+    match Socket::bind(path, admin::OWNER_ONLY).await {
         Ok(socket) => Ok(Some(socket)),
         Err(error) if configured => {
             Err(error).with_context(|| format!("[admin] socket = \"{}\" cannot be opened", path.display()))

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use arc_swap::ArcSwap;
 use tokio::sync::{Mutex, watch};
 use tokio::time::{sleep, timeout};
@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
+use super::listening::{Listening, accept};
 use super::tools::{self, OperatorTools};
 use crate::admin;
 use crate::auth::Chain;
@@ -20,7 +21,7 @@ use crate::config::{Config, LimitsConfig, MovesConfig, StoreConfig};
 use crate::fleet::{Fleet, JobSettings, Joining, Reports, Rows, Settler, StateFile};
 use crate::health::{Health, Visitor};
 use crate::model::{BackendId, Clock, Ending, Incarnation, Tasks};
-use crate::net::{Listener, ServerTls};
+use crate::net::ServerTls;
 use crate::placement::{Moves, Placement, Times, errand};
 use crate::relay::{BufferPool, RelaySettings};
 use crate::session::{Connections, Door, Services};
@@ -75,8 +76,11 @@ impl Proxy {
         };
         let pool = BufferPool::new(RELAY_BUFFER, RELAY_BUFFERS_KEPT);
         fleet.ready().await;
-        let listeners = bind(&config)?;
-        let addresses = listeners.iter().map(Listener::local_addr).collect::<std::io::Result<Vec<_>>>()?;
+        let listeners = Listening::all(&config).await?;
+        let addresses = listeners
+            .iter()
+            .filter_map(|listening| listening.address().transpose())
+            .collect::<std::io::Result<Vec<_>>>()?;
         prober.beware_of(addresses.clone());
         let services = Arc::new(Services {
             passdb: ArcSwap::from_pointee(passdb),
@@ -85,6 +89,8 @@ impl Proxy {
             relay: ArcSwap::from_pointee(relay_settings(&config.limits, &pool)),
             limits: ArcSwap::from_pointee(config.limits.clone()),
             sieve: ArcSwap::from_pointee(config.sieve.clone()),
+            lmtp: ArcSwap::from_pointee(config.lmtp.clone()),
+            deliveries: Arc::default(),
             offers,
             host: config.name.clone(),
             own: addresses.clone(),
@@ -105,7 +111,7 @@ impl Proxy {
         info!(
             name = %config.name,
             incarnation = %fleet.incarnation(),
-            listeners = addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
+            listeners = shown(&config, &addresses),
             "ready"
         );
         let pace = Arc::new(ArcSwap::from_pointee(config.moves.clone()));
@@ -114,7 +120,7 @@ impl Proxy {
         Ok(Self { config, services, fleet, health, tls, pool, moves: Arc::new(moves), pace, addresses })
     }
 
-    /// Where clients connect, in the order of the configuration.
+    /// Where clients connect by TCP, in the order of the configuration.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
     }
@@ -291,18 +297,9 @@ fn server_tls(config: &Config) -> Result<Option<Arc<ServerTls>>> {
     Ok(Some(Arc::new(ServerTls::new(&config.tls)?)))
 }
 
-fn bind(config: &Config) -> Result<Vec<Listener>> {
-    let bind = |address| {
-        Listener::bind(address).with_context(|| format!("[[listener]] address = \"{address}\" cannot be bound"))
-    };
-    config.listeners.iter().map(|listener| bind(listener.address)).collect()
-}
-
-async fn accept(listener: Listener, door: Arc<Door>) {
-    loop {
-        tokio::select! {
-            (tcp, peer) = listener.accept() => door.enter(tcp, peer),
-            () = door.services.closing.cancelled() => return,
-        }
-    }
+/// All listeners, for the log: ports that the system chose are known by now.
+fn shown(config: &Config, addresses: &[SocketAddr]) -> String {
+    let sockets = config.listeners.iter().map(|listener| &listener.address).filter(|address| address.tcp().is_none());
+    let all = addresses.iter().map(ToString::to_string).chain(sockets.map(ToString::to_string));
+    all.collect::<Vec<_>>().join(" ")
 }

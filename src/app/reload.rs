@@ -44,6 +44,7 @@ impl Proxy {
         self.services.relay.store(Arc::new(relay_settings(&new.limits, &self.pool)));
         self.services.limits.store(Arc::new(new.limits.clone()));
         self.services.sieve.store(Arc::new(new.sieve.clone()));
+        self.services.lmtp.store(Arc::new(new.lmtp.clone()));
         self.table_in_force(config.fleet.heartbeat()).await;
         info!(applied = changes.applied.join(" "), "reloaded");
         if !changes.needs_restart.is_empty() {
@@ -52,6 +53,7 @@ impl Proxy {
         *config = Config {
             tls: new.tls,
             limits: new.limits,
+            lmtp: new.lmtp,
             moves: MovesConfig {
                 max_parallel_moves: new.moves.max_parallel_moves,
                 move_rate: new.moves.move_rate,

@@ -81,6 +81,8 @@ pub struct Arrival {
     pub early: Vec<u8>,
     /// The address that was dialled.
     pub address: SocketAddr,
+    /// What the server said that it offers, as its protocol's machine has it.
+    pub offers: Vec<String>,
 }
 
 /// Connects and logs in. Tries again, within the server's `retry_budget`, what may pass by itself. Gives up when
@@ -92,6 +94,16 @@ pub struct Arrival {
 pub async fn connect(
     server: &Server,
     request: &Request<'_>,
+    interrupt: impl Future<Output = Ending>,
+) -> Result<Arrival, ConnectError> {
+    connect_as(server, request, |login| spoken::backend(request.protocol, Errand::Session, login), interrupt).await
+}
+
+/// The same with a conversation of the caller's own.
+pub async fn connect_as(
+    server: &Server,
+    request: &Request<'_>,
+    machine: impl Fn(BackendLogin) -> Option<Box<dyn Backend>>,
     interrupt: impl Future<Output = Ending>,
 ) -> Result<Arrival, ConnectError> {
     let no_road = || ConnectError::NoRoad { backend: server.id.clone(), protocol: request.protocol };
@@ -106,8 +118,7 @@ pub async fn connect(
     let budget = Instant::now() + server.retry_budget;
     let mut pause = PAUSE;
     loop {
-        let mut machine = spoken::backend(request.protocol, Errand::Session, login(server, request, trip.road))
-            .ok_or_else(no_road)?;
+        let mut machine = machine(login(server, request, trip.road)).ok_or_else(no_road)?;
         let outcome = attempt(server, &trip, machine.as_mut(), interrupt.as_mut()).await;
         request.offers.saw(request.protocol, &server.id, machine.offers());
         testify(server, request, outcome.as_ref().err(), machine.stage());
@@ -198,7 +209,7 @@ async fn talk(
     *held = Some(stream);
     let (handover, early) = converse(server, trip.road, machine, held).await?;
     let stream = held.take().ok_or_else(|| lost(server, None))?;
-    Ok(Arrival { stream, handover, early, address })
+    Ok(Arrival { stream, handover, early, address, offers: machine.offers().to_vec() })
 }
 
 /// Runs the dialogue. The stream is out of its place only during a TLS handshake, and then

@@ -9,7 +9,7 @@ mod offers;
 mod table;
 mod visit;
 
-pub use connect::{Arrival, Request, connect};
+pub use connect::{Arrival, Request, connect, connect_as};
 pub use fault::{ConnectError, Outcome, Seen, Witness};
 pub use offers::Offers;
 pub use table::{Server, Servers, ServersFault, StrangerTls, added_row};

@@ -8,11 +8,12 @@ use super::show::{Table, tables};
 
 /// Tables and keys that a reload applies; all else needs a restart. Listeners stay open, the store and the fleet's
 /// times belong to the incarnation, and the log's form to the process.
-const LIVE: [&str; 12] = [
+const LIVE: [&str; 13] = [
     "auth",
     "backend",
     "health",
     "limits",
+    "lmtp",
     "log.level",
     "moves.max_errors",
     "moves.max_parallel_moves",

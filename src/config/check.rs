@@ -1,7 +1,6 @@
 //! Whether a configuration makes sense as a whole: relations between settings, and files that must be there.
 //! What was already found at fault is left alone, so that one mistake is reported once.
 
-use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
@@ -10,6 +9,7 @@ use super::fault::REFUSED;
 use super::reader::{Reader, join};
 use super::value::duration_text;
 use super::{ClientAuth, Config, FleetConfig, ListenerConfig, ListenerTls, PassdbConfig, RedisServers, StoreConfig};
+use crate::model::Protocol;
 
 /// Notes every inconsistency with the reader that the configuration came from.
 pub(super) fn all(config: &Config, reader: &mut Reader<'_>) {
@@ -43,7 +43,7 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
         warnings.push("store.shards is 1: all state lies on one node of the Cluster, the others are idle".to_owned());
     }
     for listener in &config.listeners {
-        if listener.plaintext_login && !listener.address.ip().is_loopback() {
+        if listener.plaintext_login && listener.address.is_open_to_others() {
             warnings.push(format!(
                 "listener {} takes passwords without TLS from other machines: anybody on the way can read them",
                 listener.address
@@ -109,11 +109,13 @@ fn listeners(config: &Config, reader: &mut Reader<'_>) {
         let path = format!("listener[{}]", at + 1);
         listener_logins(config, listener, &path, reader);
         listener_proxy(listener, &path, reader);
+        listener_socket(listener, &path, reader);
         let others = config.listeners[..at].iter().enumerate();
-        if let Some((other, _)) = others.into_iter().find(|(_, other)| overlap(other.address, listener.address)) {
+        if let Some((other, _)) = others.into_iter().find(|(_, other)| other.address.overlaps(&listener.address)) {
             let (key, other) = (format!("{path}.address"), format!("listener[{}].address", other + 1));
             if reader.is_sound(&key) && reader.is_sound(&other) {
-                let meaning = format!("takes the same port as {other}");
+                let what = if listener.address.tcp().is_some() { "port" } else { "socket" };
+                let meaning = format!("takes the same {what} as {other}");
                 reader.fault(&key, &meaning, "the second could not be opened", "give it another address or port");
             }
         }
@@ -127,7 +129,8 @@ fn listener_logins(config: &Config, listener: &ListenerConfig, path: &str, reade
     }
     let no_certificates = config.tls.certificates.is_empty() && reader.is_sound("tls.certificate");
     match listener.tls {
-        ListenerTls::None if !listener.plaintext_login => {
+        // Who brings mail does not log in, and doveadm has a password of its own.
+        ListenerTls::None if !listener.plaintext_login && listener.protocol.has_logins() => {
             let remedy = "set tls = \"starttls\" or \"implicit\", or plaintext_login = true where the network is safe";
             reader.fault(&key, "is \"none\" without plaintext_login", "nobody could log in here", remedy);
         }
@@ -156,11 +159,31 @@ fn listener_proxy(listener: &ListenerConfig, path: &str, reader: &mut Reader<'_>
     }
 }
 
-/// Whether two sockets cannot be open at once. Port 0 is chosen by the system; IPv6 sockets take IPv6 only.
-fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
-    let family = one.is_ipv4() == other.is_ipv4();
-    let address = one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified();
-    one.port() != 0 && one.port() == other.port() && family && address
+/// On a Unix socket there is LMTP, without TLS and without a load balancer in front.
+fn listener_socket(listener: &ListenerConfig, path: &str, reader: &mut Reader<'_>) {
+    let [address, mode, protocol, tls, proxy] =
+        ["address", "mode", "protocol", "tls", "proxy_protocol"].map(|key| format!("{path}.{key}"));
+    if !reader.is_sound(&address) {
+        return;
+    }
+    if listener.address.tcp().is_some() {
+        if reader.is_given(&mode) && reader.is_sound(&mode) {
+            let consequence = "it would protect nothing";
+            reader.fault(&mode, "has no use without a Unix socket", consequence, "remove it");
+        }
+        return;
+    }
+    if listener.protocol != Protocol::Lmtp && reader.is_sound(&protocol) {
+        let remedy = "set protocol = \"lmtp\", or listen on an address and port";
+        reader.fault(&address, "is a Unix socket, which is for LMTP only", "users could not be told apart", remedy);
+    }
+    if listener.tls != ListenerTls::None && reader.is_sound(&tls) {
+        reader.fault(&tls, "has no use on a Unix socket", "no client could start TLS", "set tls = \"none\"");
+    }
+    if listener.proxy_protocol && reader.is_sound(&proxy) {
+        let consequence = "no client could connect";
+        reader.fault(&proxy, "has no use on a Unix socket", consequence, "remove it");
+    }
 }
 
 fn tls(config: &Config, reader: &mut Reader<'_>) {

@@ -35,6 +35,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Config {
         tls: tls(reader),
         limits: reader.section("limits"),
         auth: reader.section("auth"),
+        lmtp: reader.section("lmtp"),
         moves: reader.section("moves"),
         passdb: passdb(reader),
         health: health(reader),

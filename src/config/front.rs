@@ -1,10 +1,11 @@
 //! `[[listener]]` and `[tls]`: where and how clients connect.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::key::section;
+use super::listen::{ListenAddress, SocketMode};
 use super::words::words;
 use crate::model::Protocol;
 
@@ -12,8 +13,11 @@ section! {
     /// One listening socket. May be repeated; at least one is needed.
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct ListenerConfig {
-        /// Address and port; "[::]:143" takes IPv6 only, so that "0.0.0.0:143" can stand beside it.
-        pub address: SocketAddr = SocketAddr::from((Ipv4Addr::LOCALHOST, 1143)), required, example("\"0.0.0.0:143\"");
+        /// Address and port; "[::]:143" takes IPv6 only, so that "0.0.0.0:143" can stand beside it. For LMTP also a Unix
+        /// socket: "unix:/run/homing/lmtp".
+        pub address: ListenAddress = ListenAddress::Tcp((Ipv4Addr::LOCALHOST, 1143).into()), required, example("\"0.0.0.0:143\"");
+        /// Who may open the Unix socket: permissions of its file. Its folder's count as well. By default only its owner.
+        pub mode: Option<SocketMode> = None, example("\"0660\"");
         /// What clients speak there: "imap", "pop3", "sieve" (ManageSieve), "submission", "lmtp" or "doveadm".
         pub protocol: Protocol = Protocol::Imap;
         /// When TLS starts: "implicit" (IMAPS, POP3S and the like), "starttls" or "none".

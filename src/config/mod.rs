@@ -15,6 +15,8 @@ mod front;
 mod health;
 mod key;
 mod limits;
+mod listen;
+mod lmtp;
 mod moves;
 mod operations;
 mod passdb;
@@ -41,6 +43,8 @@ pub use fleet::FleetConfig;
 pub use front::{Certificate, ClientAuth, ListenerConfig, ListenerTls, TlsConfig, TlsVersion};
 pub use health::{HealthConfig, ProbeLogin};
 pub use limits::LimitsConfig;
+pub use listen::{ListenAddress, SocketMode};
+pub use lmtp::{Delimiter, LmtpConfig};
 pub use moves::{HookUrl, MovesConfig};
 pub use operations::{AdminConfig, LogConfig, LogFormat};
 pub use passdb::PassdbConfig;
@@ -71,6 +75,8 @@ pub struct Config {
     pub limits: LimitsConfig,
     /// `[auth]`.
     pub auth: AuthConfig,
+    /// Mail that comes in. Reload applies it to new connections.
+    pub lmtp: LmtpConfig,
     /// Password sources, asked in order. Reload applies them.
     pub passdb: Vec<PassdbConfig>,
     /// How backends are probed. Reload applies it.
@@ -123,7 +129,11 @@ impl Config {
         let backend = |(name, host, port): &(BackendId, String, u16)| {
             (name.clone(), BackendConfig { host: host.clone(), port: *port, ..BackendConfig::default() })
         };
-        let listen = if listen.is_empty() { vec![ListenerConfig::default().address] } else { listen };
+        let listen: Vec<ListenAddress> = if listen.is_empty() {
+            vec![ListenerConfig::default().address]
+        } else {
+            listen.into_iter().map(ListenAddress::from).collect()
+        };
         let plain = |address| ListenerConfig {
             address,
             tls: ListenerTls::None,
@@ -138,6 +148,7 @@ impl Config {
             tls: TlsConfig::default(),
             limits: LimitsConfig::default(),
             auth: AuthConfig::default(),
+            lmtp: LmtpConfig::default(),
             moves: MovesConfig::default(),
             passdb: vec![PassdbConfig::Backend],
             health: HealthConfig::default(),

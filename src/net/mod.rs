@@ -12,6 +12,7 @@
 
 mod drive;
 mod listener;
+mod local;
 mod proxy_header;
 mod stream;
 mod target;
@@ -19,6 +20,7 @@ mod tls;
 
 pub use drive::{DriveError, drive, flush};
 pub use listener::{Listener, canonical, tune};
+pub use local::LocalSocket;
 pub use proxy_header::{
     OutgoingProxyHeader, ProxyFault, ProxyHeader, ProxyTls, emit as emit_proxy_header,
     emit_local as emit_local_proxy_header, receive as receive_proxy_header,

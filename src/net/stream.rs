@@ -6,32 +6,30 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 use tokio_rustls::TlsStream;
 use zeroize::Zeroizing;
 
-/// A TCP connection. TLS state is boxed: it is ten times the size of the rest.
+/// A connection. TLS state is boxed: it is ten times the size of the rest.
 pub enum Stream {
     /// Plaintext.
     Plain(TcpStream),
     /// TLS, either side.
     Tls(Box<TlsStream<TcpStream>>),
+    /// From this machine, by a Unix socket.
+    Local(UnixStream),
 }
 
 impl Stream {
-    /// The socket underneath.
-    pub fn tcp(&self) -> &TcpStream {
-        match self {
-            Self::Plain(tcp) => tcp,
-            Self::Tls(tls) => tls.get_ref().0,
-        }
-    }
-
     /// Makes the drop of this connection send a reset instead of an orderly end.
     pub fn reset_on_drop(&self) {
         // Fails only on a socket that is gone already; then there is nothing left to reset.
-        let _ = socket2::SockRef::from(self.tcp()).set_linger(Some(Duration::ZERO));
+        let _ = match self {
+            Self::Plain(tcp) => socket2::SockRef::from(tcp).set_linger(Some(Duration::ZERO)),
+            Self::Tls(tls) => socket2::SockRef::from(tls.get_ref().0).set_linger(Some(Duration::ZERO)),
+            Self::Local(_) => Ok(()), // it has none
+        };
     }
 
     /// Ends our side and throws away what the peer still sends, until it has ended its own: closing over unread bytes
@@ -53,7 +51,11 @@ impl Stream {
     /// order is not noticed: a client may close its sending side and wait for answers.
     pub async fn broken(&self) {
         // An error means that the runtime is going down, and everything with it.
-        let _ = self.tcp().ready(Interest::ERROR).await;
+        let _ = match self {
+            Self::Plain(tcp) => tcp.ready(Interest::ERROR).await,
+            Self::Tls(tls) => tls.get_ref().0.ready(Interest::ERROR).await,
+            Self::Local(local) => local.ready(Interest::ERROR).await,
+        };
     }
 }
 
@@ -71,6 +73,7 @@ impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_read(cx, buf),
+            Self::Local(local) => Pin::new(local).poll_read(cx, buf),
             Self::Tls(tls) => Pin::new(tls.as_mut()).poll_read(cx, buf).map(end_without_notice),
         }
     }
@@ -80,6 +83,7 @@ impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_write(cx, bytes),
+            Self::Local(local) => Pin::new(local).poll_write(cx, bytes),
             Self::Tls(tls) => Pin::new(tls.as_mut()).poll_write(cx, bytes),
         }
     }
@@ -87,6 +91,7 @@ impl AsyncWrite for Stream {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_flush(cx),
+            Self::Local(local) => Pin::new(local).poll_flush(cx),
             Self::Tls(tls) => Pin::new(tls.as_mut()).poll_flush(cx),
         }
     }
@@ -94,6 +99,7 @@ impl AsyncWrite for Stream {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
+            Self::Local(local) => Pin::new(local).poll_shutdown(cx),
             Self::Tls(tls) => Pin::new(tls.as_mut()).poll_shutdown(cx),
         }
     }

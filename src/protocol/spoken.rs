@@ -23,7 +23,7 @@ pub fn backend(protocol: Protocol, errand: Errand, login: BackendLogin) -> Optio
         Protocol::Pop3 => Some(Box::new(pop3::Backend::on(errand, login))),
         Protocol::Sieve => Some(Box::new(sieve::Backend::on(errand, login))),
         Protocol::Submission => Some(Box::new(submission::Backend::on(errand, login))),
-        Protocol::Lmtp => Some(Box::new(lmtp::Look::new(login))),
+        Protocol::Lmtp => Some(Box::new(lmtp::Backend::on(errand, login))),
         Protocol::Doveadm => None,
     }
 }

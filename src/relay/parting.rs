@@ -120,12 +120,13 @@ impl Farewell {
             self.bare = ready!(poll_read(&mut self.stream, &mut loan, cx))? == 0;
         }
         loop {
-            let tcp = match &mut self.stream {
-                Stream::Plain(tcp) => tcp,
-                Stream::Tls(tls) => tls.get_mut().0,
-            };
             let mut bytes = ReadBuf::new(&mut loan);
-            ready!(Pin::new(tcp).poll_read(cx, &mut bytes))?;
+            let read = match &mut self.stream {
+                Stream::Plain(tcp) => Pin::new(tcp).poll_read(cx, &mut bytes),
+                Stream::Tls(tls) => Pin::new(tls.get_mut().0).poll_read(cx, &mut bytes),
+                Stream::Local(local) => Pin::new(local).poll_read(cx, &mut bytes),
+            };
+            ready!(read)?;
             if bytes.filled().is_empty() {
                 return Poll::Ready(Ok(()));
             }

@@ -1,10 +1,10 @@
 //! The door of one listener: who comes in, by which address, inside which TLS.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::ending::{End, Record};
@@ -18,6 +18,8 @@ use crate::protocol::{Bounds, Farewell, Frontend, FrontendSettings, Output, spok
 
 /// How long last words may take to send, and how long a client may take to close after them.
 pub(super) const LAST_WORDS: Duration = Duration::from_secs(1);
+/// Who comes by a Unix socket is on this machine, and has no port.
+const HERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 /// The longest session name that is taken over from a load balancer.
 const UNIQUE_ID_MAX: usize = 64;
 
@@ -72,6 +74,34 @@ impl Door {
         });
     }
 
+    /// Serves a client of this machine, who came in by a Unix socket. There is only LMTP.
+    pub fn enter_local(self: &Arc<Self>, local: UnixStream) {
+        let door = self.clone();
+        self.services.tasks.spawn(async move {
+            let counted = door.services.connections.admit(door.services.limits.load().connections);
+            let mut record = Record::new(door.listener.protocol, HERE, HERE);
+            let guest = door.neighbour(local, &record);
+            match counted {
+                Some(counted) => Box::pin(delivery::converse(&door, guest, record, counted)).await,
+                None => {
+                    record.end((Ending::Overloaded, None));
+                    door.say_no(guest.stream).await;
+                }
+            }
+        });
+    }
+
+    /// A client of this machine.
+    fn neighbour(&self, local: UnixStream, record: &Record) -> Guest {
+        let (session, stream) = (record.session.clone(), Stream::Local(local));
+        Guest { stream, session, client: HERE, local: HERE, tls: None, server_name: None }
+    }
+
+    /// Where it listens, as far as that is an address.
+    pub(super) fn address(&self) -> SocketAddr {
+        self.listener.address.tcp().unwrap_or(HERE)
+    }
+
     /// Resolves when nobody who came in by then may log in any more, with the reason.
     pub(super) async fn over(&self, deadline: Instant) -> Ending {
         tokio::select! {
@@ -88,7 +118,7 @@ impl Door {
         peer: SocketAddr,
         record: &mut Record,
     ) -> Result<Guest, End> {
-        let local = tcp.local_addr().map_or(self.listener.address, canonical);
+        let local = tcp.local_addr().map_or(self.address(), canonical);
         record.reached(Phase::Header);
         record.local = local;
         let header = self.header(&mut tcp, peer).await?;
@@ -152,8 +182,13 @@ impl Door {
 
     /// The machine that speaks to a guest of this door; `None` where nobody logs in.
     pub(super) fn frontend(&self, guest: &Guest) -> Option<Box<dyn Frontend>> {
+        spoken::frontend(self.listener.protocol, self.settings(guest))
+    }
+
+    /// What whoever speaks to a guest of this door must know.
+    pub(super) fn settings(&self, guest: &Guest) -> FrontendSettings {
         let limits = self.services.limits.load();
-        let settings = FrontendSettings {
+        FrontendSettings {
             secured: guest.is_secured(),
             starttls: self.listener.tls == ListenerTls::StartTls && !matches!(guest.stream, Stream::Tls(_)),
             plaintext_login: self.listener.plaintext_login,
@@ -167,21 +202,24 @@ impl Door {
                 errors: limits.errors,
                 failures: limits.failures,
             },
-        };
-        spoken::frontend(self.listener.protocol, settings)
+        }
     }
 
     /// Too many connections: says so where no TLS stands before the words.
     async fn turn_away(&self, tcp: TcpStream, peer: SocketAddr) {
-        let local = tcp.local_addr().map_or(self.listener.address, canonical);
+        let local = tcp.local_addr().map_or(self.address(), canonical);
         Record::new(self.listener.protocol, canonical(peer), local).end((Ending::Overloaded, None));
         if self.listener.tls != ListenerTls::Implicit {
-            let (mut stream, mut out) = (Stream::Plain(tcp), Output::new());
-            spoken::turn_away(self.listener.protocol, Farewell::Overloaded, &mut out);
-            // The client may be gone; nothing is owed to it.
-            if let Ok(Ok(())) = timeout(LAST_WORDS, flush(&mut stream, &mut out)).await {
-                stream.part(LAST_WORDS).await;
-            }
+            self.say_no(Stream::Plain(tcp)).await;
+        }
+    }
+
+    async fn say_no(&self, mut stream: Stream) {
+        let mut out = Output::new();
+        spoken::turn_away(self.listener.protocol, Farewell::Overloaded, &mut out);
+        // The client may be gone; nothing is owed to it.
+        if let Ok(Ok(())) = timeout(LAST_WORDS, flush(&mut stream, &mut out)).await {
+            stream.part(LAST_WORDS).await;
         }
     }
 }

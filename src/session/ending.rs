@@ -22,6 +22,8 @@ pub(super) struct Record {
     /// Version of TLS, if any.
     pub(super) tls: Option<String>,
     pub(super) login: Option<Login>,
+    /// The mail that it brought.
+    pub(super) mailed: Option<Mailed>,
     /// The last refusal of a login.
     pub(super) refusal: Option<Refusal>,
     began: Instant,
@@ -29,6 +31,15 @@ pub(super) struct Record {
     told: bool,
     in_bytes: u64,
     out_bytes: u64,
+}
+
+/// The mail that a connection brought.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Mailed {
+    pub(super) messages: u64,
+    /// Those that got them.
+    pub(super) recipients: u64,
+    pub(super) bytes: u64,
 }
 
 /// Who logged in, and where to.
@@ -49,6 +60,7 @@ impl Record {
             local,
             tls: None,
             login: None,
+            mailed: None,
             refusal: None,
             began: Instant::now(),
             phase: Phase::Header,
@@ -72,9 +84,11 @@ impl Record {
         if std::mem::replace(&mut self.told, true) {
             return;
         }
-        match &self.login {
-            Some(login) => self.tell_session(login, ending),
-            None => self.tell_visit(ending, detail.as_deref().unwrap_or_default()),
+        let detail = detail.as_deref().unwrap_or_default();
+        match (&self.login, &self.mailed) {
+            (Some(login), _) => self.tell_session(login, ending),
+            (None, Some(mailed)) => self.tell_mail(mailed, ending, detail),
+            (None, None) => self.tell_visit(ending, detail),
         }
     }
 
@@ -103,6 +117,26 @@ impl Record {
             { names::ENDING } = ending.word(),
             { names::WHO } = ending.who().word(),
             { names::PHASE } = self.phase.word(),
+            "session"
+        );
+    }
+
+    /// The line of a connection that brought mail, or might have.
+    fn tell_mail(&self, mailed: &Mailed, ending: Ending, detail: &str) {
+        info!(
+            { names::SESSION } = %self.session,
+            { names::PROTOCOL } = self.protocol.word(),
+            { names::CLIENT } = %self.client,
+            { names::LOCAL } = %self.local,
+            { names::TLS } = self.tls.as_deref().unwrap_or("none"),
+            { names::MESSAGES } = mailed.messages,
+            { names::RECIPIENTS } = mailed.recipients,
+            { names::IN_BYTES } = mailed.bytes,
+            { names::DURATION_MS } = self.duration_ms(),
+            { names::ENDING } = ending.word(),
+            { names::WHO } = ending.who().word(),
+            { names::PHASE } = self.phase.word(),
+            { names::DETAIL } = detail,
             "session"
         );
     }

@@ -34,7 +34,7 @@ struct Dialogue {
 /// Serves one client from accept until its relay has started, or until it is gone.
 pub(super) async fn serve(door: &Door, tcp: TcpStream, peer: SocketAddr, counted: Counted) {
     let deadline = Instant::now() + door.services.limits.load().login_timeout;
-    let mut record = Record::new(door.listener.protocol, canonical(peer), door.listener.address);
+    let mut record = Record::new(door.listener.protocol, canonical(peer), door.address());
     let guest = tokio::select! {
         guest = door.identify(tcp, peer, &mut record) => guest,
         why = door.over(deadline) => Err((why, None)),

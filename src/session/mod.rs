@@ -25,11 +25,12 @@ use tracing::warn;
 
 use crate::auth::Chain;
 use crate::backend::{Offers, Servers, Witness};
-use crate::config::{LimitsConfig, SieveConfig};
+use crate::config::{LimitsConfig, LmtpConfig, SieveConfig};
 use crate::ledger::Stop;
 use crate::model::{Ending, Protocol};
 use crate::placement::Placement;
 use crate::relay::{RelaySettings, StopHandle};
+pub use delivery::Deliveries;
 pub use door::Door;
 
 /// What every session of this proxy uses. The parts behind an [`ArcSwap`] are replaced by a reload; who is at work with
@@ -45,6 +46,10 @@ pub struct Services {
     pub limits: ArcSwap<LimitsConfig>,
     /// What ManageSieve clients are told.
     pub sieve: ArcSwap<SieveConfig>,
+    /// Bounds of mail that comes in.
+    pub lmtp: ArcSwap<LmtpConfig>,
+    /// Who gets how many mails at once.
+    pub deliveries: Arc<Deliveries>,
     /// What relays share.
     pub relay: ArcSwap<RelaySettings>,
     /// What the mail servers offer.

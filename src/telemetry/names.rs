@@ -36,5 +36,13 @@ pub const WHO: &str = "who";
 pub const PHASE: &str = "phase";
 /// Why the last login was refused: a word of [`Refusal`](crate::model::Refusal), or "none".
 pub const REFUSAL: &str = "refusal";
+/// The code of a reply to whoever brings mail: "250".
+pub const REPLY: &str = "reply";
+/// Bytes of a message.
+pub const BYTES: &str = "bytes";
+/// Messages that a connection brought.
+pub const MESSAGES: &str = "messages";
+/// Recipients that got them.
+pub const RECIPIENTS: &str = "recipients";
 /// More about the end, for people.
 pub const DETAIL: &str = "detail";

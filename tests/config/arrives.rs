@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use homing::config::{
-    BackendTls, ClientAuth, Config, DoveadmConfig, DoveadmCredential, ListenerTls, LogFormat, PassdbConfig, Reach,
-    RedisConfig, RedisLogin, RedisServers, RedisTls, StoreAddress, StoreConfig, TlsVersion,
+    BackendTls, ClientAuth, Config, Delimiter, DoveadmConfig, DoveadmCredential, ListenAddress, ListenerTls, LogFormat,
+    PassdbConfig, Reach, RedisConfig, RedisLogin, RedisServers, RedisTls, SocketMode, StoreAddress, StoreConfig,
+    TlsVersion,
 };
 use homing::model::{Protocol, Secret};
 
@@ -82,6 +83,10 @@ const CASES: &[Case] = &[
     ("moves", "timeout", "timeout = \"90s\"", |c, _| c.moves.timeout == 90 * SECOND),
     ("moves", "kick_delay", "kick_delay = \"0s\"", |c, _| c.moves.kick_delay == Duration::ZERO),
     ("listener", "address", LISTEN, |c, _| c.listeners[0].address.to_string() == "[::1]:1430"),
+    ("listener", "mode", "address = \"unix:lmtp\"\nprotocol = \"lmtp\"\ntls = \"none\"\nmode = \"0660\"", |c, dir| {
+        c.listeners[0].mode == Some(SocketMode(0o660))
+            && c.listeners[0].address == ListenAddress::Unix(dir.join("lmtp"))
+    }),
     ("listener", "protocol", "address = \"[::1]:1430\"\nprotocol = \"pop3\"", |c, _| {
         c.listeners[0].protocol == Protocol::Pop3
     }),
@@ -103,6 +108,13 @@ const CASES: &[Case] = &[
     ("tls.certificate", "key", CERTIFICATE, |c, dir| {
         c.tls.certificates.first().is_some_and(|pair| pair.key == dir.join("key.pem"))
     }),
+    ("lmtp", "recipient_delimiter", "recipient_delimiter = \"\"", |c, _| c.lmtp.recipient_delimiter == Delimiter(None)),
+    ("lmtp", "max_message_size", "max_message_size = 7", |c, _| c.lmtp.max_message_size == 7),
+    ("lmtp", "max_recipients", "max_recipients = 7", |c, _| c.lmtp.max_recipients == 7),
+    ("lmtp", "max_messages", "max_messages = 7", |c, _| c.lmtp.max_messages == 7),
+    ("lmtp", "user_concurrency", "user_concurrency = 7", |c, _| c.lmtp.user_concurrency == 7),
+    ("lmtp", "client_timeout", "client_timeout = \"7s\"", |c, _| c.lmtp.client_timeout == 7 * SECOND),
+    ("lmtp", "backend_timeout", "backend_timeout = \"7s\"", |c, _| c.lmtp.backend_timeout == 7 * SECOND),
     ("limits", "connections", "connections = 5_000", |c, _| c.limits.connections == 5000),
     ("limits", "sessions_per_key", "sessions_per_key = 20", |c, _| c.limits.sessions_per_key == 20),
     ("limits", "login_timeout", "login_timeout = \"3min\"", |c, _| c.limits.login_timeout == 180 * SECOND),

@@ -28,6 +28,7 @@ fn backends_health_limits_the_pace_of_moves_passdb_sieve_tls_and_the_log_level_a
     assert_eq!(with("weight = 5\ndrain = true"), live(&["backend.mail1.drain", "backend.mail1.weight"]));
     assert_eq!(with("[backend.\"m2.x\"]\nhost = \"m2\""), live(&["backend.\"m2.x\""]));
     assert_eq!(with("[limits]\nconnections = 5\nfailures = 9"), live(&["limits.connections", "limits.failures"]));
+    assert_eq!(with("[lmtp]\nmax_recipients = 5"), live(&["lmtp.max_recipients"]));
     assert_eq!(with("[health]\nrise = 5\nfall = 9"), live(&["health.fall", "health.rise"]));
     assert_eq!(with("[moves]\nmove_rate = 5"), live(&["moves.move_rate"]));
     assert_eq!(with("[sieve]\nnotify = [\"mailto\"]"), live(&["sieve.notify"]));

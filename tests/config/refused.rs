@@ -184,6 +184,14 @@ fault! {
     a_listener_on_which_nobody_can_log_in: listener("tls = \"none\"") => "listener[1].tls", 3, "without plaintext_login", "plaintext_login = true";
     the_same_address_twice: format!("{}{}", plain("127.0.0.1:99"), plain("127.0.0.1:99")) => "listener[2].address", 6, "same port as listener[1].address", "another";
     an_address_within_a_wildcard: format!("{}{}", plain("127.0.0.1:99"), plain("0.0.0.0:99")) => "listener[2].address", 6, "same port as listener[1].address", "another";
+    a_delimiter_of_two_characters: format!("{LISTENER}{BACKEND}[lmtp]\nrecipient_delimiter = \"+-\"") => "lmtp.recipient_delimiter", 8, "one character", "\"+\"";
+    a_mode_that_is_not_octal: "[[listener]]\naddress = \"unix:x\"\nprotocol = \"lmtp\"\ntls = \"none\"\nmode = \"0888\"" => "listener[1].mode", 5, "octal", "0660";
+    a_mode_without_a_unix_socket: format!("{LISTENER}mode = \"0660\"") => "listener[1].mode", 5, "without a Unix socket", "remove it";
+    a_unix_socket_for_others_than_lmtp: "[[listener]]\naddress = \"unix:x\"\ntls = \"none\"\nplaintext_login = true" => "listener[1].address", 2, "for LMTP only", "protocol = \"lmtp\"";
+    a_unix_socket_with_tls: ("[[listener]]\naddress = \"unix:x\"\nprotocol = \"lmtp\"\ntls = \"starttls\"\n[[tls.certificate]]\ncertificate = \"cert.pem\"\nkey = \"key.pem\"") => "listener[1].tls", 4, "no use on a Unix socket", "\"none\"";
+    a_unix_socket_with_a_proxy_header: "[[listener]]\naddress = \"unix:x\"\nprotocol = \"lmtp\"\ntls = \"none\"\nproxy_protocol = true\ntrusted_networks = [\"10.0.0.0/8\"]" => "listener[1].proxy_protocol", 5, "no use on a Unix socket", "remove it";
+    a_unix_socket_without_a_path: "[[listener]]\naddress = \"unix:\"\nprotocol = \"lmtp\"\ntls = \"none\"" => "listener[1].address", 2, "not a path", "unix:/run/homing/lmtp";
+    the_same_unix_socket_twice: "[[listener]]\naddress = \"unix:x\"\nprotocol = \"lmtp\"\ntls = \"none\"\n[[listener]]\naddress = \"unix:x\"\nprotocol = \"lmtp\"\ntls = \"none\"" => "listener[2].address", 6, "same socket as listener[1].address", "another";
     trusted_networks_without_use: format!("{LISTENER}trusted_networks = [\"10.0.0.0/8\"]") => "listener[1].trusted_networks", 5, "without proxy_protocol", "proxy_protocol = true";
     a_source_behind_the_backends: "[[passdb]]\nkind = \"backend\"\n[[passdb]]\nkind = \"file\"\npath = \"users.passwd\"" => "passdb[1]", 1, "is not the last", "move it to the end";
     a_path_for_a_source_without_file: "[[passdb]]\nkind = \"backend\"\npath = \"users.passwd\"" => "passdb[1].path", 3, "no use with kind \"backend\"", "kind = \"file\"";

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)] // so do tests end
 
 mod escape;
+mod lmtp;
 mod machine;
 mod script;
 
@@ -42,6 +43,9 @@ fn transcripts(directory: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
+        if path.ends_with("lmtp") {
+            continue; // these have a player of their own
+        }
         if path.is_dir() {
             found.extend(transcripts(&path));
         } else if path.extension().is_some_and(|ending| ending == "txt") {

@@ -23,6 +23,7 @@ mod harness;
 mod health;
 mod homes;
 mod link;
+mod lmtp;
 mod login;
 mod masters;
 mod odd_backends;

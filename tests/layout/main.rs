@@ -32,7 +32,7 @@ const GRANTS: &[(&str, &[&str])] = &[
     ("fleet", &["backend", "doveadm", "hook", "ledger", "store"]),
     ("placement", &["backend", "doveadm", "fleet", "hook", "ledger", "store"]),
     ("session", &["protocol", "net", "auth", "backend", "ledger", "placement", "relay"]),
-    ("admin", &["auth", "backend", "fleet", "health", "ledger", "placement", "session"]),
+    ("admin", &["net", "auth", "backend", "fleet", "health", "ledger", "placement", "session"]),
     ("app", EVERY_ROOM),
     ("cli/demo", EVERY_ROOM),
     ("cli", &["app", "admin"]),

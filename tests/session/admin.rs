@@ -101,7 +101,7 @@ async fn a_socket_is_replaced_only_if_nobody_answers_and_a_file_never() {
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap()); // as a killed process leaves it
     let site = Site::start().await;
     let open = admin::open(&path, door(&site)).await.unwrap();
-    let why = Socket::bind(&path).await.err().unwrap();
+    let why = Socket::bind(&path, 0o600).await.err().unwrap();
     assert_eq!(why.to_string(), "another process listens there");
     // What was taken over since is left to its new owner.
     std::fs::remove_file(&path).unwrap();
@@ -112,7 +112,7 @@ async fn a_socket_is_replaced_only_if_nobody_answers_and_a_file_never() {
 
     let file = directory.path().join("precious");
     std::fs::write(&file, "data").unwrap();
-    assert!(Socket::bind(&file).await.is_err());
+    assert!(Socket::bind(&file, 0o600).await.is_err());
     assert_eq!(std::fs::read(&file).unwrap(), b"data");
 }
 

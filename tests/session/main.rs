@@ -5,6 +5,7 @@
 
 mod admin;
 mod backends;
+mod delivery;
 mod endings;
 mod front;
 mod health;

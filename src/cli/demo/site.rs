@@ -117,7 +117,7 @@ impl Ports {
         let free = |port| std::net::TcpListener::bind(at(port)).is_ok();
         let known = self == Self::WellKnown && free(imap) && free(imaps);
         for (listener, port) in config.listeners.iter_mut().zip([imap, imaps]) {
-            listener.address = at(if known { port } else { 0 });
+            listener.address = at(if known { port } else { 0 }).into();
         }
         config
     }

@@ -1,30 +1,33 @@
-//! SKELETON: to be replaced whole.
+//! LMTP (RFC 2033): mail comes in. [`Frontend`] faces whoever brings it, for as long as the connection lasts; [`Backend`] a
+//! mail server, until it takes envelopes.
+//!
+//! What both understand: PIPELINING (RFC 2920), CHUNKING (RFC 3030, without BINARYMIME), SIZE (RFC 1870), 8BITMIME (RFC 6152),
+//! STARTTLS (RFC 3207), and where all backends do, SMTPUTF8 (RFC 6531) and DSN (RFC 3461). `command.rs` parses what clients
+//! say, `address.rs` their addresses, `body.rs` finds the end of a message, `response.rs` parses what servers say,
+//! `reply.rs` has every word that we say to clients, `transaction.rs` keeps a status for each recipient.
 
-use super::{Backend, BackendLogin, BackendWish, Farewell, Input, Machine, Output, Stage, Violation};
+mod address;
+mod backend;
+mod body;
+mod command;
+mod frontend;
+pub mod reply;
+mod response;
+mod transaction;
+mod xclient;
 
-/// A look at a mail server: greeting, LHLO, goodbye.
-pub struct Look;
+pub use address::Mailbox;
+pub use backend::{Backend, offered};
+pub use body::{Dotted, Lines, Undotted};
+pub use command::{Mail, Rcpt};
+pub use frontend::{Content, Frontend, Limits, Wish};
+pub use reply::Reply;
+pub use response::Replies;
+pub use transaction::Transaction;
 
-impl Look {
-    /// Who only looks needs neither user nor password.
-    pub fn new(_login: BackendLogin) -> Self {
-        Self
-    }
-}
-
-impl Machine for Look {
-    type Wish = BackendWish;
-    fn advance(&mut self, _: &mut Input, _: &mut Output) -> Result<Option<BackendWish>, Violation> {
-        Err(Violation::Nonsense("skeleton"))
-    }
-}
-
-impl Backend for Look {
-    fn stage(&self) -> Stage {
-        Stage::Greeting
-    }
-    fn secured(&mut self, _: &mut Output) {}
-}
+use super::{Farewell, Output};
 
 /// The only words to a client that is turned away before it was greeted.
-pub fn turn_away(_why: Farewell, _out: &mut Output) {}
+pub fn turn_away(why: Farewell, out: &mut Output) {
+    reply::farewell("", why, out);
+}

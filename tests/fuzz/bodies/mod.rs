@@ -6,6 +6,7 @@
 pub mod backend;
 pub mod doveadm;
 pub mod frontend;
+pub mod lmtp;
 pub mod sasl;
 
 use homing::protocol::{Input, Machine, Output};

@@ -119,6 +119,13 @@ impl Peer {
         assert!(read.is_err(), "{read:?} {bytes:?}");
     }
 
+    /// The connection itself, once all that came was read.
+    pub(crate) fn into_tcp(mut self) -> TcpStream {
+        assert!(self.read.is_empty());
+        let Some(Stream::Plain(tcp)) = self.stream.take() else { panic!("no plain connection") };
+        tcp
+    }
+
     /// Closes our sending side.
     pub(crate) async fn half_close(&mut self) {
         self.stream().shutdown().await.unwrap();
