@@ -54,7 +54,7 @@ async fn mail_programs_find_the_same_by_pop3_through_the_proxy() -> Result {
 
 /// Without what getmail and fetchmail say of the day and of whom they have asked, and the words to USER, which are ours.
 fn lasting(told: &str) -> String {
-    let passing = ["From ", "Received:", "\tby ", "\tfor ", "  by ", "  for ", "Delivered-To:", "user ", "capa "];
+    let passing = ["From ", "Received:", "\tby ", "\tfor ", "  by ", "  for ", "Delivered-To:", "  getmail6 ", "user "];
     let lines = told.lines().filter(|line| !passing.iter().any(|start| line.starts_with(start)));
     lines.filter(|line| !line.contains("+0000")).collect::<Vec<_>>().join("\n")
 }
