@@ -40,7 +40,7 @@ impl SieveConfig {
     }
 }
 
-/// Notes what could not be said to a client.
+/// Notes what is not one word to a client.
 pub(super) fn check(config: &SieveConfig, reader: &mut Reader<'_>) {
     let lists = [("sieve.extensions", &config.extensions), ("sieve.notify", &config.notify)];
     for (key, words) in lists {
@@ -49,10 +49,6 @@ pub(super) fn check(config: &SieveConfig, reader: &mut Reader<'_>) {
         if let Some(word) = words.iter().find(|word| !is_word(word)) {
             reader.fault(key, &format!("has {word:?}, which is no word"), REFUSED, "write each name by itself");
         }
-    }
-    if config.implementation.as_ref().is_some_and(|name| name.trim().is_empty() || name.contains(char::is_control)) {
-        let remedy = "write a text on one line, or remove it";
-        reader.fault("sieve.implementation", "is no text that a client could be shown", REFUSED, remedy);
     }
 }
 

@@ -151,7 +151,7 @@ fault! {
     a_probe_user_whom_nobody_can_log_in: format!("{BACKEND}[health]\nprobe_user = \"p\"") => "health.probe_user", 4, "mail1 has no master_user", "probe_password_file";
     an_extension_that_is_no_word: "[sieve]\nextensions = [\"fileinto reject\"]" => "sieve.extensions", 2, "is no word", "each name by itself";
     a_way_to_notify_that_is_no_word: "[sieve]\nnotify = [\"a\\\"b\"]" => "sieve.notify", 2, "is no word", "each name by itself";
-    a_name_of_two_lines: "[sieve]\nimplementation = \"a\\nb\"" => "sieve.implementation", 2, "is no text", "on one line";
+    a_name_of_two_lines: "[sieve]\nimplementation = \"a\\nb\"" => "sieve.implementation", 2, "has control characters", "printable";
     a_probe_password_without_user: "[health]\nprobe_password = \"p\"" => "health.probe_password", 2, "has no probe_user", "add probe_user";
     a_doubt_that_is_slower_than_rest: "[health]\ninterval = \"1s\"\nfast_interval = \"2s\"" => "health.fast_interval", 3, "health.interval is 1s", "shorten it";
     a_master_password_without_user: format!("{BACKEND}master_password = \"m\"") => "backend.mail1.master_password", 3, "has no master_user", "add master_user";

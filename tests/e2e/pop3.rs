@@ -8,7 +8,10 @@ use crate::harness::address::fresh_ip;
 use crate::harness::fleet::merge;
 use crate::harness::letter::letter;
 use crate::harness::proxy::text;
-use crate::harness::{Fleet, Imap, Pop3, Protocol, Result, Secured, Sieve, User, eventually, programs, python};
+use crate::harness::witness::Visit;
+use crate::harness::{
+    Dovecot, Fleet, Imap, Pop3, Protocol, Result, Secured, Sieve, User, Witness, eventually, programs, python,
+};
 
 /// Puts letters into somebody's INBOX.
 async fn deliver(imap: Imap, subjects: &[&str]) -> Result {
@@ -17,6 +20,14 @@ async fn deliver(imap: Imap, subjects: &[&str]) -> Result {
         imap.append("INBOX", &letter(subject)).await?;
     }
     imap.logout().await
+}
+
+/// The user's last visit, once the backend's log has it.
+pub(crate) async fn seen<'a>(backends: impl IntoIterator<Item = &'a Dovecot> + Clone, user: &User) -> Result<Visit> {
+    eventually("the login is in the backend's log", Duration::from_secs(10), async || {
+        Ok(Witness::hear(backends.clone())?.last(&user.name)?.clone())
+    })
+    .await
 }
 
 fn wrong(user: &User) -> User {
@@ -54,7 +65,7 @@ async fn mail_programs_find_the_same_by_pop3_through_the_proxy() -> Result {
 
 /// Without what getmail and fetchmail say of the day and of whom they have asked, and the words to USER, which are ours.
 fn lasting(told: &str) -> String {
-    let passing = ["From ", "Received:", "\tby ", "\tfor ", "  by ", "  for ", "Delivered-To:", "user ", "capa "];
+    let passing = ["From ", "Received:", "\tby ", "\tfor ", "  by ", "  for ", "Delivered-To:", "  getmail6 ", "user "];
     let lines = told.lines().filter(|line| !passing.iter().any(|start| line.starts_with(start)));
     lines.filter(|line| !line.contains("+0000")).collect::<Vec<_>>().join("\n")
 }
@@ -69,7 +80,7 @@ async fn the_true_client_arrives_by_xclient_under_our_session_name() -> Result {
     pop3.log_in(user).await?;
     pop3.quit().await?;
     let ending = fleet.proxy().ending_of(&user.name).await?;
-    let visit = fleet.witness()?.last(&user.name)?.clone();
+    let visit = seen(&fleet.backends, user).await?;
     ensure!(visit.protocol == Protocol::Pop3 && visit.session == text(&ending, "session"), "{visit:?} {ending}");
     ensure!(visit.field("rip") == Some(&address.ip().to_string()), "{visit:?}");
     ensure!(visit.field("rport") == Some(&address.port().to_string()), "{visit:?}");
@@ -91,7 +102,7 @@ async fn the_true_client_arrives_by_proxy_header() -> Result {
     let address = pop3.local_address()?;
     pop3.log_in(user).await?;
     pop3.quit().await?;
-    let visit = fleet.witness()?.last(&user.name)?.clone();
+    let visit = seen(&fleet.backends, user).await?;
     ensure!(visit.field("rip") == Some(&address.ip().to_string()), "{visit:?}");
     ensure!(visit.field("rport") == Some(&address.port().to_string()), "{visit:?}");
     Ok(())
@@ -111,7 +122,7 @@ async fn clients_come_under_tls_and_so_do_we_to_the_backend() -> Result {
         ensure!(!pop3.list("CAPA").await?.contains(&"STLS".to_owned()));
         pop3.log_in(user).await?;
         pop3.quit().await?;
-        let visit = site.witness()?.last(&user.name)?.clone();
+        let visit = seen([&site.backend], user).await?;
         ensure!(visit.field("rport") == Some(&address.port().to_string()), "{visit:?}");
         let mut pop3 = Pop3::connect_tls(at_once, "mail.test", &tls).await?;
         pop3.log_in(user).await?;
@@ -143,9 +154,13 @@ async fn i1_a_user_has_one_home_by_every_protocol_and_every_spelling() -> Result
         }
         let mut again = Pop3::connect(proxy(3).door(Protocol::Pop3)?).await?;
         again.log_in(user).await?;
-        let witness = fleet.witness()?;
-        ensure!(witness.backends_of(&user.name).len() == 1, "{:?}", witness.visits);
-        ensure!(witness.visits.iter().filter(|visit| visit.user == user.name).count() == 4, "{:?}", witness.visits);
+        eventually("all four logins are in the logs", Duration::from_secs(10), async || {
+            let visits: Vec<_> = fleet.witness()?.visits.into_iter().filter(|visit| visit.user == user.name).collect();
+            ensure!(visits.len() == 4, "{visits:#?}");
+            Ok(())
+        })
+        .await?;
+        ensure!(fleet.witness()?.backends_of(&user.name).len() == 1, "{:#?}", fleet.witness()?.visits);
         again.quit().await?;
         imap.logout().await?;
         pop3.quit().await?;

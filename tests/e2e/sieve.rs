@@ -9,6 +9,7 @@ use crate::harness::fleet::merge;
 use crate::harness::proxy::text;
 use crate::harness::sieve::Verdict;
 use crate::harness::{Fleet, Protocol, Result, Secured, Sieve, User, eventually, programs, python};
+use crate::pop3::seen;
 
 const SCRIPT: &str = "require \"fileinto\";\r\nfileinto \"Sorted\";\r\n";
 
@@ -62,7 +63,7 @@ async fn the_true_client_arrives_by_xclient_under_our_session_name() -> Result {
     ensure!(sieve.get_script("mine").await? == SCRIPT);
     sieve.logout().await?;
     let ending = fleet.proxy().ending_of(&user.name).await?;
-    let visit = fleet.witness()?.last(&user.name)?.clone();
+    let visit = seen(&fleet.backends, user).await?;
     ensure!(visit.protocol == Protocol::Sieve && visit.session == text(&ending, "session"), "{visit:?} {ending}");
     ensure!(visit.field("rip") == Some(&address.ip().to_string()), "{visit:?}");
     ensure!(text(&ending, "client") == address.to_string() && text(&ending, "protocol") == "sieve", "{ending}");
@@ -83,7 +84,7 @@ async fn the_true_client_arrives_by_proxy_header() -> Result {
     let address = sieve.local_address()?;
     sieve.log_in(user).await?;
     sieve.logout().await?;
-    let visit = fleet.witness()?.last(&user.name)?.clone();
+    let visit = seen(&fleet.backends, user).await?;
     ensure!(visit.field("rip") == Some(&address.ip().to_string()), "{visit:?}");
     Ok(())
 }
@@ -103,7 +104,7 @@ async fn clients_come_under_tls_and_so_do_we_to_the_backend() -> Result {
     sieve.log_in(user).await?;
     sieve.put_script("mine", SCRIPT).await?;
     sieve.logout().await?;
-    let visit = site.witness()?.last(&user.name)?.clone();
+    let visit = seen([&site.backend], user).await?;
     ensure!(visit.field("rip") == Some(&address.ip().to_string()), "{visit:?}");
     let mut sieve =
         Sieve::over(crate::harness::talk::Talk::dial(at_once).await?.secure("mail.test", &tls).await?).await?;

@@ -10,11 +10,15 @@ mod mirror;
 mod mutate;
 mod oracle;
 
+use std::ops::RangeInclusive;
 use std::path::Path;
 
 use escape::unescaped;
 use homing::model::Protocol;
 use mutate::Mutator;
+
+/// Where every bit of the choice is used.
+const ALL: RangeInclusive<u8> = 0..=u8::MAX;
 
 /// What has frontends and backends to be told anything.
 const SPOKEN: [Protocol; 3] = [Protocol::Imap, Protocol::Pop3, Protocol::Sieve];
@@ -23,7 +27,7 @@ const SPOKEN: [Protocol; 3] = [Protocol::Imap, Protocol::Pop3, Protocol::Sieve];
 fn whatever_clients_say_they_get_bounded_answers_in_our_own_words() {
     for protocol in SPOKEN {
         let seeds = seeds(protocol, "client_", "C");
-        vary(&seeds, 30_000, |data| bodies::frontend::run(protocol, data));
+        vary(&seeds, 0..=3, 30_000, |data| bodies::frontend::run(protocol, data));
     }
 }
 
@@ -31,13 +35,13 @@ fn whatever_clients_say_they_get_bounded_answers_in_our_own_words() {
 fn whatever_servers_say_is_taken_the_same_however_it_is_cut() {
     for protocol in SPOKEN {
         let seeds = seeds(protocol, "server_", "S");
-        vary(&seeds, 30_000, |data| bodies::backend::run(protocol, data));
+        vary(&seeds, ALL, 30_000, |data| bodies::backend::run(protocol, data));
     }
 }
 
 #[test]
 fn whatever_is_answered_to_sasl_is_understood_or_refused() {
-    vary(&seeds(Protocol::Imap, "client_", "C"), 20_000, bodies::sasl::run);
+    vary(&seeds(Protocol::Imap, "client_", "C"), ALL, 20_000, bodies::sasl::run);
 }
 
 #[test]
@@ -48,24 +52,24 @@ fn whatever_mail_servers_say_of_who_is_there_is_understood_or_refused() {
         br#"[["doveadmResponse",[{"username":"a","service":"imap"}],{"username":"b","pid":7},"homing"]]"#,
         br#"[["error",{"type":"unknownMethod", "exitCode":0},"homing"]]"#,
     ];
-    vary(&answers.map(<[u8]>::to_vec), 50_000, bodies::doveadm::run);
+    vary(&answers.map(<[u8]>::to_vec), ALL, 50_000, bodies::doveadm::run);
 }
 
 #[test]
 fn whatever_brings_mail_has_bounded_answers_and_messages_with_one_end() {
-    vary(&seeds(Protocol::Lmtp, "client_", "C"), 30_000, bodies::lmtp::client);
+    vary(&seeds(Protocol::Lmtp, "client_", "C"), ALL, 30_000, bodies::lmtp::client);
 }
 
 #[test]
 fn whatever_servers_say_before_they_take_mail_is_taken_the_same_however_it_is_cut() {
-    vary(&seeds(Protocol::Lmtp, "server_", "S"), 20_000, bodies::lmtp::server);
+    vary(&seeds(Protocol::Lmtp, "server_", "S"), ALL, 20_000, bodies::lmtp::server);
 }
 
-/// Every seed as it is, then `count` changed ones.
-fn vary(seeds: &[Vec<u8>], count: usize, body: impl Fn(&[u8])) {
+/// Every seed as it is with each of the choices, then `count` changed ones.
+fn vary(seeds: &[Vec<u8>], choices: RangeInclusive<u8>, count: usize, body: impl Fn(&[u8])) {
     let mut mutator = Mutator::new(0x686f_6d69_6e67, seeds);
     for seed in seeds {
-        for choice in 0..=u8::MAX {
+        for choice in choices.clone() {
             show_if_panicking(&[&[choice], seed.as_slice()].concat(), &body);
         }
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use homing::app::rules;
-use homing::model::{BackendId, Weight};
+use homing::model::{BackendId, Protocol, Weight};
 use homing::store::Store;
 use homing::store::memory::Memory;
 
@@ -13,12 +13,20 @@ const LATER: &str = "a NO [UNAVAILABLE] Your mailbox cannot be reached at the mo
 
 /// New users come to the site's own server, "home"; to the other, "away", only who is sent there.
 async fn two_homes() -> (Site, Server) {
+    two_homes_by(Protocol::Imap).await
+}
+
+async fn two_homes_by(protocol: Protocol) -> (Site, Server) {
     let (home, away) = (Server::open().await, Server::open().await);
     let mut config = config(home.address);
+    config.listeners[0].protocol = protocol;
     let mut other = config.backends[&BackendId::new("home")].clone();
     other.port = away.address.port();
     other.weight = Weight::new(0).unwrap();
     config.backends.insert(BackendId::new("away"), other);
+    for backend in config.backends.values_mut() {
+        (backend.pop3.port, backend.sieve.port) = (backend.port, backend.port);
+    }
     config.limits.max_referrals = 2;
     let store: Arc<dyn Store> = Arc::new(Memory::embedded(rules(&config)));
     (Site::over(store, home, config).await, away)
@@ -49,6 +57,45 @@ async fn a_user_who_is_referred_is_at_home_there_from_then_on() {
     backend.expect_end().await;
     drop(backend);
     site.expect_ending(client.address, ["client_closed", "client", "relay", "away"]).await;
+}
+
+#[tokio::test]
+async fn pop3_and_managesieve_refer_users_in_their_own_words() {
+    let (pop3_offer, sieve_offer) = ("+OK\r\nSASL PLAIN\r\n.\r\n", "\"SASL\" \"PLAIN\"\r\nOK\r\n");
+    for protocol in [Protocol::Pop3, Protocol::Sieve] {
+        let (site, away) = two_homes_by(protocol).await;
+        let (login, greeting, answers) = match protocol {
+            Protocol::Pop3 => (
+                "AUTH PLAIN AGFubgBzZWNyZXQ=\r\n",
+                "+OK hi\r\n",
+                [
+                    format!("{pop3_offer}-ERR [REFERRAL/ann@{}] Try there.\r\n", away.address),
+                    format!("{pop3_offer}+OK In.\r\n"),
+                ],
+            ),
+            _ => (
+                "AUTHENTICATE \"PLAIN\" \"AGFubgBzZWNyZXQ=\"\r\n",
+                sieve_offer,
+                [
+                    format!("NO (REFERRAL \"sieve://ann@{}\") \"Try there.\"\r\n", away.address),
+                    "OK \"In.\"\r\n".to_owned(),
+                ],
+            ),
+        };
+        let mut client = site.dial().await;
+        client.send(login).await;
+        let mut last = None;
+        for (server, answer) in [&site.server, &away].into_iter().zip(&answers) {
+            let mut backend = server.accept().await;
+            backend.send(format!("{greeting}{answer}")).await;
+            while backend.line().await != login {}
+            last = Some(backend);
+        }
+        let welcome = if protocol == Protocol::Pop3 { "+OK In.\r\n" } else { "OK \"In.\"\r\n" };
+        while client.line().await != welcome {}
+        assert_eq!(site.home("ann").await.unwrap().backend, Some(BackendId::new("away")));
+        drop(last);
+    }
 }
 
 #[tokio::test]

@@ -33,6 +33,8 @@ pub struct Backend {
     /// The greeting offered XCLIENT.
     takes_xclient: bool,
     offers: Capabilities,
+    /// What of it clients are shown, once all of it has come.
+    shown: Vec<String>,
     /// XCLIENT, if it is said at all, and the login went out behind CAPA.
     ahead: Option<LoggingIn>,
 }
@@ -79,7 +81,16 @@ impl Backend {
     /// looks needs neither user nor password.
     pub fn on(errand: Errand, login: BackendLogin) -> Self {
         let (state, stage) = (State::Greeting, Stage::Greeting);
-        Self { login, errand, state, stage, takes_xclient: false, offers: Capabilities::default(), ahead: None }
+        Self {
+            login,
+            errand,
+            state,
+            stage,
+            takes_xclient: false,
+            offers: Capabilities::default(),
+            shown: Vec::new(),
+            ahead: None,
+        }
     }
 
     fn respond(&mut self, state: State, line: &[u8], rest: bool, out: &mut Output) -> Outcome {
@@ -136,6 +147,7 @@ impl Backend {
 
     fn offer(&mut self, bytes: usize, line: &[u8], out: &mut Output) -> Outcome {
         if matches!(line, b".\r\n" | b".\n") {
+            self.shown = std::mem::take(&mut self.offers.shown);
             return self.go_on(out);
         }
         let bytes = bytes + line.len();
@@ -320,6 +332,6 @@ impl crate::protocol::Backend for Backend {
     }
 
     fn offers(&self) -> &[String] {
-        &self.offers.shown
+        &self.shown
     }
 }

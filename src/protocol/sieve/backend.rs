@@ -34,6 +34,8 @@ pub struct Backend {
     /// TLS was not demanded, or is up.
     secured: bool,
     offers: Capabilities,
+    /// What of it clients are shown, once all of it has come.
+    shown: Vec<String>,
     /// What has come of a response with literals.
     partial: Vec<u8>,
     /// Bytes of its literal that are still to come.
@@ -86,6 +88,7 @@ impl Backend {
             state: State::Greeting,
             stage: Stage::Greeting,
             offers: Capabilities::default(),
+            shown: Vec::new(),
             partial: Vec::new(),
             left: 0,
             heard: 0,
@@ -124,6 +127,7 @@ impl Backend {
             out.put("STARTTLS\r\n");
             return Ok(Step::Next(State::StartTls));
         }
+        self.shown = std::mem::take(&mut self.offers.shown);
         if !self.offers.plain {
             return Err(Violation::Missing("SASL PLAIN"));
         }
@@ -296,6 +300,6 @@ impl crate::protocol::Backend for Backend {
     }
 
     fn offers(&self) -> &[String] {
-        &self.offers.shown
+        &self.shown
     }
 }

@@ -3,7 +3,7 @@
 use super::certs::Authority;
 use super::dovecot::DovecotOptions;
 use super::fleet::{backend_entry, merge};
-use super::{Dovecot, Fleet, Protocol, Result, Witness};
+use super::{Dovecot, Fleet, Protocol, Result};
 
 /// One proxy with two listeners of one protocol, the first with STARTTLS, the second with TLS from the first byte.
 pub struct Secured {
@@ -42,10 +42,5 @@ impl Secured {
         fleet.reconfigure(|config| merge(config, more.clone()))?;
         fleet.proxies[0].start().await?;
         Ok(Self { fleet, backend, authority })
-    }
-
-    /// What the mail server saw so far.
-    pub fn witness(&self) -> Result<Witness> {
-        Witness::hear([&self.backend])
     }
 }
