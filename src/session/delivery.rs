@@ -230,6 +230,7 @@ impl<'a> Visit<'a> {
 
     /// The client has given up the transaction.
     async fn forget(&mut self) {
+        self.tell(&mut |verdict| verdict.clone().unwrap_or(reply::GIVEN_UP));
         let Self { road, legs, .. } = self;
         join_all(legs.iter_mut().map(|leg| leg.reset(road))).await;
         self.end_transaction();
@@ -245,6 +246,7 @@ impl<'a> Visit<'a> {
 
     /// Ends all connections to backends. What was not sent to its end is forgotten there.
     fn leave(&mut self) {
+        self.tell(&mut |verdict| verdict.clone().unwrap_or(reply::GIVEN_UP));
         for leg in &mut self.legs {
             leg.abort(self.road.services, Some(Ending::ClientLost), reply::BACKEND_LOST);
         }

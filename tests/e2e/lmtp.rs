@@ -179,7 +179,7 @@ fn queue_ids(log: &str) -> BTreeMap<&str, &str> {
 /// reply to the message was a temporary failure, whether Postfix then tried another server or later.
 fn failures(log: &str) -> BTreeMap<&str, usize> {
     let mut found = BTreeMap::new();
-    let open = ["lost connection with ", "timed out", "(in reply to end of DATA command)"];
+    let open = ["while sending end of data", "(in reply to end of DATA command)"];
     for line in log.lines().filter(|line| open.iter().any(|words| line.contains(words))) {
         let Some((_, rest)) = line.split_once("postfix/lmtp[").and_then(|(_, rest)| rest.split_once("]: ")) else {
             continue;

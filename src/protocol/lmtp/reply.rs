@@ -87,6 +87,8 @@ pub const BACKEND_LOST: Reply = Reply::new(451, "4.4.2 The mailbox's server brok
 pub const STOPPED: Reply = Reply::new(451, "4.3.2 The mailbox is being moved, try again later");
 /// As many deliveries as one user may have.
 pub const TOO_MANY_DELIVERIES: Reply = Reply::new(451, "4.3.0 Too many deliveries to this user, try again later");
+/// Whoever brought the message has given it up.
+pub const GIVEN_UP: Reply = Reply::new(451, "4.4.2 The client gave the message up");
 /// The message is above our limit.
 pub const TOO_LARGE: Reply = Reply::new(552, "5.3.4 The message is too large");
 /// The backend cannot take the addresses.

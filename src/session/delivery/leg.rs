@@ -275,6 +275,11 @@ impl Leg {
     /// none.
     async fn answered_early(&mut self, road: &Road<'_>, mut up: Upstream, first: Reply) {
         let no = |reply: Reply| if reply.is_good() { reply::BACKEND_LOST } else { reply.for_message() };
+        if matches!(self.form, Form::Chunks) {
+            self.end_with(no(first)); // a chunk is refused for all
+            drop(self.give_up(road, up, Stop::Lost(Lost::Early)));
+            return;
+        }
         let mut replies = vec![no(first)];
         let awaited = self.deliveries.len();
         let listening = async {
@@ -334,7 +339,11 @@ impl Leg {
         }
         in_time(patience, up.write(&wire)).await?;
         for _ in 0..std::mem::take(&mut self.owed) {
-            in_time(patience, up.reply()).await?;
+            let reply = in_time(patience, up.reply()).await?;
+            if !reply.is_good() {
+                self.end_with(reply.for_message()); // a chunk is refused for all
+                return Err(Stop::Lost(Lost::Early));
+            }
         }
         for delivery in &mut self.deliveries {
             let reply = in_time(patience, up.reply()).await?;

@@ -51,7 +51,7 @@ impl Visit<'_> {
     }
 
     /// The lines about the recipients.
-    fn tell(&self, reply: &mut dyn FnMut(&Option<Reply>) -> Reply) {
+    pub(super) fn tell(&self, reply: &mut dyn FnMut(&Option<Reply>) -> Reply) {
         for leg in &self.legs {
             for delivery in &leg.deliveries {
                 let reply = reply(&delivery.verdict);
