@@ -1,31 +1,32 @@
 //! The machines, told and asked in the words of the transcripts.
 
-use homing::model::{Credentials, Refusal, Secret, SessionId};
-use homing::protocol::imap;
+use homing::model::{Credentials, Protocol, Refusal, Secret, SessionId};
 use homing::protocol::{
-    Announcement, Backend as _, BackendLogin, BackendRefusal, BackendWish, Bounds, ClientWish, Errand, Farewell,
-    Frontend as _, FrontendSettings, Handover, Input, Machine as _, Output, Violation,
+    Announcement, Backend, BackendLogin, BackendRefusal, BackendWish, Bounds, ClientWish, Errand, Farewell, Frontend,
+    FrontendSettings, Handover, Input, Output, Referral, Violation, spoken,
 };
 
 use crate::escape::unescaped;
 
 /// Either side.
 pub(crate) enum Side {
-    Front(Box<imap::Frontend>),
-    Back(Box<imap::Backend>),
+    Front(Box<dyn Frontend>),
+    Back(Box<dyn Backend>),
 }
 
 impl Side {
     /// As a header says: `frontend:` with `starttls`, `secured`, `plaintext`, `banner=`, `line=`, `literal=`,
-    /// `commands=`, `errors=`, `failures=`; `backend:` with `user=`, `master=`, `password=`, `starttls`, `pipelining`,
-    /// `announce`, `tls` (of the client), `sni=`, `id=field/value`, and the errands `look` and `try`.
-    pub(crate) fn new(header: &str) -> Self {
+    /// `commands=`, `errors=`, `failures=`, `offers=line,line`; `backend:` with `user=`, `master=`, `password=`, `starttls`, `pipelining`,
+    /// `noauth`, `forward=name/value`, `announce`, `client=` (its address), `tls` (of the client), `sni=`, `helo=`,
+    /// `id=field/value`, and the errands `look` and `try`.
+    pub(crate) fn new(protocol: Protocol, header: &str) -> Self {
         let settings = Settings(header);
-        match header.split(':').next() {
-            Some("frontend") => Self::Front(Box::new(imap::Frontend::new(settings.frontend()))),
-            Some("backend") => Self::Back(Box::new(imap::Backend::on(settings.errand(), settings.backend()))),
-            _ => panic!("neither frontend nor backend: {header}"),
-        }
+        let side = match header.split(':').next() {
+            Some("frontend") => spoken::frontend(protocol, settings.frontend()).map(Self::Front),
+            Some("backend") => spoken::backend(protocol, settings.errand(), settings.backend()).map(Self::Back),
+            _ => None,
+        };
+        side.unwrap_or_else(|| panic!("neither frontend nor backend: {header}"))
     }
 
     /// Bytes of one line.
@@ -69,6 +70,17 @@ impl Side {
         Ok(())
     }
 
+    /// What a server has said that it offers, line by line, or the TTL and the name that a client has told.
+    pub(crate) fn known(&self) -> String {
+        match self {
+            Self::Back(machine) => machine.offers().join(", "),
+            Self::Front(machine) => {
+                let ttl = machine.proxy_ttl().map_or("no TTL".to_owned(), |ttl| format!("TTL {ttl}"));
+                machine.helo().map_or(ttl.clone(), |helo| format!("{ttl}, {helo}"))
+            }
+        }
+    }
+
     /// `"field" "value" "field" NIL`.
     pub(crate) fn client_id(&self) -> String {
         let Self::Front(machine) = self else { panic!("only clients have an ID") };
@@ -99,10 +111,17 @@ fn backend_wish(wish: BackendWish) -> String {
         BackendWish::LoggedIn(Handover { untagged, text }) => {
             format!("logged in: {} behind {}", text.escape_ascii(), untagged.escape_ascii())
         }
-        BackendWish::Refused(BackendRefusal { text, temporary, .. }) => {
-            format!("refused{}: {}", if temporary { " for now" } else { "" }, text.escape_ascii())
+        BackendWish::Refused(BackendRefusal { text, temporary, referral }) => {
+            let for_now = if temporary { " for now" } else { "" };
+            format!("refused{for_now}{}: {}", referral.map(referred).unwrap_or_default(), text.escape_ascii())
         }
     }
+}
+
+fn referred(Referral { user, host, port }: Referral) -> String {
+    let user = user.map(|user| format!(" as {user}")).unwrap_or_default();
+    let port = port.map(|port| format!(" port {port}")).unwrap_or_default();
+    format!(" to {host}{port}{user}")
 }
 
 fn refusal(word: &str) -> Refusal {
@@ -113,6 +132,7 @@ fn refusal(word: &str) -> Refusal {
         Refusal::StoreUnavailable,
         Refusal::NoBackend,
         Refusal::BackendUnavailable,
+        Refusal::BackendFull,
         Refusal::HomeUnsettled,
         Refusal::TooManySessions,
         Refusal::ShuttingDown,
@@ -141,7 +161,7 @@ impl Settings<'_> {
             plaintext_login: self.has("plaintext"),
             banner: self.text("banner").unwrap_or_else(|| "homing ready.".to_owned()),
             host: "proxy.example".to_owned(),
-            offers: std::sync::Arc::default(),
+            offers: self.lines("offers").into(),
             bounds: Bounds {
                 line: self.number("line", 512),
                 literal: self.number("literal", 64),
@@ -168,30 +188,33 @@ impl Settings<'_> {
             announce: self.has("announce").then(|| self.announcement()),
             starttls: self.has("starttls"),
             pipelining: self.has("pipelining"),
+            host: "proxy.example".to_owned(),
+            noauth: self.has("noauth"),
+            forward: self.pairs("forward").into_iter().map(|(name, value)| (name, value.unwrap_or_default())).collect(),
         }
     }
 
     fn announcement(&self) -> Announcement {
-        let pair = |(field, value): (&str, &str)| {
-            let value = String::from_utf8(unescaped(value)).expect("UTF-8");
-            (field.to_owned(), (value != "NIL").then_some(value))
-        };
         Announcement {
-            client: "[::ffff:192.0.2.7]:4711".parse().expect("an address"),
+            client: self.value("client").unwrap_or("[::ffff:192.0.2.7]:4711").parse().expect("an address"),
             local: "[2001:db8::1]:993".parse().expect("an address"),
             session: SessionId::new("s1"),
             ttl: u32::try_from(self.number("ttl", 4)).expect("a small number"),
             secured: self.has("tls"),
             server_name: self.text("sni"),
-            helo: None,
-            client_id: self
-                .value("id")
-                .into_iter()
-                .flat_map(|pairs| pairs.split(','))
-                .filter_map(|text| text.split_once('/'))
-                .map(pair)
-                .collect(),
+            helo: self.text("helo"),
+            client_id: self.pairs("id"),
         }
+    }
+
+    /// `name=field/value,field/NIL`
+    fn pairs(&self, name: &str) -> Vec<(String, Option<String>)> {
+        let pair = |(field, value): (&str, &str)| {
+            let value = String::from_utf8(unescaped(value)).expect("UTF-8");
+            (field.to_owned(), (value != "NIL").then_some(value))
+        };
+        let texts = self.value(name).into_iter().flat_map(|pairs| pairs.split(','));
+        texts.filter_map(|text| text.split_once('/')).map(pair).collect()
     }
 
     fn has(&self, word: &str) -> bool {
@@ -204,6 +227,11 @@ impl Settings<'_> {
 
     fn text(&self, name: &str) -> Option<String> {
         self.value(name).map(|value| String::from_utf8(unescaped(value)).expect("UTF-8"))
+    }
+
+    fn lines(&self, name: &str) -> Vec<String> {
+        let lines = self.text(name).map(|text| text.split(',').map(str::to_owned).collect());
+        lines.unwrap_or_default()
     }
 
     fn number(&self, name: &str, default: usize) -> usize {

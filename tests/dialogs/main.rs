@@ -10,6 +10,7 @@ mod script;
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
+use homing::model::Protocol;
 use homing::protocol::{Input, Output};
 use machine::Side;
 use script::{Dialogue, Item};
@@ -20,7 +21,7 @@ fn every_dialogue_goes_the_same_however_it_is_cut() {
     let mut count = 0;
     for file in transcripts(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/dialogs")) {
         let text = std::fs::read_to_string(&file).unwrap();
-        for dialogue in script::parse(&text) {
+        for dialogue in script::parse(protocol(&file), &text) {
             count += 1;
             if let Some(fault) = first_fault(&dialogue) {
                 faults.push(format!("{}: {}\n{fault}", file.display(), dialogue.name));
@@ -29,6 +30,12 @@ fn every_dialogue_goes_the_same_however_it_is_cut() {
     }
     assert!(count > 0, "no transcript was found");
     assert!(faults.is_empty(), "{} of {count} dialogues went wrong\n\n{}", faults.len(), faults.join("\n\n"));
+}
+
+/// What is spoken in a file: the name of its directory.
+fn protocol(file: &Path) -> Protocol {
+    let directory = file.parent().and_then(Path::file_name).unwrap();
+    Protocol::ALL.into_iter().find(|protocol| directory == protocol.word()).expect("a protocol's directory")
 }
 
 fn transcripts(directory: &Path) -> Vec<PathBuf> {
@@ -149,6 +156,10 @@ impl<'a> Run<'a> {
             Item::ClientId(expected) => {
                 self.pump();
                 same("client", expected, &self.side.client_id())
+            }
+            Item::Known(expected) => {
+                self.pump();
+                same("known", expected, &self.side.known())
             }
             Item::Left(expected) => {
                 self.pump();

@@ -10,12 +10,15 @@
 //! V: secured                        the machine is told this
 //! E: line too long                  the peer's violation, with which all ends
 //! I: "name" "mutt"                  what the client has said about itself
+//! K: TOP, UIDL                      what is known by now: the server's offers, or the client's TTL and name
 //! L: b NOOP                         what is left in the input, and CRLF
 //! # a remark
 //! ```
 //!
 //! `\r`, `\n`, `\0`, `\xNN` and `\\` are as in Rust. `machine.rs` lists settings, wishes and verdicts. With the setting
 //! `whole` a dialogue is not cut, for those in which it matters what comes at once.
+
+use homing::model::Protocol;
 
 use crate::escape::unescaped;
 use crate::machine::Side;
@@ -28,6 +31,7 @@ pub(crate) struct Dialogue {
     pub(crate) whole: bool,
     /// What is said and expected, in turn.
     pub(crate) items: Vec<Item>,
+    protocol: Protocol,
     header: String,
 }
 
@@ -39,13 +43,14 @@ pub(crate) enum Item {
     Verdict(String),
     Violation(String),
     ClientId(String),
+    Known(String),
     Left(Vec<u8>),
 }
 
 impl Dialogue {
     /// The machine that it is about.
     pub(crate) fn side(&self) -> Side {
-        Side::new(&self.header)
+        Side::new(self.protocol, &self.header)
     }
 
     /// Bytes of the input buffer.
@@ -64,6 +69,7 @@ impl Dialogue {
             "V:" => self.items.push(Item::Verdict(text.to_owned())),
             "E:" => self.items.push(Item::Violation(text.to_owned())),
             "I:" => self.items.push(Item::ClientId(text.to_owned())),
+            "K:" => self.items.push(Item::Known(text.to_owned())),
             "L:" => self.items.push(Item::Left([unescaped(text), b"\r\n".to_vec()].concat())),
             _ => panic!("a line without a mark: {line}"),
         }
@@ -89,12 +95,12 @@ impl Item {
 }
 
 /// All dialogues of a file.
-pub(crate) fn parse(text: &str) -> Vec<Dialogue> {
+pub(crate) fn parse(protocol: Protocol, text: &str) -> Vec<Dialogue> {
     let mut dialogues: Vec<Dialogue> = Vec::new();
     for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
         if let Some(name) = line.strip_prefix("== ") {
             let (name, header) = (name.to_owned(), String::new());
-            dialogues.push(Dialogue { name, header, whole: false, items: Vec::new() });
+            dialogues.push(Dialogue { name, protocol, header, whole: false, items: Vec::new() });
             continue;
         }
         let dialogue = dialogues.last_mut().expect("a file begins with a name");

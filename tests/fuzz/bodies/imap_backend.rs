@@ -40,6 +40,7 @@ fn login(choice: u8) -> BackendLogin {
         announce: has(16).then_some(announcement),
         starttls: has(32),
         pipelining: has(64),
+        ..BackendLogin::default()
     }
 }
 
