@@ -16,7 +16,7 @@ pub(crate) enum Side {
 
 impl Side {
     /// As a header says: `frontend:` with `starttls`, `secured`, `plaintext`, `banner=`, `line=`, `literal=`,
-    /// `commands=`, `errors=`, `failures=`, `offers=line,line`; `backend:` with `user=`, `master=`, `password=`, `starttls`, `pipelining`,
+    /// `commands=`, `errors=`, `failures=`, `host=`, `offers=line,line`; `backend:` with `user=`, `master=`, `password=`, `starttls`, `pipelining`,
     /// `noauth`, `forward=name/value`, `announce`, `client=` (its address), `tls` (of the client), `sni=`, `helo=`,
     /// `id=field/value`, and the errands `look` and `try`.
     pub(crate) fn new(protocol: Protocol, header: &str) -> Self {
@@ -160,7 +160,7 @@ impl Settings<'_> {
             starttls: self.has("starttls"),
             plaintext_login: self.has("plaintext"),
             banner: self.text("banner").unwrap_or_else(|| "homing ready.".to_owned()),
-            host: "proxy.example".to_owned(),
+            host: self.text("host").unwrap_or_else(|| "proxy.example".to_owned()),
             offers: self.lines("offers").into(),
             bounds: Bounds {
                 line: self.number("line", 512),

@@ -6,27 +6,38 @@
 mod bodies;
 #[path = "../dialogs/escape.rs"]
 mod escape;
+mod mirror;
 mod mutate;
 mod oracle;
 
 use std::path::Path;
 
 use escape::unescaped;
+use homing::model::Protocol;
 use mutate::Mutator;
+
+/// What has frontends and backends to be told anything.
+const SPOKEN: [Protocol; 2] = [Protocol::Imap, Protocol::Submission];
 
 #[test]
 fn whatever_clients_say_they_get_bounded_answers_in_our_own_words() {
-    run("client_", "C", 50_000, bodies::imap_frontend::run);
+    for protocol in SPOKEN {
+        let seeds = seeds(protocol, "client_", "C");
+        vary(&seeds, 30_000, |data| bodies::frontend::run(protocol, data));
+    }
 }
 
 #[test]
 fn whatever_servers_say_is_taken_the_same_however_it_is_cut() {
-    run("server_", "S", 50_000, bodies::imap_backend::run);
+    for protocol in SPOKEN {
+        let seeds = seeds(protocol, "server_", "S");
+        vary(&seeds, 30_000, |data| bodies::backend::run(protocol, data));
+    }
 }
 
 #[test]
 fn whatever_is_answered_to_sasl_is_understood_or_refused() {
-    run("client_", "C", 20_000, bodies::sasl::run);
+    vary(&seeds(Protocol::Imap, "client_", "C"), 20_000, bodies::sasl::run);
 }
 
 #[test]
@@ -40,25 +51,20 @@ fn whatever_mail_servers_say_of_who_is_there_is_understood_or_refused() {
     vary(&answers.map(<[u8]>::to_vec), 50_000, bodies::doveadm::run);
 }
 
-/// With the transcripts for seeds.
-fn run(files: &str, mark: &str, count: usize, body: fn(&[u8])) {
-    vary(&seeds(files, mark), count, body);
-}
-
 /// Every seed as it is, then `count` changed ones.
-fn vary(seeds: &[Vec<u8>], count: usize, body: fn(&[u8])) {
+fn vary(seeds: &[Vec<u8>], count: usize, body: impl Fn(&[u8])) {
     let mut mutator = Mutator::new(0x686f_6d69_6e67, seeds);
     for seed in seeds {
         for choice in 0..=u8::MAX {
-            show_if_panicking(&[&[choice], seed.as_slice()].concat(), body);
+            show_if_panicking(&[&[choice], seed.as_slice()].concat(), &body);
         }
     }
     for _ in 0..count {
-        show_if_panicking(&mutator.next(), body);
+        show_if_panicking(&mutator.next(), &body);
     }
 }
 
-fn show_if_panicking(data: &[u8], body: fn(&[u8])) {
+fn show_if_panicking(data: &[u8], body: &impl Fn(&[u8])) {
     struct Shown<'a>(&'a [u8]);
     impl Drop for Shown<'_> {
         fn drop(&mut self) {
@@ -72,8 +78,8 @@ fn show_if_panicking(data: &[u8], body: fn(&[u8])) {
 }
 
 /// What one side says in each dialogue of the transcripts whose name begins so.
-fn seeds(files: &str, mark: &str) -> Vec<Vec<u8>> {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/dialogs/imap");
+fn seeds(protocol: Protocol, files: &str, mark: &str) -> Vec<Vec<u8>> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/dialogs").join(protocol.word());
     let mut paths: Vec<_> = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.sort();
     paths.retain(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(files)));

@@ -203,7 +203,11 @@ impl Backend {
         }
         if self.login.noauth {
             // Never without XCLIENT: `heard` has seen that it was taken.
-            return if self.announced { Ok(self.logged_in(b"", out)) } else { Err(Violation::Missing("XCLIENT LOGIN")) };
+            return if self.announced {
+                Ok(self.logged_in(b"", out))
+            } else {
+                Err(Violation::Missing("XCLIENT LOGIN"))
+            };
         }
         self.stage = Stage::Login;
         let Some(response) = self.response() else { return Ok(unsayable()) };

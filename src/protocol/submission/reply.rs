@@ -108,9 +108,7 @@ fn refusal_words(why: Refusal) -> &'static str {
             "454 4.7.0 Your mail server cannot be reached at the moment; try again later."
         }
         Refusal::HomeUnsettled => "454 4.7.0 Your mailbox is not ready yet; try again in a minute.",
-        Refusal::TooManySessions => {
-            "454 4.7.0 Too many connections of this account; close some of them and try again."
-        }
+        Refusal::TooManySessions => "454 4.7.0 Too many connections of this account; close some of them and try again.",
         Refusal::ShuttingDown => "454 4.7.0 This server is going down; connect again.",
     }
 }

@@ -3,9 +3,9 @@
 
 #![allow(unreachable_pub)] // public for the fuzz targets
 
+pub mod backend;
 pub mod doveadm;
-pub mod imap_backend;
-pub mod imap_frontend;
+pub mod frontend;
 pub mod sasl;
 
 use homing::protocol::{Input, Machine, Output};
@@ -42,7 +42,7 @@ impl<'a> Peer<'a> {
     }
 
     /// Feeds the machine until it wishes something (`Ok`), ends (`Err`), or all has been sent (`None`).
-    pub(crate) fn advance<M: Machine>(&mut self, machine: &mut M) -> Option<Result<M::Wish, String>> {
+    pub(crate) fn advance<M: Machine + ?Sized>(&mut self, machine: &mut M) -> Option<Result<M::Wish, String>> {
         loop {
             let input = &mut self.input;
             let step = machine.advance(input, &mut self.out);

@@ -1,2 +1,4 @@
 #![no_main]
-libfuzzer_sys::fuzz_target!(|data: &[u8]| homing_fuzz::imap_frontend::run(data));
+use homing::model::Protocol;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| homing_fuzz::frontend::run(Protocol::Imap, data));

@@ -4,21 +4,20 @@
 use std::collections::HashSet;
 use std::sync::LazyLock;
 
-use homing::model::Refusal;
-use homing::protocol::imap::Frontend;
-use homing::protocol::{BackendRefusal, Bounds, ClientWish, Frontend as _, FrontendSettings, Handover, Violation};
+use homing::model::{Protocol, Refusal};
+use homing::protocol::{BackendRefusal, Bounds, ClientWish, FrontendSettings, Handover, Violation, spoken};
 
 use super::{PIECES, Peer, choice};
 
 const BOUNDS: Bounds = Bounds { line: 128, literal: 32, commands: 12, errors: 6, failures: 3 };
 
 /// Holds one conversation per way of cutting.
-pub fn run(data: &[u8]) {
+pub fn run(protocol: Protocol, data: &[u8]) {
     let (choice, data) = choice(data);
     let settings = settings(choice);
-    let first = converse(&settings, data, PIECES[0]);
+    let first = converse(protocol, &settings, data, PIECES[0]);
     for piece in &PIECES[1..] {
-        let other = converse(&settings, data, *piece);
+        let other = converse(protocol, &settings, data, *piece);
         if !(first.is_about_tls() && other.is_about_tls()) {
             assert_eq!(first, other, "in pieces of {piece}: {}", data.escape_ascii());
         }
@@ -53,13 +52,13 @@ impl Conversation {
     }
 }
 
-fn converse(settings: &FrontendSettings, data: &[u8], piece: usize) -> Conversation {
-    let mut machine = Frontend::new(settings.clone());
+fn converse(protocol: Protocol, settings: &FrontendSettings, data: &[u8], piece: usize) -> Conversation {
+    let mut machine = spoken::frontend(protocol, settings.clone()).expect("it has logins");
     let mut peer = Peer::new(data, piece, BOUNDS.line);
     peer.hear(|out| machine.greet(out));
     let mut wishes = Vec::new();
     let end = loop {
-        match peer.advance(&mut machine) {
+        match peer.advance(machine.as_mut()) {
             None => break "more awaited".to_owned(),
             Some(Err(violation)) => break violation,
             Some(Ok(ClientWish::StartTls)) => break "starttls".to_owned(),
@@ -84,40 +83,60 @@ fn converse(settings: &FrontendSettings, data: &[u8], piece: usize) -> Conversat
             }
         }
     };
-    check_words(&peer.said, data);
-    wishes.push(format!("{:?}", machine.client_id()));
+    check_words(protocol, &peer.said, data);
+    wishes.push(format!("{:?} {:?}", machine.client_id(), machine.proxy_ttl()));
     let unread = if end == "logged in" { peer.unread().escape_ascii().to_string() } else { String::new() };
     Conversation { said: peer.said.escape_ascii().to_string(), wishes, end, unread }
 }
 
-fn check_words(said: &[u8], data: &[u8]) {
+fn check_words(protocol: Protocol, said: &[u8], data: &[u8]) {
     let commands = BOUNDS.commands as usize + 1;
     assert!(said.len() <= 2 * data.len() + 512 * commands, "{} bytes said", said.len());
-    let said = std::str::from_utf8(said).expect("we say ASCII");
+    let said = without_echo(said);
+    let said = std::str::from_utf8(&said).expect("we say ASCII");
     for line in said.split_terminator("\r\n") {
-        assert!(WORDS.contains(&words(line)), "never said in a transcript: {line:?}");
+        assert!(WORDS.contains(&words(protocol, line)), "never said in a transcript: {line:?}");
     }
+}
+
+/// ManageSieve's NOOP is answered with the client's own bytes, in a literal of their size.
+fn without_echo(said: &[u8]) -> Vec<u8> {
+    const BEFORE: &[u8] = b"OK (TAG {";
+    let Some(at) = said.windows(BEFORE.len()).position(|window| window == BEFORE) else { return said.to_vec() };
+    let rest = &said[at + BEFORE.len()..];
+    let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let size: usize = std::str::from_utf8(&rest[..digits]).unwrap().parse().expect("a size");
+    let behind = rest[digits..].strip_prefix(b"}\r\n").expect("a literal");
+    [&said[..at], b"OK (TAG {0}", &without_echo(&behind[size..])].concat()
 }
 
 /// All that we say to clients, as the transcripts have it.
 static WORDS: LazyLock<HashSet<String>> = LazyLock::new(|| {
     let transcripts = [
-        include_str!("../../dialogs/imap/client_bounds.txt"),
-        include_str!("../../dialogs/imap/client_commands.txt"),
-        include_str!("../../dialogs/imap/client_id.txt"),
-        include_str!("../../dialogs/imap/client_login.txt"),
-        include_str!("../../dialogs/imap/client_sasl.txt"),
-        include_str!("../../dialogs/imap/client_tls.txt"),
+        (Protocol::Imap, include_str!("../../dialogs/imap/client_bounds.txt")),
+        (Protocol::Imap, include_str!("../../dialogs/imap/client_commands.txt")),
+        (Protocol::Imap, include_str!("../../dialogs/imap/client_id.txt")),
+        (Protocol::Imap, include_str!("../../dialogs/imap/client_login.txt")),
+        (Protocol::Imap, include_str!("../../dialogs/imap/client_sasl.txt")),
+        (Protocol::Imap, include_str!("../../dialogs/imap/client_tls.txt")),
+        (Protocol::Submission, include_str!("../../dialogs/submission/client_bounds.txt")),
+        (Protocol::Submission, include_str!("../../dialogs/submission/client_commands.txt")),
+        (Protocol::Submission, include_str!("../../dialogs/submission/client_login.txt")),
+        (Protocol::Submission, include_str!("../../dialogs/submission/client_tls.txt")),
     ];
-    transcripts.iter().flat_map(|text| text.lines()).filter_map(|line| line.strip_prefix("S: ")).map(words).collect()
+    let said = transcripts.iter().flat_map(|(protocol, text)| text.lines().map(|line| (*protocol, line)));
+    said.filter_map(|(protocol, line)| Some(words(protocol, line.strip_prefix("S: ")?))).collect()
 });
 
-/// A line without its tag, and with any number for any other.
-fn words(line: &str) -> String {
-    let (tag, words) = line.split_once(' ').unwrap_or(("", line));
+/// A line without its tag, if the protocol has tags, and with any number for any other.
+fn words(protocol: Protocol, line: &str) -> String {
+    let (tag, words) = match protocol {
+        Protocol::Imap => line.split_once(' ').unwrap_or(("", line)),
+        _ => ("*", line),
+    };
     let tag = if matches!(tag, "*" | "+") { tag } else { "tag" };
     let words: String = words.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
-    let mut short = format!("{tag} {words}");
+    let mut short = format!("{} {tag} {words}", protocol.word());
     while short.contains("00") {
         short = short.replace("00", "0");
     }

@@ -1,18 +1,17 @@
 //! The side that faces mail servers. Whatever they say, and however it is cut: no panic, the same conversation, and
 //! bounded words on our side and for the client.
 
-use homing::model::{Secret, SessionId};
-use homing::protocol::imap::Backend;
-use homing::protocol::{Announcement, Backend as _, BackendLogin, BackendWish, Errand, Violation};
+use homing::model::{Protocol, Secret, SessionId};
+use homing::protocol::{Announcement, BackendLogin, BackendWish, Errand, Violation, spoken};
 
 use super::{PIECES, Peer, choice};
 
 /// Holds one conversation per way of cutting.
-pub fn run(data: &[u8]) {
+pub fn run(protocol: Protocol, data: &[u8]) {
     let (choice, data) = choice(data);
-    let first = converse(choice, data, PIECES[0]);
+    let first = converse(protocol, choice, data, PIECES[0]);
     for piece in &PIECES[1..] {
-        let other = converse(choice, data, *piece);
+        let other = converse(protocol, choice, data, *piece);
         // STARTTLS is the one place where it matters what comes at once.
         let injection = Violation::InjectionBehindStartTls.to_string();
         if first.end != injection && other.end != injection {
@@ -30,7 +29,7 @@ fn login(choice: u8) -> BackendLogin {
         ttl: u32::from(choice & 1),
         secured: has(1),
         server_name: has(1).then(|| "mail.example.org".to_owned()),
-        helo: None,
+        helo: has(8).then(|| "laptop.example".to_owned()),
         client_id: vec![("name".to_owned(), Some("mutt".to_owned()))],
     };
     BackendLogin {
@@ -40,6 +39,7 @@ fn login(choice: u8) -> BackendLogin {
         announce: has(16).then_some(announcement),
         starttls: has(32),
         pipelining: has(64),
+        noauth: has(2) && has(4),
         ..BackendLogin::default()
     }
 }
@@ -51,15 +51,15 @@ struct Conversation {
     end: String,
 }
 
-fn converse(choice: u8, data: &[u8], piece: usize) -> Conversation {
+fn converse(protocol: Protocol, choice: u8, data: &[u8], piece: usize) -> Conversation {
     let errand = [Errand::Session, Errand::Look, Errand::Try, Errand::Session][usize::from(choice >> 6)];
-    let mut machine = Backend::on(errand, login(choice));
+    let mut machine = spoken::backend(protocol, errand, login(choice)).expect("it has logins");
     let mut peer = Peer::new(data, piece, 256);
-    let mut end = peer.advance(&mut machine);
+    let mut end = peer.advance(machine.as_mut());
     if let Some(Ok(BackendWish::StartTls)) = end {
         // The rest is what it says under TLS.
         peer.hear(|out| machine.secured(out));
-        end = peer.advance(&mut machine);
+        end = peer.advance(machine.as_mut());
     }
     assert!(peer.said.len() <= 8192, "{} bytes said", peer.said.len());
     let end = match end {
@@ -69,7 +69,7 @@ fn converse(choice: u8, data: &[u8], piece: usize) -> Conversation {
             if let BackendWish::LoggedIn(handover) = &wish {
                 assert!(handover.untagged.len() <= 64 * 1024 && !handover.text.contains(&b'\n'));
             }
-            format!("{wish:?} {}", peer.unread().escape_ascii())
+            format!("{wish:?} {:?} {}", machine.offers(), peer.unread().escape_ascii())
         }
     };
     Conversation { said: peer.said.escape_ascii().to_string(), end }
