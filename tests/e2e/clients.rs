@@ -1,8 +1,6 @@
 //! Mail programs of the real world find the same through the proxy as at the backend.
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::path::Path;
 
 use anyhow::ensure;
 use tokio::process::Command;
@@ -10,7 +8,8 @@ use tokio::process::Command;
 use crate::harness::certs::Authority;
 use crate::harness::dovecot::DovecotOptions;
 use crate::harness::fleet::merge;
-use crate::harness::{Dovecot, Fleet, Imap, Result, User, tools};
+use crate::harness::programs::{self, mbsync};
+use crate::harness::{Dovecot, Fleet, Imap, Result, User, python, tools};
 
 /// A fleet with messages in the mailboxes of the first users. It has a single backend: what an index file counts
 /// (modification sequences) differs from backend to backend.
@@ -52,10 +51,7 @@ fn same(what: &str, direct: &str, proxied: &str) -> Result {
 }
 
 async fn curl(address: SocketAddr, user: &User, path: &str, more: &[&str]) -> Result<String> {
-    let mut command = Command::new("curl");
-    let login = format!("{}:{}", user.name, user.password);
-    command.args(["--silent", "--show-error", "--user", &login, &format!("imap://{address}/{path}")]).args(more);
-    tools::succeed(&mut command, b"").await
+    programs::curl("imap", address, user, path, more).await
 }
 
 #[tokio::test]
@@ -88,47 +84,6 @@ async fn curl_finds_the_same_through_the_proxy() -> Result {
     Ok(())
 }
 
-/// Synchronises all mailboxes of `user` at `address` with a new Maildir below `dir`; gives its messages.
-async fn mbsync(dir: &Path, address: SocketAddr, user: &User) -> Result<BTreeSet<(String, String)>> {
-    std::fs::create_dir_all(dir)?;
-    let mail = dir.join("mail");
-    std::fs::create_dir_all(&mail)?;
-    let rc = dir.join("mbsyncrc");
-    std::fs::write(
-        &rc,
-        format!(
-            "IMAPAccount it\nHost {}\nPort {}\nUser {}\nPass {}\nSSLType None\n\nIMAPStore far\nAccount it\n\n\
-             MaildirStore near\nPath {mail}/\nInbox {mail}/INBOX\nSubFolders Verbatim\n\n\
-             Channel all\nFar :far:\nNear :near:\nPatterns *\nCreate Both\nExpunge Both\nSyncState *\n",
-            address.ip(),
-            address.port(),
-            user.name,
-            user.password,
-            mail = mail.display()
-        ),
-    )?;
-    let mut command = Command::new("mbsync");
-    command.env("HOME", dir).args(["--config", &rc.display().to_string(), "--all"]);
-    tools::succeed(&mut command, b"").await?;
-    messages(&mail)
-}
-
-fn messages(mail: &Path) -> Result<BTreeSet<(String, String)>> {
-    let mut found = BTreeSet::new();
-    for mailbox in std::fs::read_dir(mail)? {
-        let mailbox = mailbox?;
-        for part in ["cur", "new"] {
-            for file in std::fs::read_dir(mailbox.path().join(part))? {
-                let text = std::fs::read_to_string(file?.path())?;
-                // mbsync's own mark, different in every run.
-                let text = text.lines().filter(|line| !line.starts_with("X-TUID: ")).collect::<Vec<_>>().join("\n");
-                found.insert((mailbox.file_name().to_string_lossy().into_owned(), text));
-            }
-        }
-    }
-    Ok(found)
-}
-
 #[tokio::test]
 async fn mbsync_copies_the_same_mail_through_the_proxy_and_back() -> Result {
     let fleet = with_mail().await?;
@@ -147,44 +102,13 @@ async fn mbsync_copies_the_same_mail_through_the_proxy_and_back() -> Result {
     Ok(())
 }
 
-/// A session as Python's imaplib has it: reading, writing and IDLE's absence of surprises.
-const IMAPLIB: &str = r#"
-import imaplib, re, sys
-host, port, user, password = sys.argv[1:5]
-m = imaplib.IMAP4(host, int(port), timeout=20)
-def show(what, answer):
-    status, data = answer
-    print(what, status, [re.sub(rb" \([0-9.+ ]+secs\)", b"", d) if isinstance(d, bytes) else d for d in data])
-# Whether capabilities come in this answer or before it is the server's choice.
-print("login", m.authenticate("PLAIN", lambda _: b"\0" + user.encode() + b"\0" + password.encode())[0])
-show("capability", m.capability())
-show("list", m.list())
-show("namespace", m.namespace())
-show("select", m.select("INBOX", readonly=True))
-show("search", m.search(None, "SUBJECT", '"Gr"'))
-show("fetch", m.fetch("1:*", "(UID FLAGS RFC822.SIZE BODY.PEEK[])"))
-show("sort", m.sort("REVERSE DATE", "UTF-8", "ALL"))
-show("thread", m.thread("REFERENCES", "UTF-8", "ALL"))
-show("status", m.status("Archive", "(MESSAGES UNSEEN)"))
-try:
-    show("nonsense", m.xatom("XNONSENSE"))
-except imaplib.IMAP4.error as e:
-    print("nonsense", e)
-show("close", m.close())
-show("noop", m.noop())
-print("logout", m.logout()[0])
-"#;
-
 #[tokio::test]
 async fn imaplib_finds_the_same_through_the_proxy() -> Result {
     let fleet = with_mail().await?;
     let user = &fleet.users[0];
     let mut told = Vec::new();
     for address in [fleet.backends[0].address, fleet.proxy().address()] {
-        let arguments = [address.ip().to_string(), address.port().to_string()];
-        let mut command = Command::new("python3");
-        command.args(["-c", IMAPLIB]).args(arguments).args([&user.name, &user.password]);
-        told.push(tools::succeed(&mut command, b"").await?);
+        told.push(programs::python(python::IMAPLIB, address, user, &[]).await?);
     }
     same("imaplib", &told[0], &told[1])
 }

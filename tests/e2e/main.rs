@@ -16,6 +16,7 @@ mod chaos;
 mod client_address;
 mod clients;
 mod cut_off;
+mod doors;
 mod doveadm;
 mod failover;
 mod harness;

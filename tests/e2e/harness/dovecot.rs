@@ -3,9 +3,7 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, ensure};
@@ -13,52 +11,16 @@ use rustix::process::Signal;
 
 use super::address::{free_ports, fresh_ip};
 use super::certs::Issued;
+pub use super::mailstore::MASTER;
+use super::mailstore::{Identity, MailStore};
 use super::process::Daemon;
-use super::{Imap, Result, User, eventually};
-
-/// Name and password of the master user that every server knows.
-pub const MASTER: (&str, &str) = ("homing-master", "Schluessel+master");
+use super::services::Services;
+use super::{Imap, Protocol, Result, User, eventually};
 
 /// What its doveadm asks for, over either protocol.
 pub const DOVEADM_PASSWORD: &str = "Doveadm+Kennwort";
 /// What the HTTP API takes instead.
 pub const DOVEADM_KEY: &str = "Doveadm+Schluessel";
-
-/// Mail and users, shared by the backends of a fleet.
-pub struct MailStore {
-    dir: PathBuf,
-    identity: Identity,
-}
-
-impl MailStore {
-    /// An empty store under `dir` for `users`.
-    pub fn new(dir: &Path, users: &[User]) -> Result<Self> {
-        check_version()?;
-        let store = Self { dir: dir.join("store"), identity: Identity::find()? };
-        store.identity.make_dir(&store.dir)?;
-        store.identity.make_dir(&store.dir.join("mail"))?;
-        store.write_users(users, "")?;
-        fs::write(store.dir.join("masters"), format!("{}:{{PLAIN}}{}\n", MASTER.0, MASTER.1))?;
-        Ok(store)
-    }
-
-    /// Replaces the users; `extra` is appended to the passwd-file as it is.
-    pub fn write_users(&self, users: &[User], extra: &str) -> Result {
-        let mut text = String::new();
-        for user in users {
-            writeln!(text, "{}:{{PLAIN}}{}::::::", user.name, user.password)?;
-        }
-        text.push_str(extra);
-        let fresh = self.dir.join("users.new");
-        fs::write(&fresh, text)?;
-        Ok(fs::rename(fresh, self.users_file())?)
-    }
-
-    /// The passwd-file.
-    pub fn users_file(&self) -> PathBuf {
-        self.dir.join("users")
-    }
-}
 
 /// What a server does beyond plain IMAP.
 #[derive(Default)]
@@ -72,6 +34,10 @@ pub struct DovecotOptions<'a> {
     /// It will be killed at work. Then it leaves locks behind, which are honoured for minutes: they are kept where they
     /// hold up itself alone, and are removed when it starts again.
     pub mortal: bool,
+    /// What it serves beside IMAP and doveadm.
+    pub protocols: &'a [Protocol],
+    /// Where it relays what it is given for submission; needed for that.
+    pub relay: Option<SocketAddr>,
 }
 
 /// A running Dovecot.
@@ -90,6 +56,8 @@ pub struct Dovecot {
     pub doveadm_tls_address: SocketAddr,
     /// Its doveadm's HTTP API.
     pub doveadm_http_address: SocketAddr,
+    /// What it serves beside these, if it was asked for.
+    pub serves: Services,
     dir: PathBuf,
     daemon: Option<Daemon>,
     deaths: Vec<u64>,
@@ -100,8 +68,18 @@ impl Dovecot {
     pub async fn start(dir: &Path, name: &str, store: &MailStore, options: DovecotOptions<'_>) -> Result<Self> {
         let ip = options.ip.unwrap_or_else(fresh_ip);
         let dir = dir.join(name);
-        let [address, tls_address, proxied_address, doveadm_address, doveadm_tls_address, doveadm_http_address] =
-            free_ports(ip)?;
+        // All at once, so that no two are the same.
+        let [
+            address,
+            tls_address,
+            proxied_address,
+            doveadm_address,
+            doveadm_tls_address,
+            doveadm_http_address,
+            others @ ..,
+        ] = free_ports::<18>(ip)?;
+        let base = dir.join("run");
+        let serves = Services::new(others, &base, options.protocols, options.relay, options.tls.is_some());
         let mut server = Self {
             name: name.to_owned(),
             address,
@@ -110,6 +88,7 @@ impl Dovecot {
             doveadm_address,
             doveadm_tls_address,
             doveadm_http_address,
+            serves,
             daemon: None,
             deaths: Vec::new(),
             dir,
@@ -192,6 +171,7 @@ impl Dovecot {
         let control = if options.mortal { format!(":CONTROL={dir}/index/%u") } else { String::new() };
         let tls_port = if options.tls.is_some() { tls_address.port() } else { 0 };
         let doveadm_tls_port = if options.tls.is_some() { self.doveadm_tls_address.port() } else { 0 };
+        let protocols = self.serves.words();
         let (doveadm_port, http_port) = (self.doveadm_address.port(), self.doveadm_http_address.port());
         let mut text = format!(
             r#"base_dir = {dir}/run
@@ -200,7 +180,7 @@ instance_name = {name}
 log_path = {dir}/log
 log_timestamp = "%s.%{{usecs}} "
 login_log_format_elements = user=<%u> rip=%r rport=%{{rport}} lip=%l lport=%{{lport}} real_rip=%{{real_rip}} mpid=%e %c session=<%{{session}}>
-protocols = imap
+protocols = imap{protocols}
 listen = {ip}
 login_greeting = {name} ready.
 imap_id_send = "name" {name}
@@ -281,10 +261,12 @@ service anvil {{
                 text,
                 "default_internal_user = {user}\ndefault_internal_group = {group}\ndefault_login_user = {user}\n"
             )?;
-            for service in ["anvil", "imap-login", "imap-urlauth-login", "stats"] {
+            let rooted = ["anvil", "imap-login", "imap-urlauth-login", "stats"].map(str::to_owned);
+            for service in rooted.into_iter().chain(self.serves.login_services()) {
                 writeln!(text, "service {service} {{\n  chroot =\n}}")?;
             }
         }
+        text.push_str(&self.serves.config(name)?);
         text.push_str(options.extra);
         Ok(text)
     }
@@ -305,40 +287,4 @@ fn remove_locks(index: &Path) -> Result {
         }
     }
     Ok(())
-}
-
-/// Fails with advice if there is no Dovecot that the tests can use.
-fn check_version() -> Result {
-    let output = Command::new("dovecot").arg("--version").output();
-    let output = output.context("no dovecot: install Debian's dovecot-imapd")?;
-    let version = String::from_utf8(output.stdout)?;
-    ensure!(version.starts_with("2.3."), "the tests are written for Dovecot 2.3, this is {version}");
-    Ok(())
-}
-
-/// As whom Dovecot touches mail: `mail` when tests run as root (Dovecot refuses to serve root), else who runs them.
-struct Identity {
-    user: String,
-    group: String,
-    root: bool,
-}
-
-impl Identity {
-    fn find() -> Result<Self> {
-        if rustix::process::geteuid().is_root() {
-            return Ok(Self { user: "mail".into(), group: "mail".into(), root: true });
-        }
-        let ask = |what: &str| -> Result<String> {
-            let output = Command::new("id").arg(what).output()?;
-            ensure!(output.status.success(), "Dovecot needs a user with a name; `id {what}` knows none");
-            Ok(String::from_utf8(output.stdout)?.trim().to_owned())
-        };
-        Ok(Self { user: ask("-un")?, group: ask("-gn")?, root: false })
-    }
-
-    fn make_dir(&self, path: &Path) -> Result {
-        fs::create_dir_all(path)?;
-        // Open to all: index files and mail belong to another user than the tests when these run as root.
-        Ok(fs::set_permissions(path, fs::Permissions::from_mode(0o777))?)
-    }
 }

@@ -7,9 +7,9 @@ use anyhow::{Context, ensure};
 use toml::{Table, Value};
 
 use super::address::{free_port, fresh_ip};
-use super::dovecot::DovecotOptions;
+use super::dovecot::{DOVEADM_PASSWORD, DovecotOptions};
 use super::redis::{Keep, NAMESPACE};
-use super::{Dovecot, Lan, MailStore, Net, Proxy, Redis, Result, User, Witness, Workdir, eventually};
+use super::{Dovecot, Lan, MailStore, Net, Protocol, Proxy, Redis, Result, Sink, User, Witness, Workdir, eventually};
 
 /// Times that make a test take seconds where a real fleet takes minutes.
 const TIMES: &str = r#"
@@ -37,6 +37,8 @@ pub struct Fleet {
     pub store: MailStore,
     /// Who can log in.
     pub users: Vec<User>,
+    /// Where the mail servers relay what they are given for submission, if the plan asks for that.
+    pub sink: Option<Sink>,
     /// What is between them, if the test wants to cut it.
     pub lan: Option<Lan>,
     /// Files of all parts.
@@ -49,6 +51,7 @@ pub struct Plan {
     backends: usize,
     users: usize,
     listeners: Vec<String>,
+    protocols: Vec<Protocol>,
     keep: Keep,
     store: Option<(String, SocketAddr)>,
     config: Table,
@@ -62,8 +65,9 @@ impl Fleet {
     pub fn plan() -> Plan {
         let config = TIMES.parse().expect("the constant is TOML");
         let dovecot = String::new();
-        let (listeners, keep, store) = (Vec::new(), Keep::Nothing, None);
-        Plan { proxies: 1, backends: 3, users: 10, listeners, keep, store, config, dovecot, mortal: false, lan: None }
+        let (listeners, protocols, keep, store) = (Vec::new(), Vec::new(), Keep::Nothing, None);
+        let (proxies, backends, users, mortal, lan) = (1, 3, 10, false, None);
+        Plan { proxies, backends, users, listeners, protocols, keep, store, config, dovecot, mortal, lan }
     }
 
     /// The first proxy.
@@ -139,6 +143,13 @@ impl Plan {
         self
     }
 
+    /// Every mail server serves these protocols beside IMAP, and every proxy has one more plain listener for each of
+    /// them: [`Proxy::door`]. Not with a [`Lan`].
+    pub fn protocols(mut self, protocols: &[Protocol]) -> Self {
+        self.protocols.extend(protocols.iter().filter(|protocol| **protocol != Protocol::Imap));
+        self
+    }
+
     /// Redis keeps what it is told over a restart.
     pub fn durable(mut self) -> Self {
         self.keep = Keep::Everything;
@@ -201,8 +212,12 @@ impl Plan {
         };
         let ips = (1..=self.backends).map(|n| self.server_ip(Net::Mail(n))).collect::<Result<Vec<_>>>()?;
         let names: Vec<String> = (1..=self.backends).map(|n| format!("mail{n}")).collect();
+        let submission = self.protocols.contains(&Protocol::Submission);
+        let sink = if submission { Some(Sink::start().await?) } else { None };
+        let relay = sink.as_ref().map(|sink| sink.address);
         let starts = names.iter().zip(ips).map(|(name, ip)| {
-            let options = DovecotOptions { extra: &self.dovecot, ip: Some(ip), mortal: self.mortal, tls: None };
+            let (extra, protocols) = (self.dovecot.as_str(), self.protocols.as_slice());
+            let options = DovecotOptions { extra, ip: Some(ip), mortal: self.mortal, tls: None, protocols, relay };
             Dovecot::start(dir.path(), name, &store, options)
         });
         let backends = futures_util::future::try_join_all(starts).await?;
@@ -210,7 +225,7 @@ impl Plan {
         for number in 1..=self.proxies {
             proxies.push(self.proxy(number, &dir, &redis, &backends).await?);
         }
-        Ok(Fleet { proxies, backends, redis, store, users, lan: self.lan, dir })
+        Ok(Fleet { proxies, backends, redis, store, users, sink, lan: self.lan, dir })
     }
 
     /// Where a server listens.
@@ -221,8 +236,11 @@ impl Plan {
     async fn proxy(&mut self, number: usize, dir: &Workdir, redis: &Redis, backends: &[Dovecot]) -> Result<Proxy> {
         let name = format!("proxy{number}");
         let mut roads = Roads { store: redis.address, backends: backends.iter().map(|b| b.address).collect() };
+        let mut listeners = if self.listeners.is_empty() { vec![PLAIN.to_owned()] } else { self.listeners.clone() };
+        listeners.extend(self.protocols.iter().map(|protocol| format!("protocol = {:?}\n{PLAIN}", protocol.word())));
         let (listen, reached, runner) = match &mut self.lan {
             Some(lan) => {
+                ensure!(self.protocols.is_empty(), "a lan has cables to one listener of each proxy");
                 lan.house(number, dir.path()).await?;
                 roads = roads.by_cable(lan, number).await?;
                 let (listen, reached) = lan.door(number).await?;
@@ -230,7 +248,7 @@ impl Plan {
             }
             None => {
                 let ip = fresh_ip();
-                let addresses = (0..self.listeners.len().max(1)).map(|_| free_port(ip)).collect::<Result<Vec<_>>>()?;
+                let addresses = listeners.iter().map(|_| free_port(ip)).collect::<Result<Vec<_>>>()?;
                 (addresses.clone(), addresses, Vec::new())
             }
         };
@@ -238,12 +256,16 @@ impl Plan {
         let store = self.store.as_ref().map_or_else(url, |(lines, _)| lines.clone());
         let mut table: Table = basics(&name, dir, &store).parse()?;
         for (backend, address) in backends.iter().zip(&roads.backends) {
-            merge(&mut table, backend_entry_at(&backend.name, *address).parse()?);
+            let entry = backend_entry_at(&backend.name, *address) + &ports_of(backend, &self.protocols);
+            merge(&mut table, entry.parse()?);
         }
         merge(&mut table, self.config.clone());
-        let listeners = if self.listeners.is_empty() { vec![PLAIN.to_owned()] } else { self.listeners.clone() };
         table.insert("listener".into(), listener_entries(&listeners, &listen)?);
-        Ok(Proxy::new(dir.path(), &name, reached, &table)?.run_by(runner))
+        let own = reached.len() - self.protocols.len();
+        let doors = self.protocols.iter().copied().zip(reached[own..].iter().copied()).collect();
+        let mut proxy = Proxy::new(dir.path(), &name, reached, &table)?.run_by(runner);
+        proxy.doors = doors;
+        Ok(proxy)
     }
 }
 
@@ -283,6 +305,18 @@ pub fn backend_entry(backend: &Dovecot) -> String {
 
 fn backend_entry_at(name: &str, address: SocketAddr) -> String {
     format!("[backend.{name}]\nhost = \"{}\"\nport = {}\n", address.ip(), address.port())
+}
+
+/// The keys of `[backend.NAME]` for what it serves beside IMAP.
+fn ports_of(backend: &Dovecot, protocols: &[Protocol]) -> String {
+    let keys = protocols.iter().map(|protocol| match backend.serves.ports(*protocol) {
+        Some(ports) => format!("{}_port = {}\n", protocol.word(), ports.plain.port()),
+        None => {
+            let address = backend.doveadm_address;
+            format!("doveadm = \"tcp://{address}\"\ndoveadm_password = \"{DOVEADM_PASSWORD}\"\n")
+        }
+    });
+    keys.collect()
 }
 
 fn listener_entries(listeners: &[String], addresses: &[SocketAddr]) -> Result<Value> {

@@ -1,28 +1,20 @@
 //! A small IMAP client with control over every byte. Each step has a deadline.
 
-use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
-use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, ReadBuf};
-use tokio::net::{TcpSocket, TcpStream};
-use tokio::time::timeout;
-use tokio_rustls::client::TlsStream;
 
+pub use super::talk::STEP;
+use super::talk::Talk;
 use super::{Result, User};
-
-/// How long a single step may take unless the test says otherwise.
-pub const STEP: Duration = Duration::from_secs(15);
 
 /// A connection to an IMAP server or proxy.
 pub struct Imap {
-    stream: BufReader<Wire>,
+    talk: Talk,
     tags: u32,
-    patience: Duration,
     /// The greeting line.
     pub greeting: String,
 }
@@ -75,23 +67,19 @@ impl Imap {
 
     /// Connects from an address of the caller's choice and reads the greeting.
     pub async fn connect_from(from: IpAddr, address: SocketAddr) -> Result<Self> {
-        let socket = TcpSocket::new_v4()?;
-        socket.bind((from, 0).into())?;
-        let mut imap = Self::over(Wire::Plain(within(STEP, socket.connect(address)).await?));
+        let mut imap = Self::over(Talk::dial_from(from, address).await?);
         imap.greet().await?;
         Ok(imap)
     }
 
     /// Connects in plaintext and reads nothing.
     pub async fn dial(address: SocketAddr) -> Result<Self> {
-        Self::dial_within(address, STEP).await
+        Ok(Self::over(Talk::dial(address).await?))
     }
 
     /// The same, if it does not take longer than `span`.
     pub async fn dial_within(address: SocketAddr, span: Duration) -> Result<Self> {
-        let tcp = within(span, TcpStream::connect(address)).await?;
-        tcp.set_nodelay(true)?;
-        Ok(Self::over(Wire::Plain(tcp)))
+        Ok(Self::over(Talk::dial_within(address, span).await?))
     }
 
     /// Connects with TLS from the first byte, asking for `name`, and reads the greeting.
@@ -109,22 +97,16 @@ impl Imap {
 
     /// Does the TLS handshake on a connection that has been plain so far.
     pub async fn start_handshake(self, name: &str, config: &Arc<rustls::ClientConfig>) -> Result<Self> {
-        let Self { stream, greeting, tags, patience } = self;
-        ensure!(stream.buffer().is_empty(), "plaintext was left before the handshake");
-        let Wire::Plain(tcp) = stream.into_inner() else { bail!("TLS inside TLS") };
-        let connector = tokio_rustls::TlsConnector::from(Arc::clone(config));
-        let name = rustls::pki_types::ServerName::try_from(name.to_owned())?;
-        let tls = within(STEP, connector.connect(name, tcp)).await?;
-        Ok(Self { stream: BufReader::new(Wire::Tls(Box::new(tls))), greeting, tags, patience })
+        Ok(Self { talk: self.talk.secure(name, config).await?, ..self })
     }
 
-    fn over(wire: Wire) -> Self {
-        Self { stream: BufReader::new(wire), tags: 0, patience: STEP, greeting: String::new() }
+    fn over(talk: Talk) -> Self {
+        Self { talk, tags: 0, greeting: String::new() }
     }
 
     /// Lets every later step take up to `patience`.
     pub fn with_patience(mut self, patience: Duration) -> Self {
-        self.patience = patience;
+        self.talk.be_patient(patience);
         self
     }
 
@@ -223,145 +205,29 @@ impl Imap {
 
     /// Ends the connection by a reset, as a client that dies with unread mail does.
     pub fn reset(self) -> Result {
-        Ok(self.stream.get_ref().tcp().set_zero_linger()?)
-    }
-
-    /// Sends bytes as they are.
-    pub async fn send(&mut self, bytes: &[u8]) -> Result {
-        let stream = &mut self.stream;
-        within(self.patience, async {
-            stream.write_all(bytes).await?;
-            stream.flush().await
-        })
-        .await
-    }
-
-    /// Closes the sending side and leaves the other open.
-    pub async fn half_close(&mut self) -> Result {
-        within(self.patience, self.stream.shutdown()).await
+        self.talk.reset()
     }
 
     /// Reads a line with the literals in it, without the last CRLF.
     pub async fn line(&mut self) -> Result<String> {
-        let patience = self.patience;
-        timeout(patience, self.read_unit()).await.with_context(|| format!("silent for {patience:?}"))?
-    }
-
-    /// Whether anything comes, be it the end, within `span`. Reads nothing, so it may be dropped.
-    pub async fn heard_within(&mut self, span: Duration) -> Result<bool> {
-        match timeout(span, self.stream.fill_buf()).await {
-            Err(_) => Ok(false),
-            Ok(heard) => Ok(heard.map(|_| true)?),
-        }
-    }
-
-    /// Reads what is left until the server closes in good order; fails if it sends anything.
-    pub async fn closed(&mut self) -> Result {
-        let rest = self.read_to_end().await?;
-        ensure!(rest.is_empty(), "sent before it closed: {:?}", String::from_utf8_lossy(&rest));
-        Ok(())
-    }
-
-    /// Reads what is left until the server closes, in good order or not; gives what it sent.
-    pub async fn lost(&mut self) -> Result<Vec<u8>> {
-        let mut rest = Vec::new();
-        match timeout(self.patience, self.stream.read_to_end(&mut rest)).await {
-            Err(_) => bail!("still open after {:?}", self.patience),
-            Ok(_) => Ok(rest),
-        }
-    }
-
-    /// Reads until the server closes in good order.
-    pub async fn read_to_end(&mut self) -> Result<Vec<u8>> {
-        let mut rest = Vec::new();
-        within(self.patience, self.stream.read_to_end(&mut rest)).await.context("until the end")?;
-        Ok(rest)
-    }
-
-    /// The client's own address.
-    pub fn local_address(&self) -> Result<SocketAddr> {
-        Ok(self.stream.get_ref().tcp().local_addr()?)
-    }
-
-    /// The server's certificate.
-    pub fn certificate(&self) -> Result<Vec<u8>> {
-        let Wire::Tls(tls) = self.stream.get_ref() else { bail!("not TLS") };
-        let chain = tls.get_ref().1.peer_certificates().context("no certificate")?;
-        Ok(chain.first().context("empty chain")?.to_vec())
-    }
-
-    async fn read_unit(&mut self) -> Result<String> {
-        let mut unit = Vec::new();
-        loop {
-            let count = self.stream.read_until(b'\n', &mut unit).await?;
-            ensure!(count > 0 && unit.ends_with(b"\r\n"), "closed after {:?}", String::from_utf8_lossy(&unit));
-            let Some(length) = announced_literal(&unit) else {
-                unit.truncate(unit.len() - 2);
-                return Ok(String::from_utf8_lossy(&unit).into_owned());
-            };
-            let start = unit.len();
-            unit.resize(start + length, 0);
-            self.stream.read_exact(&mut unit[start..]).await?;
-        }
+        self.talk.line_with_literals().await
     }
 }
 
-/// The length of the literal that a line announces at its end.
-fn announced_literal(line: &[u8]) -> Option<usize> {
-    let text = std::str::from_utf8(line).ok()?.strip_suffix("}\r\n")?;
-    text.rsplit_once('{')?.1.parse().ok()
+impl Deref for Imap {
+    type Target = Talk;
+
+    fn deref(&self) -> &Talk {
+        &self.talk
+    }
+}
+
+impl DerefMut for Imap {
+    fn deref_mut(&mut self) -> &mut Talk {
+        &mut self.talk
+    }
 }
 
 fn quote(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
-}
-
-async fn within<T>(span: Duration, step: impl Future<Output = io::Result<T>>) -> Result<T> {
-    Ok(timeout(span, step).await.with_context(|| format!("took longer than {span:?}"))??)
-}
-
-enum Wire {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
-}
-
-impl Wire {
-    fn tcp(&self) -> &TcpStream {
-        match self {
-            Self::Plain(tcp) => tcp,
-            Self::Tls(tls) => tls.get_ref().0,
-        }
-    }
-}
-
-impl AsyncRead for Wire {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut TaskContext<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(tcp) => Pin::new(tcp).poll_read(cx, buf),
-            Self::Tls(tls) => Pin::new(tls.as_mut()).poll_read(cx, buf),
-        }
-    }
-}
-
-impl AsyncWrite for Wire {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut TaskContext<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(tcp) => Pin::new(tcp).poll_write(cx, bytes),
-            Self::Tls(tls) => Pin::new(tls.as_mut()).poll_write(cx, bytes),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(tcp) => Pin::new(tcp).poll_flush(cx),
-            Self::Tls(tls) => Pin::new(tls.as_mut()).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
-            Self::Tls(tls) => Pin::new(tls.as_mut()).poll_shutdown(cx),
-        }
-    }
 }

@@ -1,5 +1,6 @@
 //! A `homing serve` process: its configuration, its life, and what it logs.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -11,7 +12,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use super::process::Daemon;
-use super::{Imap, Result, User, eventually};
+use super::{Imap, Protocol, Result, User, eventually};
 
 /// The binary under test.
 pub const BINARY: &str = env!("CARGO_BIN_EXE_homing");
@@ -25,6 +26,8 @@ pub struct Proxy {
     pub name: String,
     /// One address for each `[[listener]]`.
     pub addresses: Vec<SocketAddr>,
+    /// Where it serves what it was asked for beside its listeners' own; see [`super::fleet::Plan::protocols`].
+    pub doors: BTreeMap<Protocol, SocketAddr>,
     /// Admin socket.
     pub socket: PathBuf,
     runner: Vec<String>,
@@ -40,6 +43,7 @@ impl Proxy {
         let proxy = Self {
             name: name.to_owned(),
             addresses,
+            doors: BTreeMap::new(),
             socket: file("sock"),
             runner: Vec::new(),
             config: file("toml"),
@@ -130,6 +134,14 @@ impl Proxy {
     /// Its first listener.
     pub fn address(&self) -> SocketAddr {
         self.addresses[0]
+    }
+
+    /// Where it speaks `protocol`, which the plan must have asked for; IMAP is at its first listener.
+    pub fn door(&self, protocol: Protocol) -> Result<SocketAddr> {
+        match protocol {
+            Protocol::Imap => Ok(self.address()),
+            other => self.doors.get(&other).copied().with_context(|| format!("the plan asks for no {}", other.word())),
+        }
     }
 
     /// Connects to the first listener and logs in.

@@ -1,5 +1,8 @@
 //! Mail users with passwords that occur nowhere else, so that a leak can be found by searching for them.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
 /// A mail user.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct User {
@@ -20,6 +23,11 @@ impl User {
         let name = name.into();
         let password = format!("Geheim+{name}+{}", std::process::id());
         Self { name, password }
+    }
+
+    /// What SASL PLAIN says of this user, in base64 (RFC 4616).
+    pub fn sasl_plain(&self) -> String {
+        STANDARD.encode(format!("\0{}\0{}", self.name, self.password))
     }
 
     /// The first `count`.

@@ -1,6 +1,8 @@
 //! What the backends themselves saw: who was where, from when to when, read from their logs.
 //!
-//! A visit begins with imap-login's `Login:` line and ends with the imap process's `Disconnected:` line. Each server's
+//! A visit begins with the `Login:` line of imap-login (pop3-login and so on) and ends with the `Disconnected:` line of
+//! the imap process (pop3 and so on). A delivery by LMTP is a visit too: it has one line at its end, which tells how long
+//! it took from the message's last byte; where it came from stands in other lines of its process. Each server's
 //! log process stamps them in microseconds of the machine's one clock, and both are late, never early: the first is
 //! written when the imap process has taken the session over, the second when it has closed the mailbox (which it does
 //! after the connection), and the log process must get to them. That makes 0.3 to 5 ms on a busy machine. So an overlap
@@ -10,24 +12,31 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::fmt::Write as _;
 
 use anyhow::{Context, ensure};
 
-use super::{Dovecot, Result};
+use super::deliveries::{Deliveries, Delivery};
+use super::{Dovecot, Protocol, Result};
+
+/// Protocols with a login.
+const WITH_LOGIN: [Protocol; 4] = [Protocol::Imap, Protocol::Pop3, Protocol::Sieve, Protocol::Submission];
 
 /// What a backend says when the connection ended amid an APPEND: no fault of its own.
 const CUT_OFF: &str = "Saving mail: read(<imap client>) failed";
 
-/// One session at one backend.
+/// One session, or one delivery, at one backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Visit {
+    /// What the user came by.
+    pub protocol: Protocol,
     /// Which backend.
     pub backend: String,
     /// Who.
     pub user: String,
     /// Dovecot's name for the session.
     pub session: String,
-    /// The whole line that reported the login.
+    /// The whole line that reported the login; of a delivery, its own with `rip` behind it once its connection has ended.
     pub login: String,
     /// Microseconds since 1970.
     pub from: u64,
@@ -79,22 +88,27 @@ impl Witness {
     /// A server that is killed says nothing of its sessions' end: they ended with it.
     fn read(&mut self, backend: &str, log: &str, deaths: &[u64]) -> Result {
         let mut ends = BTreeMap::new();
+        let mut lmtp = Deliveries::default();
         let first = self.visits.len();
         // A last line without its end is still being written.
         for line in log.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n')) {
             let (stamp, rest) = line.split_once(' ').with_context(|| format!("no stamp in {line:?}"))?;
-            if rest.starts_with("imap-login: Info: Login: ") {
-                self.visits.push(Visit::begin(backend, line, micros(stamp)?)?);
+            if let Some(protocol) = login(rest) {
+                self.visits.push(Visit::begin(protocol, backend, line, micros(stamp)?)?);
             } else if let Some(session) = end(rest) {
-                let received = rest.split(' ').find_map(|part| part.strip_prefix("in=")?.parse().ok());
-                ends.insert(session, (micros(stamp)?, received));
+                ends.insert(session, (micros(stamp)?, received(rest)));
+            } else if let Some(delivery) = lmtp.read(rest, self.visits.len()) {
+                self.visits.push(Visit::delivery(&delivery, backend, line, micros(stamp)?));
             } else if ["Error: ", "Panic: ", "Fatal: "].iter().any(|word| rest.contains(word))
                 && !rest.contains(CUT_OFF)
             {
                 self.complaints.push(format!("{backend}: {rest}"));
             }
         }
-        for visit in &mut self.visits[first..] {
+        for (visit, address) in lmtp.addresses {
+            write!(self.visits[visit].login, ", rip={address}")?;
+        }
+        for visit in self.visits[first..].iter_mut().filter(|visit| visit.protocol != Protocol::Lmtp) {
             if let Some((to, received)) = ends.get(&*visit.session) {
                 visit.from = visit.from.min(*to);
                 (visit.to, visit.received) = (Some(*to), *received);
@@ -156,9 +170,10 @@ impl Witness {
 }
 
 impl Visit {
-    fn begin(backend: &str, line: &str, from: u64) -> Result<Self> {
+    fn begin(protocol: Protocol, backend: &str, line: &str, from: u64) -> Result<Self> {
         let get = |name| field(line, name).map(str::to_owned).with_context(|| format!("no {name} in {line:?}"));
         Ok(Self {
+            protocol,
             backend: backend.to_owned(),
             user: get("user")?,
             session: get("session")?,
@@ -168,6 +183,19 @@ impl Visit {
             received: None,
         })
     }
+
+    fn delivery(delivery: &Delivery<'_>, backend: &str, line: &str, to: u64) -> Self {
+        Self {
+            protocol: Protocol::Lmtp,
+            backend: backend.to_owned(),
+            user: delivery.user.to_owned(),
+            session: delivery.session.to_owned(),
+            login: line.to_owned(),
+            from: to - delivery.span,
+            to: Some(to),
+            received: None,
+        }
+    }
 }
 
 /// `name=value` or `name=<value>` between commas.
@@ -176,11 +204,28 @@ fn field<'a>(line: &'a str, name: &str) -> Option<&'a str> {
     Some(value.trim_start_matches('<').trim_end_matches('>'))
 }
 
-/// The session of `imap(USER)<PROCESS><SESSION>: Info: Disconnected: ...`.
+/// What somebody has logged in for, as `imap-login: Info: Login: ...` tells.
+fn login(line: &str) -> Option<Protocol> {
+    let (process, _) = line.split_once("-login: Info: Login: ")?;
+    WITH_LOGIN.into_iter().find(|protocol| protocol.service() == process)
+}
+
+/// The session of `imap(USER)<PROCESS><SESSION>: Info: Disconnected: ...`. ManageSieve leaves the last word out when its
+/// client has gone without LOGOUT.
 fn end(line: &str) -> Option<&str> {
-    let (who, what) = line.strip_prefix("imap(")?.split_once(": Info: ")?;
-    what.starts_with("Disconnected").then_some(())?;
+    let (who, what) = line.split_once(": Info: ")?;
+    let (process, who) = who.split_once('(')?;
+    let ended = what.starts_with("Disconnected") || process == "managesieve" && what.starts_with("Connection closed");
+    (ended && WITH_LOGIN.iter().any(|protocol| protocol.service() == process)).then_some(())?;
     who.strip_suffix('>')?.rsplit_once('<').map(|(_, session)| session)
+}
+
+/// What the line says that the session was sent: `in=12`, or `bytes=12/34` of ManageSieve. POP3 tells nothing.
+fn received(line: &str) -> Option<u64> {
+    line.split(' ').find_map(|part| {
+        let bytes = part.strip_prefix("in=").or_else(|| Some(part.strip_prefix("bytes=")?.split_once('/')?.0))?;
+        bytes.parse().ok()
+    })
 }
 
 fn micros(stamp: &str) -> Result<u64> {
