@@ -13,3 +13,4 @@ mod operators;
 mod parts;
 mod process;
 mod reload;
+mod submission;
