@@ -34,4 +34,5 @@ mod reload;
 mod secrets;
 mod store_tls;
 mod storm;
+mod submission;
 mod tls;
