@@ -133,7 +133,9 @@ pub(super) fn backend(reader: &mut Reader<'_>, path: &str) -> BackendConfig {
     host(reader, path, &keys.host);
     master(reader, path, &keys);
     doveadm(reader, path, &keys);
-    let any_tls = keys.tls != BackendTls::None || keys.doveadm.as_ref().is_some_and(DoveadmUrl::is_tls);
+    let roads = [Some(keys.tls), keys.pop3_tls, keys.sieve_tls, keys.submission_tls, keys.lmtp_tls];
+    let any_tls = roads.into_iter().flatten().any(|tls| tls != BackendTls::None)
+        || keys.doveadm.as_ref().is_some_and(DoveadmUrl::is_tls);
     for (name, given) in [("tls_ca", keys.tls_ca.is_some()), ("tls_name", keys.tls_name.is_some())] {
         if given && !any_tls && reader.is_sound(&format!("{path}.tls")) {
             let consequence = "passwords and mail would go to the backend in the clear";

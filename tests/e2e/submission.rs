@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 
-use crate::harness::address::fresh_ip;
+use crate::harness::address::{fresh_address, fresh_ip};
 use crate::harness::fleet::merge;
 use crate::harness::letter::letter;
 use crate::harness::proxy::text;
-use crate::harness::{Dialect, Fleet, Imap, Protocol, Result, Secured, Smtp, User, eventually, programs, python};
+use crate::harness::{
+    Dialect, Fleet, Imap, Postfix, Protocol, Result, Secured, Smtp, User, eventually, programs, python,
+};
 
 const FAR: &str = "far@far.test";
 
@@ -226,4 +228,42 @@ async fn a_kick_ends_submission_sessions_with_a_word() -> Result {
     smtp.closed().await?;
     ensure!(text(&fleet.proxy().ending_of(&user.name).await?, "ending") == "kicked");
     fleet.empty().await
+}
+
+#[tokio::test]
+async fn a_postfix_that_knows_no_passwords_takes_the_proxys_word() -> Result {
+    if !Postfix::permitted() {
+        println!("Postfix needs root: nothing is tried");
+        return Ok(());
+    }
+    let mut fleet = Fleet::plan().backends(0).protocols(&[Protocol::Submission]).start_without_proxies().await?;
+    let (user, known) = (fleet.users[0].clone(), fleet.dir.join("known"));
+    std::fs::write(&known, format!("{}:{{PLAIN}}{}\n", user.name, user.password))?;
+    // It has nowhere to bring the mail: what it has taken stays in its queue.
+    let postfix = Postfix::start(fleet.dir.path(), &[fresh_address()?]).await?;
+    let (host, port) = (postfix.address.ip(), postfix.address.port());
+    let more = format!(
+        "passdb = [{{ kind = \"file\", path = {known:?} }}]\n[backend.mta]\nhost = \"{host}\"\nprobe = false\n\
+         submission_port = {port}\nsubmission_noauth = true\n"
+    );
+    let more: toml::Table = more.parse()?;
+    fleet.reconfigure(|config| merge(config, more.clone()))?;
+    fleet.proxies[0].start().await?;
+    let mut smtp = connect(&fleet).await?;
+    let address = smtp.local_address()?;
+    let refused = smtp.try_log_in(&wrong(&user)).await?;
+    ensure!(refused.code == 535, "{refused:?}");
+    smtp.log_in(&user).await?;
+    smtp.send_mail("user000@test", &[FAR], &letter("on-our-word")).await?.ok()?;
+    smtp.quit().await?;
+    let told = format!("[{}]", address.ip());
+    let login = format!("sasl_username={}", user.name);
+    eventually("Postfix tells for whom it has taken the mail", Duration::from_secs(10), async || {
+        let log = postfix.log()?;
+        ensure!(log.lines().any(|line| line.contains(&told) && line.contains(&login)), "{log}");
+        Ok(())
+    })
+    .await?;
+    ensure!(postfix.queued()?.len() == 1, "{}", postfix.log()?);
+    Ok(())
 }
