@@ -74,6 +74,28 @@ async fn mails_go_by_data_and_in_chunks_and_dots_and_bytes_are_as_they_were() ->
     fleet.empty().await
 }
 
+/// RFC 4467, 4468: a draft that lies in the mailbox goes out without passing the client again.
+#[tokio::test]
+async fn a_draft_in_the_mailbox_is_sent_by_its_url() -> Result {
+    let dovecot = "imap_urlauth_host = mail.test\nimap_metadata = yes\nmail_attribute_dict = file:%h/attributes\n";
+    let fleet = Fleet::plan().protocols(&[Protocol::Submission]).dovecot(dovecot).start().await?;
+    let (user, sink) = (&fleet.users[0], fleet.sink.as_ref().context("no sink")?);
+    let mut imap = fleet.proxy().log_in(user).await?;
+    imap.append("INBOX", &letter("by-url")).await?;
+    let draft = format!("imap://{0}@mail.test/INBOX/;UID=1;urlauth=submit+{0}", user.name);
+    let answer = imap.command(&format!("GENURLAUTH \"{draft}\" INTERNAL")).await?;
+    let url = format!("{answer:?}");
+    let start = url.find(&draft).with_context(|| url.clone())?;
+    let url = url[start..].split(['"', '\\', ' ']).next().unwrap_or_default();
+    let mut smtp = connect(&fleet).await?;
+    smtp.log_in(user).await?;
+    smtp.envelope("user000@test", &[FAR]).await?;
+    smtp.command(&format!("BURL {url} LAST")).await?.ok()?;
+    ensure!(sink.mail("by-url").await?.text.contains("Dear reader,"));
+    smtp.quit().await?;
+    imap.logout().await
+}
+
 #[tokio::test]
 async fn clients_are_shown_what_the_backends_offer_once_one_was_seen() -> Result {
     let fleet = Fleet::plan().backends(2).protocols(&[Protocol::Submission]).start().await?;
