@@ -63,11 +63,15 @@ impl Extra {
             "proxy_timeout" => fields.timeout = Some(timeout(value)?),
             "proxy_nopipelining" => fields.no_pipelining = flag(value),
             "proxy_not_trusted" => fields.not_trusted = flag(value),
+            "proxy_noauth" => fields.no_auth = flag(value),
             "nologin" => self.nologin = flag(value),
             "nopassword" => self.nopassword = flag(value),
             "allow_nets" => self.allow_nets = Some(nets(value)?),
             "proxy" | "proxy_maybe" | "proxy_always" => {} // everybody is proxied
-            _ => return Ok(key.starts_with("userdb_")),
+            _ => match key.strip_prefix("forward_") {
+                Some(key) => fields.forward.push((key.to_owned(), value.to_owned())),
+                None => return Ok(key.starts_with("userdb_")),
+            },
         }
         Ok(true)
     }

@@ -136,6 +136,10 @@ pub struct Fields {
     pub no_pipelining: bool,
     /// `proxy_not_trusted`: do not announce the client.
     pub not_trusted: bool,
+    /// `proxy_noauth`: a submission server takes our word for who logs in.
+    pub no_auth: bool,
+    /// `forward_NAME`: what the backend is to know of the user, without the `forward_`.
+    pub forward: Vec<(String, String)>,
 }
 
 /// Protection of a connection to a `host` of the passdb's own.

@@ -45,6 +45,12 @@ pub struct Request<'a> {
     pub trusted: bool,
     /// Our own steps may be sent without waiting, where the server copes.
     pub pipelining: bool,
+    /// The passdb says that the backend takes our word for who logs in.
+    pub noauth: bool,
+    /// What the passdb wants the backend to know of the user, names and values.
+    pub forward: &'a [(String, String)],
+    /// The name of this proxy, for protocols that greet with one.
+    pub host: &'a str,
     /// How long the backend may take to close a connection that is given up.
     pub close_timeout: Duration,
     /// Instead of the server's `login_timeout`.
@@ -253,6 +259,9 @@ fn login(server: &Server, request: &Request<'_>, road: &Road) -> BackendLogin {
         announce: (announces && request.trusted).then(|| request.announcement.clone()),
         starttls: road.tls.as_ref().is_some_and(|tls| tls.starttls),
         pipelining: server.pipelining && request.pipelining,
+        host: request.host.to_owned(),
+        noauth: road.noauth || request.noauth,
+        forward: request.forward.to_vec(),
     }
 }
 

@@ -1,5 +1,5 @@
 //! What backends offer in each protocol, as logins and probes see it. Clients are shown what all have in common, before
-//! anybody knows at which of them they are at home.
+//! anybody knows at which of them they are at home. Where they differ in a number (`SIZE 1000`), that is the smallest.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -53,7 +53,25 @@ fn common(by: &BTreeMap<BackendId, Vec<String>>) -> Arc<[String]> {
     let mut lists = by.values();
     let Some(first) = lists.next() else { return Arc::default() };
     let others: Vec<_> = lists.collect();
-    first.iter().filter(|line| others.iter().all(|other| other.contains(line))).cloned().collect()
+    first.iter().filter_map(|line| others.iter().try_fold(line.clone(), |line, other| shared(&line, other))).collect()
+}
+
+/// What of a line is true of another list, too.
+fn shared(line: &str, other: &[String]) -> Option<String> {
+    if other.iter().any(|known| known == line) {
+        return Some(line.to_owned());
+    }
+    let (name, ours) = counted(line)?;
+    let theirs = other.iter().filter_map(|line| counted(line)).find(|(known, _)| known.eq_ignore_ascii_case(name))?.1;
+    let least = ours.into_iter().chain(theirs).min();
+    Some(least.map_or_else(|| name.to_owned(), |least| format!("{name} {least}")))
+}
+
+/// A name and the bound behind it. RFC 1870 section 3: no number, or zero, is no bound.
+fn counted(line: &str) -> Option<(&str, Option<u64>)> {
+    let (name, number) = line.split_once(' ').unwrap_or((line, "0"));
+    let number = number.parse().ok()?;
+    Some((name, (number > 0).then_some(number)))
 }
 
 #[cfg(test)]
@@ -75,5 +93,25 @@ mod tests {
         assert!(offers.common(Protocol::Submission).is_empty(), "each protocol has its own");
         offers.keep(|backend| *backend != b);
         assert_eq!(*offers.common(Protocol::Sieve), *lines(&["X", "Y", "Z"]));
+    }
+
+    #[test]
+    fn where_backends_differ_in_a_number_clients_are_shown_the_smallest() {
+        for (lists, expected) in [
+            (vec!["SIZE 30", "SIZE 9", "SIZE 200"], vec!["SIZE 9"]),
+            (vec!["SIZE", "size 30"], vec!["SIZE 30"]),
+            (vec!["SIZE 30", "SIZE 0", "SIZE"], vec!["SIZE 30"]),
+            (vec!["SIZE 0", "SIZE"], vec!["SIZE"]),
+            (vec!["SIZE 30", "EXPIRE 30"], vec![]),
+            (vec!["BURL imap", "BURL imap imap://a"], vec![]),
+            (vec!["EXPIRE NEVER", "EXPIRE 7"], vec![]),
+        ] {
+            let offers = Offers::default();
+            for (at, list) in lists.iter().enumerate() {
+                offers.saw(Protocol::Submission, &BackendId::new(at.to_string()), &lines(&["DSN", list]));
+            }
+            let expected = [vec!["DSN"], expected].concat();
+            assert_eq!(*offers.common(Protocol::Submission), *lines(&expected), "{lists:?}");
+        }
     }
 }

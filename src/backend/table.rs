@@ -49,6 +49,8 @@ pub struct Road {
     pub port: u16,
     /// How the connection is protected, and with what.
     pub tls: Option<Tls>,
+    /// The server takes our word for who logs in.
+    pub noauth: bool,
 }
 
 /// TLS towards a backend.
@@ -174,7 +176,7 @@ impl Servers {
             Some(tls) if tls.starttls => BackendTls::StartTls,
             Some(_) => BackendTls::Implicit,
         };
-        let road = Road { port: port.unwrap_or(kind.port(protocol)), tls };
+        let road = Road { port: port.unwrap_or(kind.port(protocol)), tls, noauth: false };
         let limit = timeout.unwrap_or(STRANGER_TIMEOUT);
         Ok(Server {
             id: BackendId::new(host),
@@ -264,12 +266,13 @@ fn roads(config: &BackendConfig) -> Result<Vec<(Protocol, Road)>, TlsFault> {
     let client =
         protected.then(|| ClientTls::new(config.tls_ca.as_deref(), config.tls_verify)).transpose()?.map(Arc::new);
     let name = config.tls_name.as_ref().unwrap_or(&config.host);
-    let road = |Reach { port, tls }| {
+    let road = |protocol: Protocol, Reach { port, tls }: Reach| {
         let client = client.clone().filter(|_| tls != BackendTls::None);
         let tls = client.map(|client| Tls { client, starttls: tls == BackendTls::StartTls, name: name.clone() });
-        Road { port, tls }
+        let noauth = protocol == Protocol::Submission && config.submission_noauth;
+        Road { port, tls, noauth }
     };
-    Ok(reaches.into_iter().map(|(protocol, reach)| (protocol, road(reach))).collect())
+    Ok(reaches.into_iter().map(|(protocol, reach)| (protocol, road(protocol, reach))).collect())
 }
 
 fn row(config: &BackendConfig) -> Row {

@@ -81,6 +81,8 @@ fn machine(server: &Server, road: &Road, protocol: Protocol, visit: &Visit<'_>) 
         announce: None,
         starttls: road.tls.as_ref().is_some_and(|tls| tls.starttls),
         pipelining: false,
+        noauth: road.noauth,
+        ..BackendLogin::default()
     };
     spoken::backend(protocol, errand, login)
 }

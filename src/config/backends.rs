@@ -24,6 +24,8 @@ pub struct BackendConfig {
     pub sieve: Reach,
     /// `submission_port` and `submission_tls`.
     pub submission: Reach,
+    /// Submission takes our word for who logs in. false by default.
+    pub submission_noauth: bool,
     /// `lmtp_port` and `lmtp_tls`.
     pub lmtp: Reach,
     /// PEM file of authorities to trust instead of the system's.
@@ -162,6 +164,9 @@ section! {
         pub(super) submission_port: Option<u16> = None, min("1"), example("587"), computed;
         /// How submission connections are protected. By default as `tls` says.
         pub(super) submission_tls: Option<BackendTls> = None, example("\"implicit\""), computed;
+        /// Submission there has no logins: it takes our word, by XCLIENT LOGIN, which it must offer this proxy (Postfix:
+        /// `smtpd_authorized_xclient_hosts`). Only for users whose password a passdb has checked.
+        pub(super) submission_noauth: bool = false;
         /// LMTP port. By default 24.
         pub(super) lmtp_port: Option<u16> = None, min("1"), example("24"), computed;
         /// How LMTP connections are protected. By default as `tls` says.
@@ -241,6 +246,7 @@ impl BackendKeys {
             pop3: Reach::new(Protocol::Pop3, self.pop3_port, self.pop3_tls.unwrap_or(self.tls)),
             sieve: Reach::new(Protocol::Sieve, self.sieve_port, self.sieve_tls.unwrap_or(self.tls)),
             submission: Reach::new(Protocol::Submission, self.submission_port, self.submission_tls.unwrap_or(self.tls)),
+            submission_noauth: self.submission_noauth,
             lmtp: Reach::new(Protocol::Lmtp, self.lmtp_port, self.lmtp_tls.unwrap_or(self.tls)),
             tls_ca: self.tls_ca,
             tls_name: self.tls_name,
@@ -297,6 +303,7 @@ impl From<&BackendConfig> for BackendKeys {
             sieve_tls: Some(config.sieve.tls),
             submission_port: Some(config.submission.port),
             submission_tls: Some(config.submission.tls),
+            submission_noauth: config.submission_noauth,
             lmtp_port: Some(config.lmtp.port),
             lmtp_tls: Some(config.lmtp.tls),
             tls_ca: config.tls_ca,

@@ -56,6 +56,12 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
             warnings.push(format!("backend {name}: tls_verify is off, so anybody on the way can read along"));
         }
     }
+    let unproven = config.passdb.iter().all(|passdb| matches!(passdb, PassdbConfig::Backend));
+    for (name, _) in config.backends.iter().filter(|(_, backend)| unproven && backend.submission_noauth) {
+        warnings.push(format!(
+            "backend {name}: submission_noauth needs a passdb that checks passwords, and there is none: nobody can submit there"
+        ));
+    }
     if !config.backends.is_empty() && config.backends.values().all(|b| b.drain || b.weight.get() == 0) {
         warnings.push("every backend is drained or has weight 0: no new user can log in".to_owned());
     }

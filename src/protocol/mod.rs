@@ -235,7 +235,7 @@ pub struct FrontendSettings {
 }
 
 /// How to log in at a backend.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct BackendLogin {
     /// Whose mailbox.
     pub user: String,
@@ -249,6 +249,13 @@ pub struct BackendLogin {
     pub starttls: bool,
     /// Our own steps may be sent without waiting, where the greeting shows that the backend copes.
     pub pipelining: bool,
+    /// The name of this proxy, for protocols that greet with one. Empty: none worth telling.
+    pub host: String,
+    /// The backend takes our word for who logs in (submission, by XCLIENT LOGIN): no password is sent, so somebody else must
+    /// have checked it.
+    pub noauth: bool,
+    /// What the passdb wants the backend to know of the user, names and values (submission, by XCLIENT FORWARD).
+    pub forward: Vec<(String, String)>,
 }
 
 /// The true client, as ID, XCLIENT or a PROXY header tell the backend.

@@ -111,6 +111,7 @@ async fn enter_home(
         found = find(services, guest, grant, &handle, record) => found?,
     };
     record.reached(Phase::Connect);
+    must_be_proven(&server, grant, guest, record.protocol)?;
     let (master, password) = backend_identity(&server, grant, credentials);
     let request = Request {
         protocol: record.protocol,
@@ -121,6 +122,9 @@ async fn enter_home(
         tls: guest.tls.as_ref(),
         trusted: !grant.fields.not_trusted,
         pipelining: !grant.fields.no_pipelining,
+        noauth: grant.fields.no_auth,
+        forward: &grant.fields.forward,
+        host: &services.host,
         limit: grant.fields.timeout,
         close_timeout: services.limits.load().close_timeout,
         own: &services.own,
@@ -142,6 +146,19 @@ async fn enter_home(
     }
     let (user, mechanism) = (grant.user.as_str().into(), credentials.mechanism);
     Ok(Entry { user, key, mechanism, backend: server.id.clone(), arrival, slot, stop, handle, isolation })
+}
+
+/// A submission server that takes our word is only for those whose password was checked here: nobody would check it there.
+fn must_be_proven(server: &Server, grant: &Grant, guest: &Guest, protocol: Protocol) -> Result<(), Refusal> {
+    let noauth = grant.fields.no_auth || server.road(protocol).is_some_and(|road| road.noauth);
+    if protocol != Protocol::Submission || !noauth || !grant.unproven {
+        return Ok(());
+    }
+    error!(
+        session = %guest.session, user = %grant.user.as_str(), backend = %server.id,
+        "nobody would check the password: submission_noauth and proxy_noauth need a passdb that does; neither the kind \"backend\" nor the field nopassword does"
+    );
+    Err(Refusal::BackendUnavailable)
 }
 
 /// Resolves once the deadline has passed. Wakes nobody: whoever is woken, as after the machine has slept, looks before

@@ -180,6 +180,7 @@ const CASES: &[Case] = &[
     ("backend", "submission_tls", "submission_tls = \"implicit\"", |c, _| {
         first(c).submission == reach(465, BackendTls::Implicit)
     }),
+    ("backend", "submission_noauth", "submission_noauth = true", |c, _| first(c).submission_noauth),
     ("backend", "lmtp_port", "lmtp_port = 2400", |c, _| first(c).lmtp.port == 2400),
     ("backend", "lmtp_tls", "lmtp_tls = \"starttls\"", |c, _| {
         first(c).lmtp == reach(24, BackendTls::StartTls) && first(c).tls == BackendTls::None

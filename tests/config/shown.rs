@@ -134,5 +134,8 @@ fn what_is_allowed_but_seldom_meant_gets_a_warning() {
     assert!(warnings("tls = \"implicit\"\ntls_verify = false").contains("tls_verify"));
     assert!(warnings("weight = 0").contains("no new user"));
     assert!(warnings("drain = true").contains("no new user"));
+    let noauth = "submission_noauth = true\n[[passdb]]\nkind = ";
+    assert!(warnings(&format!("{noauth}\"backend\"")).contains("nobody can submit there"));
+    assert_eq!(warnings(&format!("{noauth}\"file\"\npath = \"users.passwd\"")), "");
     assert_eq!(warnings(""), "");
 }

@@ -16,8 +16,9 @@ pub(crate) enum Side {
 
 impl Side {
     /// As a header says: `frontend:` with `starttls`, `secured`, `plaintext`, `banner=`, `line=`, `literal=`,
-    /// `commands=`, `errors=`, `failures=`, `offers=line,line`; `backend:` with `user=`, `master=`, `password=`, `starttls`, `pipelining`,
-    /// `announce`, `tls` (of the client), `sni=`, `id=field/value`, and the errands `look` and `try`.
+    /// `commands=`, `errors=`, `failures=`, `host=`, `offers=line,line`; `backend:` with `user=`, `master=`, `password=`, `starttls`, `pipelining`,
+    /// `noauth`, `forward=name/value`, `announce`, `client=` (its address), `tls` (of the client), `sni=`, `helo=`,
+    /// `id=field/value`, and the errands `look` and `try`.
     pub(crate) fn new(protocol: Protocol, header: &str) -> Self {
         let settings = Settings(header);
         let side = match header.split(':').next() {
@@ -69,11 +70,14 @@ impl Side {
         Ok(())
     }
 
-    /// What a server has said that it offers, line by line, or the TTL that a client has told.
+    /// What a server has said that it offers, line by line, or the TTL and the name that a client has told.
     pub(crate) fn known(&self) -> String {
         match self {
             Self::Back(machine) => machine.offers().join(", "),
-            Self::Front(machine) => machine.proxy_ttl().map_or("no TTL".to_owned(), |ttl| format!("TTL {ttl}")),
+            Self::Front(machine) => {
+                let ttl = machine.proxy_ttl().map_or("no TTL".to_owned(), |ttl| format!("TTL {ttl}"));
+                machine.helo().map_or(ttl.clone(), |helo| format!("{ttl}, {helo}"))
+            }
         }
     }
 
@@ -156,7 +160,7 @@ impl Settings<'_> {
             starttls: self.has("starttls"),
             plaintext_login: self.has("plaintext"),
             banner: self.text("banner").unwrap_or_else(|| "homing ready.".to_owned()),
-            host: "proxy.example".to_owned(),
+            host: self.text("host").unwrap_or_else(|| "proxy.example".to_owned()),
             offers: self.lines("offers").into(),
             bounds: Bounds {
                 line: self.number("line", 512),
@@ -184,30 +188,33 @@ impl Settings<'_> {
             announce: self.has("announce").then(|| self.announcement()),
             starttls: self.has("starttls"),
             pipelining: self.has("pipelining"),
+            host: "proxy.example".to_owned(),
+            noauth: self.has("noauth"),
+            forward: self.pairs("forward").into_iter().map(|(name, value)| (name, value.unwrap_or_default())).collect(),
         }
     }
 
     fn announcement(&self) -> Announcement {
-        let pair = |(field, value): (&str, &str)| {
-            let value = String::from_utf8(unescaped(value)).expect("UTF-8");
-            (field.to_owned(), (value != "NIL").then_some(value))
-        };
         Announcement {
-            client: "[::ffff:192.0.2.7]:4711".parse().expect("an address"),
+            client: self.value("client").unwrap_or("[::ffff:192.0.2.7]:4711").parse().expect("an address"),
             local: "[2001:db8::1]:993".parse().expect("an address"),
             session: SessionId::new("s1"),
             ttl: u32::try_from(self.number("ttl", 4)).expect("a small number"),
             secured: self.has("tls"),
             server_name: self.text("sni"),
-            helo: None,
-            client_id: self
-                .value("id")
-                .into_iter()
-                .flat_map(|pairs| pairs.split(','))
-                .filter_map(|text| text.split_once('/'))
-                .map(pair)
-                .collect(),
+            helo: self.text("helo"),
+            client_id: self.pairs("id"),
         }
+    }
+
+    /// `name=field/value,field/NIL`
+    fn pairs(&self, name: &str) -> Vec<(String, Option<String>)> {
+        let pair = |(field, value): (&str, &str)| {
+            let value = String::from_utf8(unescaped(value)).expect("UTF-8");
+            (field.to_owned(), (value != "NIL").then_some(value))
+        };
+        let texts = self.value(name).into_iter().flat_map(|pairs| pairs.split(','));
+        texts.filter_map(|text| text.split_once('/')).map(pair).collect()
     }
 
     fn has(&self, word: &str) -> bool {

@@ -10,7 +10,7 @@
 //! V: secured                        the machine is told this
 //! E: line too long                  the peer's violation, with which all ends
 //! I: "name" "mutt"                  what the client has said about itself
-//! K: TOP, UIDL                      what is known by now: the server's offers, or the client's TTL
+//! K: TOP, UIDL                      what is known by now: the server's offers, or the client's TTL and name
 //! L: b NOOP                         what is left in the input, and CRLF
 //! # a remark
 //! ```

@@ -37,4 +37,5 @@ mod secrets;
 mod sieve;
 mod store_tls;
 mod storm;
+mod submission;
 mod tls;

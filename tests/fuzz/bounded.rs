@@ -21,7 +21,7 @@ use mutate::Mutator;
 const ALL: RangeInclusive<u8> = 0..=u8::MAX;
 
 /// What has frontends and backends to be told anything.
-const SPOKEN: [Protocol; 3] = [Protocol::Imap, Protocol::Pop3, Protocol::Sieve];
+const SPOKEN: [Protocol; 4] = [Protocol::Imap, Protocol::Pop3, Protocol::Sieve, Protocol::Submission];
 
 #[test]
 fn whatever_clients_say_they_get_bounded_answers_in_our_own_words() {

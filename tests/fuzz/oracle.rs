@@ -75,6 +75,7 @@ fn announced(client_id: Vec<(String, Option<String>)>) -> Vec<u8> {
         announce: Some(announce),
         starttls: false,
         pipelining: false,
+        ..BackendLogin::default()
     });
     let mut peer = Peer::new(b"* OK [CAPABILITY IMAP4rev1 ID AUTH=PLAIN] hi\r\n", usize::MAX, BOUNDS.line);
     assert!(peer.advance(&mut machine).is_none(), "it waits for the answer to ID");

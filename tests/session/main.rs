@@ -17,3 +17,4 @@ mod process;
 mod referrals;
 mod reload;
 mod sieve;
+mod submission;

@@ -87,6 +87,7 @@ fn logging_in() -> (Backend, Input, Output) {
         announce: None,
         starttls: false,
         pipelining: false,
+        ..BackendLogin::default()
     };
     let (mut backend, mut input, mut out) = (Backend::new(login), Input::with_capacity(8192), Output::new());
     input.push(b"* OK [CAPABILITY IMAP4rev1 SASL-IR AUTH=PLAIN] hi\r\n");

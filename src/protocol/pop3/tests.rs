@@ -68,6 +68,7 @@ fn backend(password: &[u8]) -> (Backend, Input, Output) {
         announce: None,
         starttls: false,
         pipelining: true,
+        ..BackendLogin::default()
     };
     (Backend::on(Errand::Session, login), Input::with_capacity(8192), Output::new())
 }

@@ -1,73 +1,31 @@
-//! SKELETON: to be replaced whole.
+//! Submission (RFC 6409) until login: [`Frontend`] faces the mail client, [`Backend`] the mail server.
+//!
+//! What both understand: ESMTP (RFC 5321), AUTH with initial responses (RFC 4954), STARTTLS (RFC 3207), enhanced status
+//! codes (RFC 2034, 5248). Mails pass behind the login only, and nobody here looks at them. `command.rs` parses what clients
+//! say, `response.rs` what servers say, `xclient.rs` tells servers who the client is, `reply.rs` has every word that we say
+//! to clients.
 
-use super::{BackendLogin, BackendRefusal, BackendWish, ClientWish, Errand, Farewell, FrontendSettings};
-use super::{Handover, Input, Machine, Output, Stage, Violation};
-use crate::model::{Ending, Refusal};
+mod backend;
+mod command;
+mod frontend;
+mod reply;
+mod response;
+#[cfg(test)]
+mod tests;
+mod xclient;
 
-/// The side that faces the mail client.
-pub struct Frontend;
+pub use backend::Backend;
+pub use frontend::Frontend;
 
-impl Frontend {
-    /// For a client that has just come.
-    pub fn new(_settings: FrontendSettings) -> Self {
-        Self
-    }
-}
-
-impl Machine for Frontend {
-    type Wish = ClientWish;
-    fn advance(&mut self, _: &mut Input, _: &mut Output) -> Result<Option<ClientWish>, Violation> {
-        Err(Violation::Nonsense("skeleton"))
-    }
-}
-
-impl super::Frontend for Frontend {
-    fn greet(&mut self, _: &mut Output) {}
-    fn secured(&mut self) {}
-    fn refuse(&mut self, _: Refusal, _: &mut Output) -> Result<(), Violation> {
-        Ok(())
-    }
-    fn relay_refusal(&mut self, _: &BackendRefusal, _: &mut Output) -> Result<(), Violation> {
-        Ok(())
-    }
-    fn welcome(&mut self, _: &Handover, _: &mut Output) {}
-    fn farewell(&mut self, _: Farewell, _: &mut Output) {}
-    fn client_id(&self) -> &[(String, Option<String>)] {
-        &[]
-    }
-    fn proxy_ttl(&self) -> Option<u32> {
-        None
-    }
-}
-
-/// The side that faces the mail server.
-pub struct Backend;
-
-impl Backend {
-    /// For any errand.
-    pub fn on(_errand: Errand, _login: BackendLogin) -> Self {
-        Self
-    }
-}
-
-impl Machine for Backend {
-    type Wish = BackendWish;
-    fn advance(&mut self, _: &mut Input, _: &mut Output) -> Result<Option<BackendWish>, Violation> {
-        Err(Violation::Nonsense("skeleton"))
-    }
-}
-
-impl super::Backend for Backend {
-    fn stage(&self) -> Stage {
-        Stage::Greeting
-    }
-    fn secured(&mut self, _: &mut Output) {}
-}
+use super::{Farewell, Output};
+use crate::model::Ending;
 
 /// The only words to a client that is turned away before it was greeted.
-pub fn turn_away(_why: Farewell, _out: &mut Output) {}
+pub fn turn_away(why: Farewell, out: &mut Output) {
+    reply::farewell(why, out);
+}
 
-/// What a logged-in client is told when this proxy ends its session.
-pub fn last_words(_why: Ending) -> &'static [u8] {
-    b""
+/// What a logged-in client is told when this proxy ends its session; empty if nothing can or need be said.
+pub fn last_words(why: Ending) -> &'static [u8] {
+    reply::last_words(why)
 }

@@ -121,7 +121,8 @@ fn main_cf(dir: &Path, servers: &[SocketAddr]) -> Result<String> {
          command_directory = /usr/sbin\ndaemon_directory = /usr/lib/postfix/sbin\nmail_owner = postfix\n\
          setgid_group = postdrop\nmaillog_file = {dir}/log\nmaillog_file_prefixes = {dir}\nmyhostname = mta.test\n\
          mydestination =\nmynetworks = 127.0.0.0/8\ninet_protocols = ipv4\ninet_interfaces = loopback-only\n\
-         smtp_dns_support_level = disabled\nsmtpd_relay_restrictions = permit_mynetworks, reject\nalias_maps =\n\
+         smtp_dns_support_level = disabled\nsmtpd_relay_restrictions = permit_mynetworks, reject\n\
+         smtpd_authorized_xclient_hosts = 127.0.0.0/8\nalias_maps =\n\
          alias_database =\nlocal_recipient_maps =\nqueue_run_delay = 1s\nminimal_backoff_time = 1s\n\
          maximal_backoff_time = 2s\ntransport_retry_time = 1s\n"
     );

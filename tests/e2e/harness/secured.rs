@@ -3,7 +3,7 @@
 use super::certs::Authority;
 use super::dovecot::DovecotOptions;
 use super::fleet::{backend_entry, merge};
-use super::{Dovecot, Fleet, Protocol, Result};
+use super::{Dovecot, Fleet, Protocol, Result, Sink, Witness};
 
 /// One proxy with two listeners of one protocol, the first with STARTTLS, the second with TLS from the first byte.
 pub struct Secured {
@@ -11,6 +11,8 @@ pub struct Secured {
     pub fleet: Fleet,
     /// Its mail server.
     pub backend: Dovecot,
+    /// Where that relays what it is given for submission.
+    pub sink: Sink,
     /// Whose certificates both of them have, for "mail.test".
     pub authority: Authority,
 }
@@ -24,7 +26,9 @@ impl Secured {
         let mut fleet = plan.start_without_proxies().await?;
         let authority = Authority::new(fleet.dir.path(), "ca")?;
         let issued = authority.issue(&["mail.test"])?;
-        let options = DovecotOptions { tls: Some(&issued), protocols: &[protocol], ..DovecotOptions::default() };
+        let sink = Sink::start().await?;
+        let (tls, relay) = (Some(&issued), Some(sink.address));
+        let options = DovecotOptions { tls, protocols: &[protocol], relay, ..DovecotOptions::default() };
         let backend = Dovecot::start(fleet.dir.path(), "mail1", &fleet.store, options).await?;
         let port = backend.serves.ports(protocol).map_or(0, |ports| match road {
             "implicit" => ports.tls.port(),
@@ -41,6 +45,11 @@ impl Secured {
         let more: toml::Table = more.parse()?;
         fleet.reconfigure(|config| merge(config, more.clone()))?;
         fleet.proxies[0].start().await?;
-        Ok(Self { fleet, backend, authority })
+        Ok(Self { fleet, backend, sink, authority })
+    }
+
+    /// What the mail server saw so far.
+    pub fn witness(&self) -> Result<Witness> {
+        Witness::hear([&self.backend])
     }
 }

@@ -29,7 +29,7 @@ fn login(choice: u8) -> BackendLogin {
         ttl: u32::from(choice & 1),
         secured: has(1),
         server_name: has(1).then(|| "mail.example.org".to_owned()),
-        helo: None,
+        helo: has(8).then(|| "laptop.example".to_owned()),
         client_id: vec![("name".to_owned(), Some("mutt".to_owned()))],
     };
     BackendLogin {
@@ -39,6 +39,8 @@ fn login(choice: u8) -> BackendLogin {
         announce: has(16).then_some(announcement),
         starttls: has(32),
         pipelining: has(64),
+        noauth: has(2) && has(4),
+        ..BackendLogin::default()
     }
 }
 

@@ -128,6 +128,10 @@ static WORDS: LazyLock<HashSet<String>> = LazyLock::new(|| {
         (Protocol::Sieve, include_str!("../../dialogs/sieve/client_commands.txt")),
         (Protocol::Sieve, include_str!("../../dialogs/sieve/client_login.txt")),
         (Protocol::Sieve, include_str!("../../dialogs/sieve/client_tls.txt")),
+        (Protocol::Submission, include_str!("../../dialogs/submission/client_bounds.txt")),
+        (Protocol::Submission, include_str!("../../dialogs/submission/client_commands.txt")),
+        (Protocol::Submission, include_str!("../../dialogs/submission/client_login.txt")),
+        (Protocol::Submission, include_str!("../../dialogs/submission/client_tls.txt")),
     ];
     let said = transcripts.iter().flat_map(|(protocol, text)| text.lines().map(|line| (*protocol, line)));
     let said = said.filter_map(|(protocol, line)| Some(words(protocol, line.strip_prefix("S: ")?)));

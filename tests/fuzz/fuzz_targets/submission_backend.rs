@@ -1,0 +1,4 @@
+#![no_main]
+use homing::model::Protocol;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| homing_fuzz::backend::run(Protocol::Submission, data));
