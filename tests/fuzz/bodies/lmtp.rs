@@ -136,6 +136,7 @@ fn listen(choice: u8, data: &[u8], piece: usize) -> String {
         announce: None,
         starttls: choice & 2 == 2,
         pipelining: true,
+        ..BackendLogin::default()
     };
     let mut machine = Backend::on(errand, login);
     let mut peer = Peer::new(data, piece, 256);
