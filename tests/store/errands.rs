@@ -160,7 +160,7 @@ async fn what_concerns_all_nudges_all(stage: Stage) {
 
 async fn what_proxies_report_is_seen(stage: Stage) {
     let (world, mut z) = stage.pair().await;
-    let left = vec![(BackendId::new("b"), 3), (BackendId::new("a \"quoted\" ä"), 0)];
+    let left = ["b", "a \"quoted\" ä"].map(|name| Left { backend: BackendId::new(name), keys: 3, pinned: 1 }).to_vec();
     let failing = Some(vec![BackendId::new("b"), BackendId::new("\u{1}]"), BackendId::new("b")]);
     let beat = Heartbeat { asserted: true, left: left.clone(), failing, errand: 7, ..Heartbeat::default() };
     z.call(Request::Heartbeat(beat)).await;

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ops::Bound;
 
+use super::super::Left;
 use super::super::Past;
 use super::super::clock::advance;
 use super::super::order::{Order, Outcome};
@@ -102,7 +103,7 @@ pub(super) struct Proxy {
     /// The backends that it finds dead.
     pub(super) failing: BTreeSet<BackendId>,
     /// Keys that it still has to move, per backend.
-    pub(super) left: Vec<(BackendId, u32)>,
+    pub(super) left: Vec<Left>,
     /// The last errand that it has taken on.
     pub(super) errand: u64,
 }
