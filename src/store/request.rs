@@ -67,6 +67,8 @@ pub struct Hello {
     /// The highest call number that was ever answered to this incarnation (0 for none). If the store's is lower, writes
     /// were lost and the proxy must re-assert.
     pub acked: u64,
+    /// The last errand that it may have taken on (0 for none): a store that has lost its memory gives higher numbers.
+    pub errand: u64,
     /// Configured name of the proxy.
     pub name: String,
     /// Version of homing.
@@ -90,7 +92,7 @@ pub struct Heartbeat {
 }
 
 /// What a proxy still has to do for a backend's [`Job`].
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Left {
     /// The backend.
     pub backend: BackendId,

@@ -187,6 +187,7 @@ impl Shard {
         let proxy = self.proxies.entry(inc.clone()).or_insert_with(|| Proxy { started: now, ..Proxy::default() });
         proxy.name.clone_from(&hello.name);
         proxy.version.clone_from(&hello.version);
+        proxy.errand = hello.errand;
         (proxy.seq, proxy.epoch, proxy.owes) = (seq, epoch, assert);
         self.revive(inc);
         self.leases.insert(inc.clone(), now + moment.rules.lease);
