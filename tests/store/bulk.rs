@@ -122,12 +122,15 @@ async fn a_flush_that_began_ahead_of_the_clock_comes_to_an_end(stage: Stage) {
     assert_eq!(z.bind("bob", 0).await, "b");
     assert!(world.home("bob").await.1 >= began);
     // One that is moved.
+    let mut y = world.welcome("y").await;
+    y.declare(&[declared("1", "a", 1, 5)]).await;
     assert!(matches!(world.begin(moving("anna", Target::Anywhere)).await, Moved::Begun { .. }));
     z.release("anna").await;
     world.pass(Rules::default().kick_delay, &mut [&mut z]).await;
     assert_eq!(z.bind("anna", 0).await, "b");
     assert!(world.home("anna").await.1 >= began);
     // One that is where it would go.
+    y.release("1").await;
     let Moved::Done { backend, generation } = world.begin(moving("carl", Target::Anywhere)).await else {
         panic!("there is no better home")
     };
