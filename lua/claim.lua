@@ -74,7 +74,8 @@ if not b then
   return { word, detail, reason }
 end
 
--- Includes: tell, kick_out, hook, attend, rest, oust, heading, note_past, halt, cancel, rehome, move_in, finish, due
+-- Includes: tell, kick_out, hook, attend, rest, oust, heading, note_past, halt, cancel, renewed, rehome, move_in, finish
+-- Includes: due
 
 -- Joins the home, if it has room beside what inc says that it has there.
 local function enter_home(line)

@@ -1,21 +1,21 @@
 -- heartbeat: renew the lease, advance the clock, vote; hear of kicks, a newer table, chores, moves and errands.
--- ARGV[1] inc  [2] run  [3] seq  [4] clock  [5] asserted  [6] table_version  [7] failing  [8] left  [9] errand
--- ARGV[10] lease  [11] recovery  [12] recovery_max  [13] remember  [14] max_down
--- failing is a JSON list of names, or empty where nobody votes; left is kept as it is.
+-- ARGV[1] inc  [2] run  [3] seq  [4] clock  [5] asserted  [6] table_version  [7] failing  [8] left  [9] pinned
+-- ARGV[10] errand  [11] lease  [12] recovery  [13] recovery_max  [14] remember  [15] max_down
+-- failing is a JSON list of names, or empty where nobody votes; left and pinned are kept as they are.
 -- Includes: keys, rare_keys, clock, enter, window, kick, tell, row, text, in_force, votes, verdicts, vote, errand
 -- Returns {"ok", table version, ms until a recovery window may close, {{key, backend, generation}, ...} to close,
 -- {incarnation, ...} to reap, {backend, row, ...} or nil if the table is not newer, {key, ...} to settle,
 -- {number, errand, ...}} | {"lost"} | {"stale"}
 -- Kicks are repeated until the key is declared or claimed anew: a proxy that missed one hears of it a second later.
-local inc, run, seq, given, asserted, table_version, failing, left, taken, lease, recovery, recovery_max, remember,
-  max_down = unpack(ARGV)
+local inc, run, seq, given, asserted, table_version, failing, left, pinned, taken, lease, recovery, recovery_max,
+  remember, max_down = unpack(ARGV)
 local MOST_KICKS, MOST_CHORES, MOST_MOVES, MOST_ERRANDS = 500, 10, 100, 10
 
 local now, till, server = enter(inc, run, seq, given)
 if not now then return { till } end
 redis.call('HSET', shard, 'clock', now, 'seen', server)
 redis.call('ZADD', leases, now + tonumber(lease), inc)
-redis.call('HSET', proxy .. inc, 'left', left, 'errand', taken)
+redis.call('HSET', proxy .. inc, 'left', left, 'pinned', pinned, 'errand', taken)
 if asserted == '1' then
   redis.call('SREM', asserting, inc)
   redis.call('HDEL', proxy .. inc, 'owes')

@@ -1,12 +1,12 @@
 -- hello: a link has connected. Registers the incarnation, renews its lease, revives it if it is an orphan, and says whether
 -- it has to re-assert. Opens a recovery window if the shard has no memory or remembers another run of the server.
--- ARGV[1] inc  [2] run  [3] seq  [4] clock  [5] acked  [6] name  [7] version
--- ARGV[8] lease  [9] orphan_grace  [10] recovery  [11] recovery_max
+-- ARGV[1] inc  [2] run  [3] seq  [4] clock  [5] acked  [6] errand  [7] name  [8] version
+-- ARGV[9] lease  [10] orphan_grace  [11] recovery  [12] recovery_max
 -- Includes: keys, rare_keys, clock, window, gather, add, wide
 -- Returns {"ok", run, table version, 1 to assert or 0, ms until the window may close, other leases} | {"stale"}
 -- Only tests give a run and a clock. What was answered may be lost, so who was told to assert is told again until a
 -- heartbeat says that it has (owes).
-local inc, run, seq, given, acked, name, version, lease, orphan_grace, recovery, recovery_max = unpack(ARGV)
+local inc, run, seq, given, acked, taken, name, version, lease, orphan_grace, recovery, recovery_max = unpack(ARGV)
 seq, acked, lease, orphan_grace = tonumber(seq), tonumber(acked), tonumber(lease), tonumber(orphan_grace)
 recovery, recovery_max = tonumber(recovery), tonumber(recovery_max)
 
@@ -32,7 +32,7 @@ end
 redis.call('HSET', shard, 'run', run, 'epoch', epoch, 'clock', now, 'seen', server, 'until', till)
 
 local assert_ = not last or tonumber(its_epoch) ~= epoch or tonumber(last) < acked or owes
-redis.call('HSET', proxy .. inc, 'seq', seq, 'epoch', epoch, 'name', name, 'version', version)
+redis.call('HSET', proxy .. inc, 'seq', seq, 'epoch', epoch, 'name', name, 'version', version, 'errand', taken)
 for _, hash in ipairs({ proxy .. inc, load, users }) do wide(hash) end
 if not last then redis.call('HSET', proxy .. inc, 'started', now) end
 if assert_ then redis.call('HSET', proxy .. inc, 'owes', 1) end

@@ -5,7 +5,7 @@
 -- to: see heading. seen is empty for any, parallel if it is one move only; pool is the one of a home that left the table.
 -- Includes: keys, rare_keys, clock, recall, window, alive, gather, add, enlist, tell, kick_out, save, expire, unbind
 -- Includes: read, fetch, bind, count, hook, attend, oust, row, usable, takes_users, has_room, fields, turn, wide, rank
--- Includes: place, chosen, heading, note_past, halt, cancel, rehome, move_in, holders
+-- Includes: place, chosen, heading, note_past, halt, cancel, renewed, rehome, move_in, holders
 -- Returns {"begun", generation, sessions, {holder, sessions, ...}} | {"done", backend, generation} | {"changed"} | {"busy"}
 -- | {"unbound"} | {"no_backend"} | {"later", ms} | {"recovering", ms}
 local given, recovery, recovery_max, key, seen, to, force, has_hook, timeout, parallel, per_second, remember, kick_delay,
@@ -42,7 +42,7 @@ end
 local function leave_there()
   if force and b.moving then cancel(b, now, remember) end
   if to == 'anywhere' then
-    b.generation = math.max(b.generation + 1, now)
+    b.generation = renewed(b, b.backend, now)
     put(b, 'gen', b.generation)
   end
   return done()

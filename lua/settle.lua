@@ -4,8 +4,8 @@
 -- ARGV[9] hook_lease  [10] pool
 -- hook is the verdict: 1, 0 or empty; pool is the one of a home that left the table.
 -- Includes: keys, rare_keys, clock, recall, window, gather, save, expire, unbind, read, fetch, hook, row, usable
--- Includes: takes_users, has_room, fields, turn, wide, rank, place, chosen, heading, note_past, halt, cancel, rehome
--- Includes: move_in, finish, due
+-- Includes: takes_users, has_room, fields, turn, wide, rank, place, chosen, heading, note_past, halt, cancel
+-- Includes: renewed, rehome, move_in, finish, due
 -- Returns {"still", backend or "", generation} | {"waiting", ms left, holders} | {"run", from, to, 1 if again or 0}
 -- | {"done", from, backend, generation} | {"cancelled", why, holders} | {"recovering", ms}
 -- Holders: {incarnation, sessions, ms until freed or -1 if it is no orphan, ...}

@@ -34,7 +34,8 @@ impl Proxy {
             last_beat: Instant::now(),
             table_version: 0,
         };
-        let hello = Hello { acked: 0, name: "mailproxy".to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() };
+        let hello =
+            Hello { acked: 0, errand: 0, name: "mailproxy".to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() };
         let hello = proxy.number(Request::Hello(hello));
         match proxy.connection.exchange(&[hello]).await?.pop() {
             Some(Reply::Hello(welcome)) => proxy.run = welcome.run,

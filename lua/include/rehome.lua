@@ -1,7 +1,7 @@
 -- rehome(b, backend, now, remember, why): gives a key that nobody holds another home, or the same anew. It is as fresh as
 -- if somebody had just left it.
 local function rehome(b, backend, now, remember, why)
-  local generation = math.max(b.generation + 1, now)
+  local generation = renewed(b, backend, now)
   note_past(b, generation, why, remember)
   halt(b)
   put(b, 'be', backend)

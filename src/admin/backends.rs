@@ -80,13 +80,14 @@ async fn look(admin: &Admin) -> Result<(wire::Backends, u64), String> {
     Ok((wire::Backends { version: table.0, voters: table.1, backends }, moving))
 }
 
-/// What live proxies have left to move there.
-fn left(census: &Census, backend: &BackendId) -> u64 {
+/// What live proxies have left to move there, and how many stay because they are pinned.
+fn left(census: &Census, backend: &BackendId) -> (u64, u64) {
     let live = census.proxies.iter().filter(|proxy| !proxy.orphan).flat_map(|proxy| &proxy.left);
-    live.filter(|(at, _)| at == backend).map(|(_, left)| u64::from(*left)).sum()
+    live.filter(|left| left.backend == *backend)
+        .fold((0, 0), |(keys, pinned), left| (keys + u64::from(left.keys), pinned + u64::from(left.pinned)))
 }
 
-fn line(admin: &Admin, view: &BackendView, now: u64, left: u64) -> wire::BackendLine {
+fn line(admin: &Admin, view: &BackendView, now: u64, (left, pinned): (u64, u64)) -> wire::BackendLine {
     let row = &view.row;
     let servers = admin.services.servers.load();
     let seconds = |since: u64| now.saturating_sub(since) / 1000;
@@ -109,6 +110,7 @@ fn line(admin: &Admin, view: &BackendView, now: u64, left: u64) -> wire::Backend
             why: job.why.clone(),
             since_s: seconds(job.since),
             left,
+            pinned,
         }),
     }
 }
@@ -117,11 +119,12 @@ fn address(host: &str, port: u16) -> String {
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
-fn add(line: &mut wire::BackendLine, view: &BackendView, left: u64) {
+fn add(line: &mut wire::BackendLine, view: &BackendView, (left, pinned): (u64, u64)) {
     line.sessions += u64::from(view.sessions);
     line.users += u64::from(view.users);
     if let Some(job) = &mut line.job {
         job.left += left;
+        job.pinned += pinned;
     }
 }
 
@@ -210,6 +213,7 @@ fn planned(plan: Plan) -> wire::PlannedAt {
         backend: plan.backend.to_string(),
         users: plan.users,
         sessions: plan.sessions,
+        pinned_here: plan.pinned_here,
         takes_s: plan.takes.as_secs_f64().ceil() as u64,
         to: plan.to.into_iter().map(destination).collect(),
     }

@@ -203,12 +203,16 @@ fn changed_text(done: &Changed) -> String {
 }
 
 fn plan_text(at: &PlannedAt) -> String {
+    let pinned = match at.pinned_here {
+        0 => String::new(),
+        users => format!(". {users} users at this proxy are pinned there by the passdb, and would stay"),
+    };
     if at.users == 0 {
-        return format!("{}: nobody would be moved", at.backend);
+        return format!("{}: nobody would be moved{pinned}", at.backend);
     }
     let to = at.to.iter().map(|to| format!("{} to {}", to.users, to.backend)).collect::<Vec<_>>().join(", ");
     format!(
-        "{}: {} with {} would be moved within about {}: {to}. Users without sessions leave at their next login",
+        "{}: {} with {} would be moved within about {}: {to}. Users without sessions leave at their next login{pinned}",
         at.backend,
         count(at.users, "user"),
         count(at.sessions, "session"),
@@ -271,7 +275,8 @@ fn job_text(job: &JobLine) -> String {
         (true, "") => ", paused".to_owned(),
         (true, why) => format!(", paused: {why}"),
     };
-    format!("{}, {} users left{rest}", job.kind, job.left)
+    let pinned = if job.pinned > 0 { format!(", {} stay pinned", job.pinned) } else { String::new() };
+    format!("{}, {} users left{pinned}{rest}", job.kind, job.left)
 }
 
 fn show(name: &str, door: &Door) -> Result<(), Failure> {
@@ -344,6 +349,7 @@ mod tests {
                 why: "b fails".to_owned(),
                 since_s: 5,
                 left: 7,
+                pinned: 2,
             }),
         }
     }
@@ -356,7 +362,7 @@ mod tests {
         let [name, weight, users, pool, state, since, rest @ ..] = columns(&line(), 3);
         assert_eq!([name, weight, users, pool], ["mail1 (10.0.0.1:143)", "50", "7", "ssd"]);
         assert_eq!([state, since], ["D drain*", "1 min"]);
-        assert_eq!(rest, ["9 of 10", "1 of 3", "evict, 7 users left, paused: b fails"]);
+        assert_eq!(rest, ["9 of 10", "1 of 3", "evict, 7 users left, 2 stay pinned, paused: b fails"]);
     }
 
     #[test]

@@ -79,12 +79,13 @@ pub async fn forget(link: &Link, dead: &Incarnation) -> Result<Reaped, NoAnswer>
     reap(link, dead).await
 }
 
-/// Waits until all is declared, then gives up the lease: peers free at once what could not be told. Whoever still has
+/// Waits until all is declared and the errands at hand are answered, then gives up the lease: peers free at once what could
+/// not be told, and whoever gives an errand does not wait for this proxy any more. Whoever still has
 /// sessions keeps the lease, which runs out: their keys must not be free while they last.
 pub(super) async fn retire(shard: &Shard, own: &Incarnation) {
     let told = async {
         let left = || shard.ledger.holding();
-        while left().dirty > 0 || left().sessions > 0 {
+        while left().dirty > 0 || left().sessions > 0 || shard.reports.has_errands() {
             tokio::time::sleep(LOOK).await;
         }
         let _ = shard.link.state().wait_for(|state| state.welcome.is_some()).await;

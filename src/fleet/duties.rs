@@ -15,18 +15,19 @@ pub type Errands = Arc<dyn Fn(u64, String) -> Task + Send + Sync>;
 /// Moves of one shard that are looked after at once. One may take as long as a hook.
 const AT_ONCE: usize = 64;
 
-/// Does what the heartbeats of a shard ask for until this proxy goes down. What has begun is finished; the heartbeats of
-/// others bring the rest to them. Errands are few and do not wait behind hooks.
+/// Does what the heartbeats of a shard ask for. When this proxy goes down, what has begun of moves is finished; the
+/// heartbeats of others bring the rest to them. Errands are few and do not wait behind hooks; nobody else can do them, so they
+/// are done for as long as there are heartbeats to bring them.
 pub(super) fn attend(shard: &Shard, settler: Arc<Settler>, errands: Errands, closing: CancellationToken) {
-    let (asked, done) = (shard.clone(), closing.clone());
+    let asked = shard.clone();
     shard.tasks.spawn(async move {
         loop {
-            let (number, text) = tokio::select! {
-                biased;
-                () = done.cancelled() => return,
-                errand = asked.reports.errand() => errand,
-            };
-            asked.tasks.spawn(errands(number, text));
+            let (number, text) = asked.reports.errand().await;
+            let (errand, reports) = (errands(number, text), asked.reports.clone());
+            asked.tasks.spawn(async move {
+                errand.await;
+                reports.errand_done();
+            });
         }
     });
     let shard = shard.clone();

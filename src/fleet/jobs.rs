@@ -3,7 +3,7 @@
 //! on whichever proxy dies, and its progress is the sum of what each says it has left. Keys without a session are not
 //! touched: they are placed anew when their users come back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,11 +13,11 @@ use tracing::{debug, info, warn};
 
 use super::in_force::order;
 use super::share::Share;
+use super::survey::{self, Due, Survey};
 use super::{Fleet, Rows, Shard};
 use crate::config::MovesConfig;
-use crate::ledger::Held;
-use crate::model::{BackendId, Generation};
-use crate::store::{Census, Job, JobKind, Move, Moved, Order, Outcome, Pace, Row, Target};
+use crate::model::{BackendId, Generation, Key};
+use crate::store::{Census, Job, JobKind, Left, Move, Moved, Order, Outcome, Pace, Row, Target};
 
 /// Between two looks at what is to be done.
 const ROUND: Duration = Duration::from_secs(1);
@@ -25,6 +25,8 @@ const ROUND: Duration = Duration::from_secs(1);
 const ATTEMPTS: u64 = 20;
 /// A job is not taken for finished before every proxy can have heard of it, in milliseconds.
 const YOUNG: u64 = 3000;
+/// How long a key that an operator has pinned is spared before the store is asked again.
+const SPARED: Duration = Duration::from_secs(60);
 
 /// Recent logins at a backend, as this proxy saw them: how many were tried and how many of these failed because of the
 /// backend. `None` if nothing is known.
@@ -63,80 +65,81 @@ async fn keep(shard: Shard, settings: JobSettings) {
     let mut news = shard.roster.news();
     let mut ticker = interval(ROUND);
     ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut share = Share::default();
+    let mut memory = Memory::default();
     loop {
         tokio::select! {
             _ = ticker.tick() => {}
             changed = news.changed() => if changed.is_err() { return },
         }
-        round(&shard, &settings, &mut share).await;
+        round(&shard, &settings, &mut memory).await;
     }
 }
 
-/// A key to be moved.
-struct Due {
+/// What is remembered between two looks.
+#[derive(Default)]
+struct Memory {
+    share: Share,
+    /// Keys that the store would not move, for an operator has pinned them there; until when that is believed.
+    spared: HashMap<Key, Instant>,
+}
+
+/// Work at one backend: what kind, and the keys to be moved there.
+struct Task {
     backend: BackendId,
     kind: JobKind,
-    held: Held,
+    due: Due,
 }
 
 /// Says what is left, and moves what can be moved until the next look is due.
-async fn round(shard: &Shard, settings: &JobSettings, share: &mut Share) {
+async fn round(shard: &Shard, settings: &JobSettings, memory: &mut Memory) {
     let table = shard.roster.table();
-    let jobs: Vec<_> = table.rows.iter().filter_map(|(name, row)| Some((name, row, row.job.as_ref()?))).collect();
-    let census = match jobs.iter().any(|(.., job)| job.kind == JobKind::Rebalance) {
+    let jobs: BTreeMap<_, _> =
+        table.rows.iter().filter_map(|(name, row)| Some((name, (row, row.job.as_ref()?)))).collect();
+    if jobs.is_empty() {
+        *memory = Memory::default();
+        shard.reports.left(Vec::new());
+        return;
+    }
+    let census = match jobs.values().any(|(_, job)| job.kind == JobKind::Rebalance) {
         true => timeout(shard.patience, shard.store.census(shard.number)).await.ok().and_then(Result::ok),
         false => None,
     };
+    memory.spared.retain(|_, until| *until > Instant::now());
+    let before = |job: &Job| (job.kind == JobKind::Flush).then_some(Generation(job.since));
+    let mut surveys = jobs.iter().map(|(name, (_, job))| ((*name).clone(), Survey::of(before(job)))).collect();
+    survey::look(&shard.ledger, &mut surveys, |key| memory.spared.contains_key(key)).await;
     let tolerance = settings.moves.load().rebalance_tolerance;
-    let (mut left, mut due) = (Vec::new(), Vec::new());
-    for (name, row, job) in jobs {
-        let held = shard.ledger.held_at(name);
-        let Some(concerned) = concerned(name, job, held, census.as_ref(), share, tolerance) else { continue };
-        left.push((name.clone(), concerned.left));
+    let (mut left, mut tasks) = (Vec::new(), Vec::new());
+    for (name, mut survey) in surveys {
+        let Some((row, job)) = jobs.get(&name) else { continue };
+        if job.kind == JobKind::Rebalance {
+            let Some(census) = &census else { continue }; // not known now
+            survey.limit(memory.share.quota(&name, job, survey.sessions, census, tolerance));
+        }
+        left.push(Left { backend: name.clone(), keys: survey.left(), pinned: survey.pinned });
         if row.active_job().is_some() {
-            let keys = concerned.keys.into_iter();
-            due.extend(keys.map(|held| Due { backend: name.clone(), kind: job.kind, held }));
+            let task = |due| Task { backend: name.clone(), kind: job.kind, due };
+            tasks.extend(survey.next().into_iter().map(task));
         }
     }
-    share.retain(|name| left.iter().any(|(job, _)| job == name));
+    memory.share.retain(|name| left.iter().any(|left| left.backend == *name));
     shard.reports.left(left);
     // Whose move disturbs least goes first: who has few sessions.
-    due.sort_by_key(|due| due.held.sessions);
-    move_some(shard, settings, due, table.version).await;
+    tasks.sort_by_key(|task| task.due.sessions);
+    move_some(shard, settings, tasks, table.version, &mut memory.spared).await;
 }
 
-/// The keys here that a job concerns.
-struct Concerned {
-    /// Also of those that are on their way.
-    left: u32,
-    keys: Vec<Held>,
-}
-
-/// `None`: not known now.
-fn concerned(
-    name: &BackendId,
-    job: &Job,
-    mut held: Vec<Held>,
-    census: Option<&Census>,
-    share: &mut Share,
-    tolerance: f64,
-) -> Option<Concerned> {
-    match job.kind {
-        JobKind::Evict => {}
-        JobKind::Flush => held.retain(|held| held.generation < Generation(job.since)),
-        JobKind::Rebalance => held = share.beyond(name, job, held, census?, tolerance),
-    }
-    let left = u32::try_from(held.len()).unwrap_or(u32::MAX);
-    held.retain(|held| !held.leaving);
-    Some(Concerned { left, keys: held })
-}
-
-async fn move_some(shard: &Shard, settings: &JobSettings, due: Vec<Due>, version: u64) {
+async fn move_some(
+    shard: &Shard,
+    settings: &JobSettings,
+    tasks: Vec<Task>,
+    version: u64,
+    spared: &mut HashMap<Key, Instant>,
+) {
     let until = Instant::now() + ROUND;
-    let mut stuck: BTreeMap<BackendId, u32> = BTreeMap::new();
-    for due in due {
-        if stuck.contains_key(&due.backend) {
+    let mut stuck: BTreeSet<BackendId> = BTreeSet::new();
+    for task in tasks {
+        if stuck.contains(&task.backend) {
             continue;
         }
         loop {
@@ -144,11 +147,15 @@ async fn move_some(shard: &Shard, settings: &JobSettings, due: Vec<Due>, version
             if Instant::now() >= until || shard.roster.version() != version {
                 return;
             }
-            match move_one(shard, settings, &due).await {
+            match move_one(shard, settings, &task).await {
                 Step::Next => break,
+                Step::Pinned => {
+                    spared.insert(task.due.key, Instant::now() + SPARED);
+                    break;
+                }
                 Step::Stuck => {
-                    stuck.insert(due.backend.clone(), due.held.sessions);
-                    warn!(backend = %due.backend, "no other backend can take its users");
+                    stuck.insert(task.backend.clone());
+                    warn!(backend = %task.backend, "no other backend can take its users");
                     break;
                 }
                 Step::Later(ms) => sleep_until(until.min(Instant::now() + Duration::from_millis(ms))).await,
@@ -160,6 +167,8 @@ async fn move_some(shard: &Shard, settings: &JobSettings, due: Vec<Due>, version
 
 enum Step {
     Next,
+    /// An operator has pinned it where it is.
+    Pinned,
     /// Nowhere to go from that backend.
     Stuck,
     /// Not now: in so many milliseconds.
@@ -168,12 +177,13 @@ enum Step {
     Enough,
 }
 
-async fn move_one(shard: &Shard, settings: &JobSettings, due: &Due) -> Step {
+async fn move_one(shard: &Shard, settings: &JobSettings, task: &Task) -> Step {
+    let Task { backend: home, kind, due } = task;
     let moves = settings.moves.load();
     let wish = Move {
-        key: due.held.key.clone(),
-        seen: Some(due.held.generation),
-        to: if due.kind == JobKind::Flush { Target::Anywhere } else { Target::Elsewhere },
+        key: due.key.clone(),
+        seen: Some(due.generation),
+        to: if *kind == JobKind::Flush { Target::Anywhere } else { Target::Elsewhere },
         force: false,
         hook: settings.hook,
         timeout: u64::try_from(settings.move_timeout.as_millis()).unwrap_or(u64::MAX),
@@ -191,11 +201,12 @@ async fn move_one(shard: &Shard, settings: &JobSettings, due: &Due) -> Step {
         Outcome::Move(Moved::Begun { .. } | Moved::Busy | Moved::Unbound) => Step::Next,
         Outcome::Move(Moved::Done { backend, generation }) => {
             // Where it was: it is as if its sessions had been opened now.
-            shard.ledger.renew(&due.held.key, &backend, generation);
-            Step::Next
+            shard.ledger.renew(&due.key, &backend, generation);
+            // Whoever is to go elsewhere and stays is pinned.
+            if *kind != JobKind::Flush && backend == *home { Step::Pinned } else { Step::Next }
         }
         Outcome::Move(Moved::Changed) => {
-            look_again(shard, due).await;
+            look_again(shard, task).await;
             Step::Next
         }
         Outcome::Move(Moved::NoBackend) => Step::Stuck,
@@ -206,13 +217,14 @@ async fn move_one(shard: &Shard, settings: &JobSettings, due: &Due) -> Step {
 
 /// Somebody has renewed the key's home since its sessions here were opened. Unless it is being moved they belong to the new
 /// generation as well.
-async fn look_again(shard: &Shard, due: &Due) {
-    let view = timeout(shard.patience, shard.store.binding(shard.number, &due.held.key)).await;
+async fn look_again(shard: &Shard, task: &Task) {
+    let key = &task.due.key;
+    let view = timeout(shard.patience, shard.store.binding(shard.number, key)).await;
     if let Ok(Ok(Some(view))) = view
         && view.moving.is_none()
-        && view.backend.as_ref() == Some(&due.backend)
+        && view.backend.as_ref() == Some(&task.backend)
     {
-        shard.ledger.renew(&due.held.key, &due.backend, view.generation);
+        shard.ledger.renew(key, &task.backend, view.generation);
     }
 }
 
@@ -282,7 +294,7 @@ fn nobody_has_any(census: &Census, name: &BackendId) -> bool {
     let job = |view: &&crate::store::BackendView| view.backend == *name && view.row.job.is_some();
     let since = census.backends.iter().find(job).and_then(|view| view.row.job.as_ref()).map(|job| job.since);
     let old = since.is_some_and(|since| census.now >= since.saturating_add(YOUNG));
-    let none = |left: &[(BackendId, u32)]| left.iter().any(|(backend, left)| backend == name && *left == 0);
+    let none = |left: &[Left]| left.iter().any(|left| left.backend == *name && left.keys == 0);
     old && census.proxies.iter().filter(|proxy| !proxy.orphan).all(|proxy| none(&proxy.left))
 }
 

@@ -5,7 +5,7 @@
 //! `duties.rs` does what heartbeats ask for, `settle.rs` goes on with moves; `statefile.rs` remembers who ran here before.
 //!
 //! The backend table: `roster.rs` keeps it, `wish.rs` has the files' say, `copies.rs` brings it to the other shards,
-//! `changes.rs` is what operators can do to it, `in_force.rs` does it and says who follows, `jobs.rs` moves the users.
+//! `changes.rs` is what operators can do to it, `in_force.rs` does it and says who follows, `jobs.rs` moves the users that `survey.rs` finds.
 
 mod changes;
 mod chores;
@@ -21,6 +21,7 @@ mod roster;
 mod settle;
 mod share;
 mod statefile;
+mod survey;
 mod wish;
 
 use std::sync::{Arc, OnceLock};

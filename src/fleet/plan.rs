@@ -3,15 +3,19 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use tokio::task::yield_now;
 use tokio::time::timeout;
 
 use super::share::allowed;
+use super::survey::{self, Survey};
 use super::{Change, ChangeFault, Fleet, JobSettings, Rows, Verb};
-use crate::model::BackendId;
-use crate::store::{Census, JobKind};
+use crate::model::{BackendId, Pool};
+use crate::store::{Census, JobKind, Row};
 
-/// Users are looked at in so many portions at most.
+/// Users of all backends are looked at in so many portions at most, each of which looks at every backend of a pool.
 const PORTIONS: u64 = 10_000;
+/// Those of one backend in as many at least.
+const FEWEST: u64 = 50;
 
 /// What bulk work would do at one backend.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,6 +26,8 @@ pub struct Plan {
     pub users: u64,
     /// Their sessions.
     pub sessions: u64,
+    /// Users with sessions at this proxy who would stay, for the passdb has pinned them there. Others may know more.
+    pub pinned_here: u64,
     /// How long that would take.
     pub takes: Duration,
     /// Where they would go, as loads are now.
@@ -52,13 +58,22 @@ impl Fleet {
                 Err(late) => return Err(ChangeFault::Unreachable(late.to_string())),
             }
         }
+        let meant = change.meant(&now.rows);
+        let mut known: BTreeMap<_, _> = meant.iter().map(|name| (name.clone(), Survey::of(None))).collect();
+        for shard in &self.shards {
+            survey::look(&shard.ledger, &mut known, |_| false).await;
+        }
         let (rate, tolerance) =
             self.jobs.get().map_or((f64::INFINITY, 0.0), |jobs| (rate(jobs), jobs.moves.load().rebalance_tolerance));
-        Ok(change
-            .meant(&now.rows)
-            .into_iter()
-            .map(|name| plan(name, kind, &rows, &mut loads, rate, tolerance))
-            .collect())
+        let portions = (PORTIONS / (meant.len() as u64).max(1)).max(FEWEST);
+        let mut planner = Planner { kind, rows: &rows, loads, rate, tolerance, portions };
+        let mut plans = Vec::new();
+        for name in meant {
+            let pinned = known.get(&name).map_or(0, |survey| u64::from(survey.pinned));
+            plans.push(planner.plan(name, pinned));
+            yield_now().await;
+        }
+        Ok(plans)
     }
 }
 
@@ -77,53 +92,85 @@ fn rate(jobs: &JobSettings) -> f64 {
 }
 
 /// Takes users away one by one and places them as claims would.
-fn plan(name: BackendId, kind: JobKind, rows: &Rows, loads: &mut Loads, rate: f64, tolerance: f64) -> Plan {
-    let (sessions, users) = loads.get(&name).copied().unwrap_or_default();
-    let mut plan = Plan { backend: name.clone(), users: 0, sessions: 0, takes: Duration::ZERO, to: Vec::new() };
-    let Some(row) = rows.get(&name) else { return plan };
-    let per_user = sessions.checked_div(users).unwrap_or(0).max(1);
-    let portion = users.div_ceil(PORTIONS).max(1);
-    let pool: Vec<_> = rows.iter().filter(|(_, other)| other.pool == row.pool && other.takes_users()).collect();
-    let total: u64 = pool.iter().map(|(at, _)| loads.get(*at).map_or(0, |load| load.0)).sum();
-    let weights: u64 = pool.iter().map(|(_, row)| u64::from(row.weight.get())).sum();
-    let allowed = allowed(total, row.weight, weights, tolerance);
-    let mut gone: BTreeMap<BackendId, u64> = BTreeMap::new();
-    while plan.users < users {
-        let here = loads.get(&name).map_or(0, |load| load.0);
-        if kind == JobKind::Rebalance && here <= allowed {
-            break;
+/// Looks at one backend after the other, each as the ones before would leave it.
+struct Planner<'a> {
+    kind: JobKind,
+    rows: &'a Rows,
+    loads: Loads,
+    rate: f64,
+    tolerance: f64,
+    /// Users of one backend are looked at in so many portions at most.
+    portions: u64,
+}
+
+/// Where users could go.
+struct Goal {
+    name: BackendId,
+    weight: u32,
+    load: u64,
+    /// Users who would go there.
+    come: u64,
+}
+
+impl Planner<'_> {
+    fn plan(&mut self, name: BackendId, pinned_here: u64) -> Plan {
+        let (mut here, all) = self.loads.get(&name).copied().unwrap_or_default();
+        let (users, sessions) = (all.saturating_sub(pinned_here), here);
+        let mut plan =
+            Plan { backend: name.clone(), users: 0, sessions: 0, pinned_here, takes: Duration::ZERO, to: Vec::new() };
+        let Some(row) = self.rows.get(&name) else { return plan };
+        let per_user = sessions.checked_div(all).unwrap_or(0).max(1);
+        let portion = users.div_ceil(self.portions).max(1);
+        let mut goals = self.goals(&row.pool);
+        let total: u64 = goals.iter().map(|goal| goal.load).sum();
+        let weights: u64 = goals.iter().map(|goal| u64::from(goal.weight)).sum();
+        let allowed = allowed(total, row.weight, weights, self.tolerance);
+        goals.retain(|goal| goal.name != name || self.kind == JobKind::Flush);
+        while plan.users < users && (self.kind != JobKind::Rebalance || here > allowed) {
+            let cost = |goal: &Goal| (goal.load + 1) as f64 / f64::from(goal.weight);
+            let best = goals.iter_mut().min_by(|one, other| cost(one).total_cmp(&cost(other)));
+            let Some(to) = best.filter(|to| to.name != name) else { break };
+            let some = portion.min(users - plan.users);
+            let moved = some * per_user;
+            (to.load, to.come) = (to.load + moved, to.come + some);
+            here = here.saturating_sub(moved);
+            goals.iter_mut().filter(|goal| goal.name == name).for_each(|own| own.load = here);
+            (plan.users, plan.sessions) = (plan.users + some, (plan.sessions + moved).min(sessions));
         }
-        let may = |at: &BackendId| *at != name || kind == JobKind::Flush;
-        let best = pool.iter().filter(|(at, _)| may(at)).min_by(|one, other| {
-            let cost = |(at, row): &(&BackendId, &crate::store::Row)| {
-                (loads.get(*at).map_or(0, |load| load.0) + 1) as f64 / f64::from(row.weight.get())
-            };
-            cost(one).total_cmp(&cost(other))
-        });
-        let Some(to) = best.map(|(at, _)| (*at).clone()).filter(|to| *to != name) else { break };
-        let some = portion.min(users - plan.users);
-        let moved = some * per_user;
-        loads.entry(name.clone()).and_modify(|load| load.0 = load.0.saturating_sub(moved));
-        loads.entry(to.clone()).or_default().0 += moved;
-        *gone.entry(to).or_default() += some;
-        (plan.users, plan.sessions) = (plan.users + some, (plan.sessions + moved).min(sessions));
+        plan.takes = Duration::try_from_secs_f64(plan.users as f64 / self.rate).unwrap_or(Duration::MAX);
+        self.loads.entry(name).or_default().0 = here;
+        for goal in goals.into_iter().filter(|goal| goal.come > 0) {
+            self.loads.entry(goal.name.clone()).or_default().0 = goal.load;
+            plan.to.push((goal.name, goal.come));
+        }
+        plan
     }
-    plan.takes = Duration::try_from_secs_f64(plan.users as f64 / rate).unwrap_or(Duration::MAX);
-    plan.to = gone.into_iter().collect();
-    plan
+
+    /// Backends of a pool that take users, by name.
+    fn goals(&self, pool: &Pool) -> Vec<Goal> {
+        let fit = self.rows.iter().filter(|(_, row)| row.pool == *pool && row.takes_users());
+        let goal = |(name, row): (&BackendId, &Row)| Goal {
+            name: name.clone(),
+            weight: row.weight.get(),
+            load: self.loads.get(name).map_or(0, |load| load.0),
+            come: 0,
+        };
+        fit.map(goal).collect()
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::model::Weight;
-    use crate::store::{BackendState, Row};
+    use crate::store::BackendState;
 
     fn planned(kind: JobKind, loads: &[(&str, u64)], change: impl Fn(&mut Rows)) -> Plan {
         let mut rows: Rows = loads.iter().map(|(name, _)| (BackendId::new(*name), Row::default())).collect();
         change(&mut rows);
-        let mut loads = loads.iter().map(|(name, load)| (BackendId::new(*name), (*load, *load))).collect();
-        plan(BackendId::new("a"), kind, &rows, &mut loads, 10.0, 0.1)
+        let loads = loads.iter().map(|(name, load)| (BackendId::new(*name), (*load, *load))).collect();
+        let mut planner = Planner { kind, rows: &rows, loads, rate: 10.0, tolerance: 0.1, portions: PORTIONS };
+        planner.plan(BackendId::new("a"), 0)
     }
 
     fn to(plan: &Plan) -> Vec<(&str, u64)> {
@@ -146,6 +193,16 @@ mod tests {
         assert!((24..=26).contains(&users), "{users}");
         assert_eq!(planned(JobKind::Flush, &[("a", 50), ("b", 50)], |_| ()).users, 0);
         assert_eq!(planned(JobKind::Rebalance, &[("a", 150), ("b", 150), ("c", 0)], |_| ()).users, 40);
+    }
+
+    #[test]
+    fn users_who_are_pinned_are_not_counted_among_those_who_go() {
+        let rows: Rows = ["a", "b"].map(|name| (BackendId::new(name), Row::default())).into_iter().collect();
+        let loads = [("a", (200, 100)), ("b", (0, 0))].map(|(name, load)| (BackendId::new(name), load));
+        let (kind, loads) = (JobKind::Evict, loads.into_iter().collect());
+        let mut planner = Planner { kind, rows: &rows, loads, rate: 10.0, tolerance: 0.1, portions: 7 };
+        let plan = planner.plan(BackendId::new("a"), 30);
+        assert_eq!((plan.users, plan.sessions, plan.pinned_here, to(&plan)), (70, 140, 30, vec![("b", 70)]));
     }
 
     #[test]

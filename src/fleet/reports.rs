@@ -11,7 +11,7 @@ use tracing::debug;
 
 use crate::model::{BackendId, Incarnation, Key};
 use crate::store::link::Link;
-use crate::store::{Heartbeat, Store};
+use crate::store::{Heartbeat, Left, Store};
 
 /// How long a nudge waits for company: many kicks at once make one heartbeat.
 const GATHER: Duration = Duration::from_millis(5);
@@ -46,10 +46,12 @@ pub(super) fn table_errand(version: u64) -> String {
 #[derive(Default)]
 struct State {
     failing: Vec<BackendId>,
-    left: Vec<(BackendId, u32)>,
+    left: Vec<Left>,
     moves: VecDeque<Key>,
     /// Errands by number.
     errands: VecDeque<(u64, String)>,
+    /// Errands that are being done.
+    busy: u32,
     /// Errands that ask for word of a table: number and version.
     tables: VecDeque<(u64, u64)>,
 }
@@ -65,8 +67,8 @@ impl Reports {
         }
     }
 
-    /// So many keys are still to be moved here for each backend with a job.
-    pub fn left(&self, left: Vec<(BackendId, u32)>) {
+    /// This is still to be done here for each backend with a job.
+    pub fn left(&self, left: Vec<Left>) {
         self.state().left = left;
     }
 
@@ -88,16 +90,32 @@ impl Reports {
     /// Waits for the next errand of the fleet: its number, and what is to be done.
     pub(super) async fn errand(&self) -> (u64, String) {
         loop {
-            if let Some(errand) = self.state().errands.pop_front() {
-                return errand;
+            {
+                let mut state = self.state();
+                if let Some(errand) = state.errands.pop_front() {
+                    state.busy += 1;
+                    return errand;
+                }
             }
             self.given.notified().await;
         }
     }
 
+    /// An errand is done, and was answered if that was possible.
+    pub(super) fn errand_done(&self) {
+        let mut state = self.state();
+        state.busy = state.busy.saturating_sub(1);
+    }
+
+    /// Whether there are errands that somebody waits for.
+    pub(super) fn has_errands(&self) -> bool {
+        let state = self.state();
+        state.busy > 0 || !state.errands.is_empty()
+    }
+
     /// What was last said of that backend.
     pub(super) fn left_of(&self, backend: &BackendId) -> Option<u32> {
-        self.state().left.iter().find(|(name, _)| name == backend).map(|(_, left)| *left)
+        self.state().left.iter().find(|left| left.backend == *backend).map(|left| left.keys)
     }
 
     /// Waits until word of a table is asked for: the errand's number and the version.

@@ -1,8 +1,7 @@
-//! A backend's fair share of its pool, and which of this proxy's keys there are beyond it.
+//! A backend's fair share of its pool, and how many of this proxy's sessions there are beyond it.
 
 use std::collections::BTreeMap;
 
-use crate::ledger::Held;
 use crate::model::{BackendId, Weight};
 use crate::store::{Census, Job};
 
@@ -20,30 +19,10 @@ impl Share {
         self.pools.retain(|name, _| which(name));
     }
 
-    /// Of the keys that this proxy holds at a backend, as many as are its part of what is there beyond the fair share and
-    /// `tolerance` (a part of it). Those with few sessions first.
-    pub(super) fn beyond(
-        &mut self,
-        name: &BackendId,
-        job: &Job,
-        mut held: Vec<Held>,
-        census: &Census,
-        tolerance: f64,
-    ) -> Vec<Held> {
-        let here: u64 = held.iter().map(|held| u64::from(held.sessions)).sum();
-        let Some(mut quota) = self.excess(name, job, census, tolerance).map(|(excess, load)| part(excess, here, load))
-        else {
-            return Vec::new();
-        };
-        // Those that are leaving fill the quota first.
-        held.sort_by_key(|held| (!held.leaving, held.sessions));
-        held.into_iter()
-            .take_while(|held| {
-                let within = quota > 0;
-                quota = quota.saturating_sub(u64::from(held.sessions));
-                within
-            })
-            .collect()
+    /// Of the sessions that this proxy has at a backend, `here` in all, as many as are its part of what is there beyond the fair
+    /// share and `tolerance` (a part of it).
+    pub(super) fn quota(&mut self, name: &BackendId, job: &Job, here: u64, census: &Census, tolerance: f64) -> u64 {
+        self.excess(name, job, census, tolerance).map_or(0, |(excess, load)| part(excess, here, load))
     }
 
     /// Sessions at the backend beyond what it should have, and all of them. `None`: it has no share.
@@ -76,7 +55,6 @@ fn part(excess: u64, here: u64, load: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Generation, Key};
     use crate::store::{BackendView, JobKind, Row};
 
     fn census(loads: &[(&str, u32, u32)]) -> Census {
@@ -91,36 +69,30 @@ mod tests {
         Census { backends: loads.iter().map(view).collect(), ..Census::default() }
     }
 
-    fn held(count: usize, leaving: usize) -> Vec<Held> {
-        let held =
-            |n| Held { key: Key::new(format!("u{n}")), generation: Generation(1), sessions: 1, leaving: n < leaving };
-        (0..count).map(held).collect()
-    }
-
     fn job() -> Job {
         Job { kind: JobKind::Rebalance, since: 1, paused: false, why: String::new() }
     }
 
-    fn beyond(share: &mut Share, keys: Vec<Held>, loads: &[(&str, u32, u32)]) -> usize {
-        share.beyond(&BackendId::new("a"), &job(), keys, &census(loads), 0.1).len()
+    fn quota(share: &mut Share, here: u64, loads: &[(&str, u32, u32)]) -> u64 {
+        share.quota(&BackendId::new("a"), &job(), here, &census(loads), 0.1)
     }
 
     #[test]
     fn a_proxy_moves_its_part_of_what_is_beyond_the_fair_share_and_its_tolerance() {
         // 300 on three: 100 each, 110 allowed, 40 too many, of which a third is here.
-        assert_eq!(beyond(&mut Share::default(), held(50, 0), &[("a", 150, 100), ("b", 150, 100), ("c", 0, 100)]), 14);
+        assert_eq!(quota(&mut Share::default(), 50, &[("a", 150, 100), ("b", 150, 100), ("c", 0, 100)]), 14);
         // A backend of double weight may have double.
-        assert_eq!(beyond(&mut Share::default(), held(150, 0), &[("a", 150, 200), ("b", 150, 200), ("c", 0, 100)]), 18);
-        assert_eq!(beyond(&mut Share::default(), held(110, 0), &[("a", 110, 100), ("b", 95, 100), ("c", 95, 100)]), 0);
-        assert_eq!(beyond(&mut Share::default(), held(110, 0), &[("a", 110, 0), ("b", 0, 100)]), 0, "it has no share");
+        assert_eq!(quota(&mut Share::default(), 150, &[("a", 150, 200), ("b", 150, 200), ("c", 0, 100)]), 18);
+        assert_eq!(quota(&mut Share::default(), 110, &[("a", 110, 100), ("b", 95, 100), ("c", 95, 100)]), 0);
+        assert_eq!(quota(&mut Share::default(), 110, &[("a", 110, 0), ("b", 0, 100)]), 0, "it has no share");
     }
 
     #[test]
     fn whoever_is_on_the_way_counts_as_moved_and_will_be_back() {
         let mut share = Share::default();
-        assert_eq!(beyond(&mut share, held(150, 0), &[("a", 150, 100), ("b", 150, 100), ("c", 0, 100)]), 40);
+        assert_eq!(quota(&mut share, 150, &[("a", 150, 100), ("b", 150, 100), ("c", 0, 100)]), 40);
         // 40 of "b" have left and not come back yet: the fair share is what it was.
-        assert_eq!(beyond(&mut share, held(150, 40), &[("a", 150, 100), ("b", 110, 100), ("c", 0, 100)]), 40);
-        assert_eq!(beyond(&mut share, held(110, 0), &[("a", 110, 100), ("b", 110, 100), ("c", 0, 100)]), 0);
+        assert_eq!(quota(&mut share, 150, &[("a", 150, 100), ("b", 110, 100), ("c", 0, 100)]), 40);
+        assert_eq!(quota(&mut share, 110, &[("a", 110, 100), ("b", 110, 100), ("c", 0, 100)]), 0);
     }
 }

@@ -1,10 +1,11 @@
 //! The book itself: entries by key under one lock, held for a few map operations at a time.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use indexmap::IndexMap;
 use tokio::sync::Notify;
 use tokio::sync::futures::OwnedNotified;
 
@@ -22,7 +23,8 @@ pub struct Ledger {
 
 #[derive(Default)]
 struct Book {
-    entries: HashMap<Key, Entry>,
+    /// A map that can be looked at portion by portion ([`Ledger::look_through`]).
+    entries: IndexMap<Key, Entry>,
     /// Keys to declare, oldest first; each is here once (`Entry::dirty`).
     dirty: VecDeque<Key>,
     /// Keys that a re-assertion still owes.
@@ -46,6 +48,8 @@ struct Entry {
     /// A declaration of this key has not been answered yet.
     declaring: bool,
     proven: bool,
+    /// The passdb names this backend: whoever is moved away comes back with the next login.
+    pinned: bool,
     /// A claim has overtaken the declaration of this key: nobody claims again before it is declared.
     turn: bool,
     waiters: Option<Arc<Notify>>,
@@ -294,15 +298,19 @@ impl Ledger {
         self.lock().recall.home(key, age)
     }
 
-    /// The keys with sessions at that backend here, in no order.
-    pub fn held_at(&self, backend: &BackendId) -> Vec<Held> {
+    /// Looks at a portion of the keys with sessions, in no order, so that nobody waits long for the lock. `from`: where the
+    /// portion before ended, at first `usize::MAX`. Returns where the next begins; `None` at the end. What is here all the
+    /// while is seen, once or (if others leave meanwhile) twice.
+    pub fn look_through(&self, from: usize, portion: usize, mut look: impl FnMut(&Key, &Held<'_>)) -> Option<usize> {
         let book = self.lock();
-        let there = |entry: &&Entry| entry.place.as_ref().is_some_and(|place| place.backend == *backend);
-        let held = |(key, entry): (&Key, &Entry)| {
-            let generation = Some(entry).filter(there)?.place.as_ref()?.generation;
-            Some(Held { key: key.clone(), generation, sessions: count(entry), leaving: entry.kicked })
-        };
-        book.entries.iter().filter_map(held).collect()
+        // From the last to the first: what takes the place of one that leaves comes from the end, and so was seen.
+        let end = from.min(book.entries.len());
+        let begin = end.saturating_sub(portion);
+        for (key, entry) in book.entries.get_range(begin..end)? {
+            let Some(place) = entry.place.as_ref().filter(|_| !entry.sessions.is_empty()) else { continue };
+            look(key, &Held { place, sessions: count(entry), leaving: entry.kicked, pinned: entry.pinned });
+        }
+        (begin > 0).then_some(begin)
     }
 
     /// The store has said that the key is still at home there, under that generation, and not being moved.
@@ -376,6 +384,12 @@ impl Ledger {
         }
     }
 
+    pub(super) fn pin(&self, key: &Key) {
+        if let Some(entry) = self.lock().entries.get_mut(key) {
+            entry.pinned = true;
+        }
+    }
+
     pub(super) fn leave(&self, key: &Key, number: u64) {
         let mut book = self.lock();
         let Some(entry) = book.entries.get_mut(key) else { return };
@@ -383,7 +397,7 @@ impl Ledger {
         if entry.sessions.is_empty() {
             // That a login was accepted is still to be told, however short the session was.
             let place = entry.place.take();
-            entry.kicked = false;
+            (entry.kicked, entry.pinned) = (false, false);
             entry.sessions = Vec::new();
             wake(entry);
             if let Some(place) = place.filter(|_| entry.proven) {
@@ -463,7 +477,7 @@ fn count(entry: &Entry) -> u32 {
 fn forget_if_over(book: &mut Book, key: &Key) {
     let over = |entry: &Entry| entry.sessions.is_empty() && !entry.claiming && !entry.dirty && !entry.declaring;
     if book.entries.get(key).is_some_and(over) {
-        book.entries.remove(key);
+        book.entries.swap_remove(key);
         book.owed.remove(key);
     }
 }

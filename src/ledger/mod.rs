@@ -56,15 +56,15 @@ pub struct Count {
     pub unproven: bool,
 }
 
-/// The sessions of a key at a backend, for whoever moves it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Held {
-    /// Which key.
-    pub key: Key,
-    /// The generation under which they were opened.
-    pub generation: Generation,
+/// The sessions of a key, for whoever moves it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held<'a> {
+    /// Where they are, and the generation under which they were opened.
+    pub place: &'a Place,
     /// How many.
     pub sessions: u32,
     /// They have been told to end.
     pub leaving: bool,
+    /// The passdb names this backend for the user.
+    pub pinned: bool,
 }

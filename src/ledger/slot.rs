@@ -55,6 +55,11 @@ impl Slot {
         &self.place
     }
 
+    /// The passdb names this backend for the user.
+    pub fn pin(&self) {
+        self.ledger.pin(&self.key);
+    }
+
     /// The passdb or the backend has accepted the login.
     pub fn prove(&self) {
         self.ledger.prove(&self.key);

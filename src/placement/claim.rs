@@ -42,7 +42,7 @@ pub(super) async fn place(shard: &Shard, wanted: &Wanted, stop: &Arc<dyn Stop>, 
                 if !wanted.unproven {
                     slot.prove();
                 }
-                return Ok(slot);
+                return Ok(noted(slot, wanted));
             }
             Enter::Wait(waiting) => match timeout_at(deadline, waiting).await {
                 Ok(()) => continue,
@@ -51,7 +51,7 @@ pub(super) async fn place(shard: &Shard, wanted: &Wanted, stop: &Arc<dyn Stop>, 
             Enter::Claiming(ticket, pending) => ask(shard, wanted, stop, times, ticket, pending).await,
         };
         match outcome {
-            Try::Home(slot) => return Ok(slot),
+            Try::Home(slot) => return Ok(noted(slot, wanted)),
             Try::Refused(why) => return Err(why),
             Try::Again(at, why) => {
                 let until = if why == Refusal::StoreUnavailable {
@@ -68,6 +68,14 @@ pub(super) async fn place(shard: &Shard, wanted: &Wanted, stop: &Arc<dyn Stop>, 
             }
         }
     }
+}
+
+/// Bulk work spares whom the passdb would only send back.
+fn noted(slot: Slot, wanted: &Wanted) -> Slot {
+    if wanted.pin.as_ref() == Some(&slot.place().backend) {
+        slot.pin();
+    }
+    slot
 }
 
 /// Waits for a claim's answer and settles it in the ledger.

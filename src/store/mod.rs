@@ -214,8 +214,8 @@ pub struct ProxyView {
     pub sessions: Vec<(BackendId, u32)>,
     /// Backends that it finds dead.
     pub failing: Vec<BackendId>,
-    /// Keys that it still has to move, per backend with a job.
-    pub left: Vec<(BackendId, u32)>,
+    /// What it still has to do, per backend with a job.
+    pub left: Vec<Left>,
     /// The last errand that it has taken on.
     pub errand: u64,
 }

@@ -67,6 +67,8 @@ pub struct Hello {
     /// The highest call number that was ever answered to this incarnation (0 for none). If the store's is lower, writes
     /// were lost and the proxy must re-assert.
     pub acked: u64,
+    /// The last errand that it may have taken on (0 for none): a store that has lost its memory gives higher numbers.
+    pub errand: u64,
     /// Configured name of the proxy.
     pub name: String,
     /// Version of homing.
@@ -83,10 +85,21 @@ pub struct Heartbeat {
     /// This proxy's vote: the backends that it finds dead. `None` in a shard that has only a copy of the table: there
     /// nobody votes.
     pub failing: Option<Vec<BackendId>>,
-    /// How many keys this proxy still has to move for each backend's [`Job`].
-    pub left: Vec<(BackendId, u32)>,
+    /// What this proxy still has to do for each backend's [`Job`].
+    pub left: Vec<Left>,
     /// The number of the last errand that this proxy has taken on; see [`super::Ask`].
     pub errand: u64,
+}
+
+/// What a proxy still has to do for a backend's [`Job`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Left {
+    /// The backend.
+    pub backend: BackendId,
+    /// Keys with sessions that are still to be moved.
+    pub keys: u32,
+    /// Such as stay, for they are pinned there by the passdb or by an operator, and would come back.
+    pub pinned: u32,
 }
 
 /// See [`Request::Claim`].

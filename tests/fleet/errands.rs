@@ -114,3 +114,22 @@ async fn an_audit_finds_a_user_who_has_sessions_at_two_backends() {
     assert_eq!((found[0].sessions, found[0].counted, found[0].elsewhere), (1, 0, 1));
     assert_eq!(audited(&answers, &two).differences, []);
 }
+
+#[tokio::test]
+async fn a_proxy_that_goes_down_answers_what_it_was_asked_before_it_leaves() {
+    let stage = Stage::new(stage::rules());
+    let [one, _two, three] = three(&stage).await;
+    let ann = one.log_in("ann").await.unwrap();
+    one.backends_close_after(Duration::from_millis(300));
+    three.closing.cancel();
+    one.closing.cancel();
+    let everybody = Errand::Kick(Whom::Keys("*".to_owned()));
+    let leave = async {
+        assert_eq!(ann.gone().await, Some(Ending::Kicked));
+        one.fleet.leave().await;
+    };
+    let (answers, ()) = tokio::join!(ask(&stage.memory, &everybody, PATIENCE), leave);
+    let answers = answers.unwrap();
+    assert!(answers.silent.is_empty() && answers.reports.len() == 3, "{answers:?}");
+    assert_eq!(answers.reports[one.fleet.incarnation()], Report::Kicked { told: 1, left: 0 });
+}

@@ -5,12 +5,14 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use homing::config::MovesConfig;
-use homing::fleet::Verb;
-use homing::model::BackendId;
-use homing::store::{JobKind, Row, Rules};
+use homing::fleet::{Change, Verb};
+use homing::model::{BackendId, Key};
+use homing::placement::{Moves, Wanted};
+use homing::store::{JobKind, Left, Row, Rules};
 use tokio::time::sleep;
 
 use crate::harness::crowd::{Doors, Habits};
+use crate::harness::proxy::wanted;
 use crate::harness::wait::whether;
 use crate::harness::{Crowd, Proxy, Regulars, Stage, eventually, stage, throughout};
 
@@ -109,6 +111,42 @@ async fn i1_an_evicted_backend_empties_while_users_come_and_go_and_a_proxy_dies(
     regulars.go_home().await;
     let (two, three) = (proxy(&doors, "p2"), proxy(&doors, "p3"));
     stage.counts_agree(&[&two, &three], &keys).await;
+    stage.witness.swears_one_home();
+}
+
+#[tokio::test]
+async fn whoever_is_pinned_is_spared_and_counted_as_such() {
+    let stage = hall(at_most(10, 0));
+    let doors = doors(&stage, 2, "a b").await;
+    let (one, two) = (proxy(&doors, "p1"), proxy(&doors, "p2"));
+    let mut stay = Vec::new();
+    for n in 0..4 {
+        let wanted = Wanted { pin: Some(BackendId::new("a")), ..wanted(&format!("passdb{n}")) };
+        stay.push(one.log_in_as(wanted.clone()).await.unwrap());
+        stay.push(two.log_in_as(wanted).await.unwrap());
+    }
+    let pin = |moves: Arc<Moves>| async move { moves.pin(&Key::new("operator"), &BackendId::new("a"), false).await };
+    one.operate(pin).await.unwrap().unwrap();
+    stay.push(two.log_in("operator").await.unwrap());
+    // A session that no passdb has pinned joins one that is.
+    stay.push(two.log_in("passdb0").await.unwrap());
+    let regulars = Regulars::enter(&doors, &keys(40), stage.seed);
+    all_there(&stage, 50).await;
+    let dry = Change { backends: vec![BackendId::new("a")], verb: EVICT };
+    assert_eq!(two.fleet.plan(&dry).await.unwrap()[0].pinned_here, 4);
+    one.change("a", EVICT).await.unwrap();
+    eventually("all others have left", SOON, async || {
+        let census = stage.census().await;
+        let at_a = |left: &&Left| left.backend.as_str() == "a";
+        let left: Vec<_> = census.proxies.iter().flat_map(|proxy| proxy.left.iter().filter(at_a)).collect();
+        let sums = left.iter().fold((0, 0), |sums, left| (sums.0 + left.keys, sums.1 + left.pinned));
+        whether(sums == (0, 9), || format!("{left:?}"))
+    })
+    .await;
+    all_there(&stage, 50).await;
+    assert_eq!(stage.loads().await["a"], 10);
+    assert!(stay.iter().all(|session| session.ended().is_none()), "nobody was moved only to come back");
+    regulars.go_home().await;
     stage.witness.swears_one_home();
 }
 

@@ -14,6 +14,7 @@ contract!(
     moves_of_keys_that_nobody_holds_are_paced_too,
     keys_that_nobody_holds_are_moved_to_each_other_backend_in_turn,
     a_flush_places_idle_keys_anew_that_were_placed_before,
+    a_flush_that_began_ahead_of_the_clock_comes_to_an_end,
     a_rebalance_takes_idle_keys_to_where_there_is_room,
     a_paused_job_is_none,
     an_evicted_backend_loses_idle_keys_at_their_next_claim,
@@ -104,6 +105,36 @@ async fn a_flush_places_idle_keys_anew_that_were_placed_before(stage: Stage) {
     z.release("bob").await;
     z.bind("bob", 0).await;
     assert_eq!(world.home("bob").await, bob, "once");
+}
+
+async fn a_flush_that_began_ahead_of_the_clock_comes_to_an_end(stage: Stage) {
+    let (world, mut z) = stage.pair().await;
+    for (key, backend) in [("anna", "a"), ("bob", "b"), ("carl", "a")] {
+        assert_eq!(z.bind(key, 0).await, backend);
+    }
+    z.release("bob").await;
+    // As a store's after a loss, whose table somebody with a clock ahead has brought back.
+    let seen = world.census().await.table_version;
+    world.order(Order::Lift { seen, to: seen + 3_600_000 }).await;
+    let began = z.set_table(&[("a", with_job(JobKind::Flush)), ("b", with_job(JobKind::Flush))]).await;
+    assert!(began > seen + 3_600_000);
+    // An idle one, at the next login.
+    assert_eq!(z.bind("bob", 0).await, "b");
+    assert!(world.home("bob").await.1 >= began);
+    // One that is moved.
+    let mut y = world.welcome("y").await;
+    y.declare(&[declared("1", "a", 1, 5)]).await;
+    assert!(matches!(world.begin(moving("anna", Target::Anywhere)).await, Moved::Begun { .. }));
+    z.release("anna").await;
+    world.pass(Rules::default().kick_delay, &mut [&mut z]).await;
+    assert_eq!(z.bind("anna", 0).await, "b");
+    assert!(world.home("anna").await.1 >= began);
+    // One that is where it would go.
+    y.release("1").await;
+    let Moved::Done { backend, generation } = world.begin(moving("carl", Target::Anywhere)).await else {
+        panic!("there is no better home")
+    };
+    assert!(backend.as_str() == "a" && generation.0 >= began, "{generation:?}");
 }
 
 async fn a_rebalance_takes_idle_keys_to_where_there_is_room(stage: Stage) {

@@ -11,7 +11,7 @@ fn call(incarnation: &str, run: &str, seq: u64, request: Request) -> Call {
 }
 
 fn hello() -> Request {
-    Request::Hello(Hello { acked: 0, name: "n".to_owned(), version: "v".to_owned() })
+    Request::Hello(Hello { acked: 0, errand: 0, name: "n".to_owned(), version: "v".to_owned() })
 }
 
 async fn exchange(store: &Memory, call: Call) -> Reply {

@@ -19,6 +19,7 @@ contract!(
     a_kick_nudges_its_holders_and_nobody_else,
     what_concerns_all_nudges_all,
     what_proxies_report_is_seen,
+    a_hello_says_which_errands_were_taken_on,
 );
 
 async fn told(peer: &mut Peer, errand: u64) -> Vec<(u64, String)> {
@@ -160,11 +161,40 @@ async fn what_concerns_all_nudges_all(stage: Stage) {
 
 async fn what_proxies_report_is_seen(stage: Stage) {
     let (world, mut z) = stage.pair().await;
-    let left = vec![(BackendId::new("b"), 3), (BackendId::new("a \"quoted\" ä"), 0)];
+    let left = |(name, pinned)| Left { backend: BackendId::new(name), keys: 3, pinned };
+    let left = [("b", 2), ("a \"quoted\" ä", 1)].map(left).to_vec();
     let failing = Some(vec![BackendId::new("b"), BackendId::new("\u{1}]"), BackendId::new("b")]);
     let beat = Heartbeat { asserted: true, left: left.clone(), failing, errand: 7, ..Heartbeat::default() };
     z.call(Request::Heartbeat(beat)).await;
     let view = world.proxy("z").await.expect("z");
     assert_eq!((view.left, view.errand), (left, 7));
     assert_eq!(view.failing, [BackendId::new("\u{1}]"), BackendId::new("b")]);
+}
+
+async fn a_hello_says_which_errands_were_taken_on(stage: Stage) {
+    let (mut world, mut z) = stage.pair().await;
+    let (old, _) = world.ask("x", 60_000).await;
+    // All is lost, and the server that takes over has a clock an hour behind.
+    world.flush().await;
+    world.server.set_ms(world.server.ms() - 3_600_000);
+    z.errand = old;
+    z.hello().await;
+    assert_eq!(world.proxy("z").await.expect("z").errand, old);
+    assert_eq!(world.ask("y", 60_000).await.0, old + 1, "before its first heartbeat");
+}
+
+/// What stands in the server is read by versions that do not know how many are pinned, and written by them.
+#[tokio::test]
+async fn what_is_left_to_do_is_understood_by_an_older_version_and_of_one() {
+    let (mut world, mut z) = Stage::Redis.pair().await;
+    let left = vec![Left { backend: BackendId::new("b"), keys: 3, pinned: 2 }];
+    z.call(Request::Heartbeat(Heartbeat { asserted: true, left, ..Heartbeat::default() })).await;
+    let Back::Redis(namespace) = &mut world.back else { panic!("it is Redis") };
+    let name = namespace.keys().await.into_iter().find(|key| key.ends_with("}:p:z")).expect("what is known of z");
+    let written: String = namespace.ask(::redis::cmd("HGET").arg(&name).arg("left")).await;
+    assert_eq!(written, r#"[["b",3]]"#);
+    namespace.ask::<u64>(::redis::cmd("HDEL").arg(&name).arg("pinned")).await;
+    namespace.ask::<u64>(::redis::cmd("HSET").arg(&name).arg("left").arg(r#"[["b",0],["c",4]]"#)).await;
+    let left = |(name, keys)| Left { backend: BackendId::new(name), keys, pinned: 0 };
+    assert_eq!(world.proxy("z").await.expect("z").left, [("b", 0), ("c", 4)].map(left));
 }

@@ -220,7 +220,9 @@ impl Play {
     async fn step(&mut self, step: Step) -> Result<(), String> {
         match step {
             Step::Hello(who) => {
-                let hello = Hello { acked: self.proxies[who].acked, name: format!("n{who}"), version: "1".to_owned() };
+                let errand = self.errands.last().copied().unwrap_or(0);
+                let (acked, name) = (self.proxies[who].acked, format!("n{who}"));
+                let hello = Hello { acked, errand, name, version: "1".to_owned() };
                 self.call(who, Request::Hello(hello)).await
             }
             Step::Beat { who, asserted, knows_table, failing, left, takes_errands } => {

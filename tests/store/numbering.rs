@@ -106,7 +106,7 @@ async fn a_hello_may_skip_numbers(stage: Stage) {
 
 async fn a_hello_that_was_overtaken_is_stale(stage: Stage) {
     let (_world, mut z) = stage.pair().await;
-    let hello = Hello { acked: 0, name: "late".to_owned(), version: String::new() };
+    let hello = Hello { acked: 0, errand: 0, name: "late".to_owned(), version: String::new() };
     assert_eq!(z.send(z.seq, Request::Hello(hello)).await, Reply::Stale);
 }
 

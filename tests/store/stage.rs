@@ -80,7 +80,7 @@ impl Stage {
 impl World {
     pub(crate) async fn peer(&self, incarnation: &str) -> Peer {
         let connection = self.store.connect(0).await.expect("connection");
-        Peer { incarnation: Incarnation::new(incarnation), connection, run: String::new(), seq: 0, acked: 0 }
+        Peer { incarnation: Incarnation::new(incarnation), connection, run: String::new(), seq: 0, acked: 0, errand: 0 }
     }
 
     /// A peer that has said hello and re-asserted.
@@ -157,6 +157,8 @@ pub(crate) struct Peer {
     pub(crate) run: String,
     pub(crate) seq: u64,
     pub(crate) acked: u64,
+    /// The last errand that it says to have taken on when it says hello.
+    pub(crate) errand: u64,
 }
 
 impl Peer {
@@ -181,7 +183,7 @@ impl Peer {
 
     pub(crate) async fn hello(&mut self) -> Welcome {
         let name = format!("name of {}", self.incarnation);
-        let hello = Hello { acked: self.acked, name, version: "1.0".to_owned() };
+        let hello = Hello { acked: self.acked, errand: self.errand, name, version: "1.0".to_owned() };
         match self.call(Request::Hello(hello)).await {
             Reply::Hello(welcome) => {
                 self.run.clone_from(&welcome.run);

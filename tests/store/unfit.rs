@@ -25,7 +25,7 @@ async fn refusal(settings: RedisConfig) -> StoreError {
 }
 
 fn greeting() -> Call {
-    let hello = Hello { acked: 0, name: "n".to_owned(), version: "v".to_owned() };
+    let hello = Hello { acked: 0, errand: 0, name: "n".to_owned(), version: "v".to_owned() };
     Call { incarnation: Incarnation::new("i"), run: String::new(), seq: 1, request: Request::Hello(hello) }
 }
 

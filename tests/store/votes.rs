@@ -55,7 +55,7 @@ async fn a_name_used_twice_votes_once(stage: Stage) {
     let (world, mut z) = stage.pair().await;
     let mut y = world.welcome("y").await;
     let mut twin = world.peer("twin").await;
-    let hello = Hello { acked: 0, name: "name of y".to_owned(), version: "2".to_owned() };
+    let hello = Hello { acked: 0, errand: 0, name: "name of y".to_owned(), version: "2".to_owned() };
     let Reply::Hello(welcome) = twin.call(Request::Hello(hello)).await else { panic!("no welcome") };
     twin.run = welcome.run;
     vote(&mut y, &["a"]).await;

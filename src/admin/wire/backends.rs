@@ -55,6 +55,9 @@ pub struct JobLine {
     pub since_s: u64,
     /// Users with sessions that are still to be moved.
     pub left: u64,
+    /// Users with sessions who stay, for the passdb or an operator has pinned them there.
+    #[serde(default)]
+    pub pinned: u64,
 }
 
 /// One backend, with the progress of its work.
@@ -105,6 +108,9 @@ pub struct PlannedAt {
     pub users: u64,
     /// Their sessions.
     pub sessions: u64,
+    /// Users with sessions at the proxy that was asked who stay, for the passdb has pinned them there. Others may know more.
+    #[serde(default)]
+    pub pinned_here: u64,
     /// Seconds that this would take.
     pub takes_s: u64,
     /// Where they would go.

@@ -96,7 +96,8 @@ impl Link {
     ) -> Self {
         let (queue, jobs) = mpsc::unbounded_channel();
         let (news, state) = watch::channel(LinkState::default());
-        let keeper = Keeper { store, shard, identity, patience, clock, news, seq: 0, acked: 0, run: String::new() };
+        let keeper =
+            Keeper { store, shard, identity, patience, clock, news, seq: 0, acked: 0, errand: 0, run: String::new() };
         tasks.spawn(keeper.run(jobs));
         Self { queue, state }
     }
@@ -162,6 +163,8 @@ struct Keeper {
     seq: u64,
     /// The highest number answered.
     acked: u64,
+    /// The highest errand that an answer has brought: whoever asked takes it on, unless it has gone meanwhile.
+    errand: u64,
     /// The server run of the last hello.
     run: String,
 }
@@ -204,8 +207,8 @@ impl Keeper {
             timeout(self.patience * 2, self.store.connect(self.shard)).await.map_err(|_| give_up)??;
         self.seq += 1;
         let sent = self.clock.now_ms();
-        let hello =
-            Hello { acked: self.acked, name: self.identity.name.clone(), version: self.identity.version.clone() };
+        let Identity { name, version, .. } = self.identity.clone();
+        let hello = Hello { acked: self.acked, errand: self.errand, name, version };
         let call = self.number(self.seq, String::new(), Request::Hello(hello));
         let give_up = self.no_answer("no answer to hello within the time-out");
         let replies =
@@ -256,6 +259,7 @@ impl Keeper {
                     Reply::Stale => Err(NoAnswer::Unknown),
                     reply => {
                         self.acked = call.seq;
+                        self.note_errands(&reply);
                         Ok(Answer { reply, sent_boottime_ms })
                     }
                 };
@@ -270,6 +274,12 @@ impl Keeper {
             }
         }
         Parting::Over
+    }
+
+    fn note_errands(&mut self, reply: &Reply) {
+        if let Reply::Heartbeat(beat) = reply {
+            self.errand = beat.errands.iter().map(|(number, _)| *number).fold(self.errand, u64::max);
+        }
     }
 
     fn number_all(&mut self, jobs: Vec<Job>) -> (Vec<Call>, Vec<oneshot::Sender<Result<Answer, NoAnswer>>>) {

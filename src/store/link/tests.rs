@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 use super::*;
 use crate::model::Key;
-use crate::store::{BindingPage, BindingView, Census, Heartbeat, Nudges, Order, Ordered};
+use crate::store::{Beat, BindingPage, BindingView, Census, Heartbeat, Nudges, Order, Ordered};
 
 /// Long enough for a scripted answer on a busy machine.
 const PATIENCE: Duration = Duration::from_millis(300);
@@ -153,6 +153,26 @@ async fn stale_is_no_answer_but_the_line_stays() {
     assert!(link.call(nothing()).await.is_ok());
     assert_eq!(seqs(&script), [1, 2, 3]);
     assert_eq!(link.state().borrow().hellos, 1);
+}
+
+#[tokio::test]
+async fn a_hello_names_the_highest_errand_that_an_answer_has_brought() {
+    let given = |_: &Call| {
+        let errands = vec![(7, "x".to_owned()), (9, "y".to_owned())];
+        let beat = Beat { errands, ..Beat::default() };
+        Reply::Heartbeat(beat)
+    };
+    let (link, script) = start([Act::Answer(given), Act::Break], &[]);
+    up(&link, 1).await;
+    link.call(Request::Heartbeat(Heartbeat::default())).await.unwrap();
+    link.call(nothing()).await.unwrap_err();
+    up(&link, 2).await;
+    let seen = script.seen.lock().unwrap();
+    let hellos = seen.iter().filter_map(|call| match &call.request {
+        Request::Hello(hello) => Some(hello.errand),
+        _ => None,
+    });
+    assert_eq!(hellos.collect::<Vec<_>>(), [0, 9]);
 }
 
 #[tokio::test]

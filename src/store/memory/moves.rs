@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::super::order::{
     Cancelled, Holder, HookState, Lock, Locker, Mark, MarkChange, Marked, Move, Moved, Pace, Settle, Settled, Target,
 };
-use super::super::request::{Claim, Row};
+use super::super::request::{Claim, JobKind, Row};
 use super::super::{MovingView, PASTS, Past, Rules};
 use super::binding::Binding;
 use super::shard::Shard;
@@ -182,7 +182,8 @@ impl Shard {
         {
             self.cancel(&order.key);
         }
-        let generation = if order.to == Target::Anywhere { after(generation, now) } else { generation };
+        let anew = order.to == Target::Anywhere;
+        let generation = if anew { self.renewed(generation, &home, now) } else { generation };
         if let Some(binding) = self.bindings.get_mut(&order.key) {
             binding.generation = generation;
         }
@@ -371,13 +372,21 @@ impl Shard {
     /// Gives a key that nobody holds another home, or the same anew.
     pub(super) fn rehome(&mut self, key: &Key, backend: BackendId, now: u64, why: &str) {
         let Some(old) = self.bindings.get(key) else { return };
-        let (generation, unproven) = (after(old.generation, now), old.unproven);
+        let (generation, unproven) = (self.renewed(old.generation, &backend, now), old.unproven);
         self.note_past(key, generation, why);
         self.moving.remove(key);
         let mut binding = Binding::new(backend, generation, unproven);
         // The home is as fresh as if somebody had just left it.
         binding.idle = Some(now);
         self.bindings.insert(key.clone(), binding);
+    }
+
+    /// The generation of a key that is given that home now. Not below the beginning of a flush there, which may be ahead of the
+    /// clock (it is a version of the table): the key would be flushed again and again until the clock is there.
+    fn renewed(&self, old: Generation, home: &BackendId, now: u64) -> Generation {
+        let job = self.table.rows.get(home).and_then(|row| row.job.as_ref());
+        let flushed = job.filter(|job| job.kind == JobKind::Flush).map_or(0, |job| job.since);
+        after(old, now.max(flushed))
     }
 
     /// Writes the present home into the key's history: it ends with that generation.

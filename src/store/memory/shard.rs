@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ops::Bound;
 
+use super::super::Left;
 use super::super::Past;
 use super::super::clock::advance;
 use super::super::order::{Order, Outcome};
@@ -102,7 +103,7 @@ pub(super) struct Proxy {
     /// The backends that it finds dead.
     pub(super) failing: BTreeSet<BackendId>,
     /// Keys that it still has to move, per backend.
-    pub(super) left: Vec<(BackendId, u32)>,
+    pub(super) left: Vec<Left>,
     /// The last errand that it has taken on.
     pub(super) errand: u64,
 }
@@ -186,6 +187,7 @@ impl Shard {
         let proxy = self.proxies.entry(inc.clone()).or_insert_with(|| Proxy { started: now, ..Proxy::default() });
         proxy.name.clone_from(&hello.name);
         proxy.version.clone_from(&hello.version);
+        proxy.errand = hello.errand;
         (proxy.seq, proxy.epoch, proxy.owes) = (seq, epoch, assert);
         self.revive(inc);
         self.leases.insert(inc.clone(), now + moment.rules.lease);

@@ -50,6 +50,7 @@ pub(super) static FILES: &[(&str, &str)] = files![
     "read",
     "recall",
     "rehome",
+    "renewed",
     "replace",
     "rest",
     "row",

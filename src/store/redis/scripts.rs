@@ -158,7 +158,7 @@ pub(super) fn script_and_arguments(
 }
 
 fn greet(a: &mut Arguments, hello: &Hello, rules: &Rules) -> &'static Source {
-    a.put("acked", hello.acked).put("name", &hello.name).put("version", &hello.version);
+    a.put("acked", hello.acked).put("errand", hello.errand).put("name", &hello.name).put("version", &hello.version);
     a.put("lease", rules.lease).put("orphan_grace", rules.orphan_grace);
     a.put("recovery", rules.recovery).put("recovery_max", rules.recovery_max);
     &HELLO
@@ -167,7 +167,10 @@ fn greet(a: &mut Arguments, hello: &Hello, rules: &Rules) -> &'static Source {
 fn renew(a: &mut Arguments, beat: &Heartbeat, rules: &Rules) -> &'static Source {
     let failing = beat.failing.as_ref().map(|failing| list(&failing.iter().collect::<BTreeSet<_>>()));
     a.flag("asserted", beat.asserted).put("table_version", beat.table_version);
-    a.put("failing", failing.unwrap_or_default()).put("left", list(&beat.left)).put("errand", beat.errand);
+    let left: Vec<_> = beat.left.iter().map(|left| (&left.backend, left.keys)).collect();
+    let pinned: Vec<_> = beat.left.iter().map(|left| (&left.backend, left.pinned)).collect();
+    a.put("failing", failing.unwrap_or_default()).put("left", list(&left)).put("pinned", list(&pinned));
+    a.put("errand", beat.errand);
     a.put("lease", rules.lease).put("recovery", rules.recovery).put("recovery_max", rules.recovery_max);
     a.put("remember", rules.remember).put("max_down", rules.max_down);
     &HEARTBEAT

@@ -29,7 +29,7 @@ fn one_of_each() -> Vec<Request> {
     let backend = BackendId::new("b");
     let inc = Incarnation::new("i");
     vec![
-        Request::Hello(Hello { acked: 0, name: "n".to_owned(), version: "v".to_owned() }),
+        Request::Hello(Hello { acked: 0, errand: 0, name: "n".to_owned(), version: "v".to_owned() }),
         Request::Heartbeat(Heartbeat { asserted: true, table_version: 0, ..Heartbeat::default() }),
         Request::Claim(Claim {
             key: key.clone(),

@@ -8,7 +8,7 @@ use super::keys::Keys;
 use super::{Redis, homes, parse, rows};
 use crate::model::{BackendId, Incarnation, Key};
 use crate::store::clock::advance;
-use crate::store::{BackendView, BindingPage, BindingView, Census, ProxyView, StoreError};
+use crate::store::{BackendView, BindingPage, BindingView, Census, Left, ProxyView, StoreError};
 
 /// About how many keys of the server one page of bindings looks at.
 const PAGE: usize = 500;
@@ -187,6 +187,14 @@ fn list<T: serde::de::DeserializeOwned>(fields: &Fields, name: &str) -> Vec<T> {
     fields.get(name).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
 }
 
+/// What a proxy has to do yet. How many are pinned stands apart: a version that does not know of it can read the rest, without
+/// which no work at a backend would end, and writes only that.
+fn left(fields: &Fields) -> Vec<Left> {
+    let pinned: BTreeMap<BackendId, u32> = list(fields, "pinned").into_iter().collect();
+    let left = list(fields, "left").into_iter();
+    left.map(|(backend, keys)| Left { pinned: pinned.get(&backend).copied().unwrap_or(0), backend, keys }).collect()
+}
+
 fn proxy(incarnation: Incarnation, fields: &Fields, until: u64, orphan: bool, now: u64) -> ProxyView {
     let sessions = counts_behind(fields, "l:").into_iter();
     ProxyView {
@@ -198,7 +206,7 @@ fn proxy(incarnation: Incarnation, fields: &Fields, until: u64, orphan: bool, no
         orphan,
         sessions: sessions.map(|(backend, sessions)| (BackendId::new(backend), sessions)).collect(),
         failing: list(fields, "failing"),
-        left: list(fields, "left"),
+        left: left(fields),
         errand: number(fields, "errand"),
     }
 }

@@ -129,7 +129,7 @@ impl Mutant {
         state.ghosts += 1;
         let incarnation = Incarnation::new(format!("ghost{}", state.ghosts));
         drop(state);
-        let hello = Hello { acked: 0, name: "ghost".to_owned(), version: String::new() };
+        let hello = Hello { acked: 0, errand: 0, name: "ghost".to_owned(), version: String::new() };
         let mut call = Call { incarnation, run: String::new(), seq: 0, request: Request::Hello(hello) };
         for count in 1..=step.by.unsigned_abs() / STEP {
             step.server.set_ms(step.from + count * STEP);

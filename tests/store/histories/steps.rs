@@ -1,6 +1,6 @@
 //! What may happen in a history, and how it is thrown.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use homing::model::{BackendId, Generation, Incarnation, Key, Pool, Weight};
 use homing::store::*;
@@ -20,7 +20,7 @@ pub(super) enum Step {
         asserted: bool,
         knows_table: bool,
         failing: Option<Vec<BackendId>>,
-        left: Vec<(BackendId, u32)>,
+        left: Vec<Left>,
         takes_errands: bool,
     },
     Claim {
@@ -210,7 +210,9 @@ impl Dice {
 
     fn beat(&mut self, who: usize) -> Step {
         let failing = (!self.once_in(4)).then(|| self.some_backends());
-        let left = self.some_backends().into_iter().map(|backend| (backend, self.count(9))).collect();
+        let concerned: BTreeSet<_> = self.some_backends().into_iter().collect();
+        let left =
+            concerned.into_iter().map(|backend| Left { backend, keys: self.count(9), pinned: self.count(3) }).collect();
         let (asserted, knows_table) = (!self.once_in(4), self.once_in(2));
         Step::Beat { who, asserted, knows_table, failing, left, takes_errands: self.once_in(2) }
     }
