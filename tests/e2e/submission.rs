@@ -83,10 +83,9 @@ async fn a_draft_in_the_mailbox_is_sent_by_its_url() -> Result {
     let mut imap = fleet.proxy().log_in(user).await?;
     imap.append("INBOX", &letter("by-url")).await?;
     let draft = format!("imap://{0}@mail.test/INBOX/;UID=1;urlauth=submit+{0}", user.name);
-    let answer = imap.command(&format!("GENURLAUTH \"{draft}\" INTERNAL")).await?;
-    let url = format!("{answer:?}");
-    let start = url.find(&draft).with_context(|| url.clone())?;
-    let url = url[start..].split(['"', '\\', ' ']).next().unwrap_or_default();
+    let answer = imap.command(&format!("GENURLAUTH \"{draft}\" INTERNAL")).await?.ok()?;
+    let url =
+        answer.line("GENURLAUTH ").and_then(|line| line.split(' ').next_back()).context("no URL")?.trim_matches('"');
     let mut smtp = connect(&fleet).await?;
     smtp.log_in(user).await?;
     smtp.envelope("user000@test", &[FAR]).await?;

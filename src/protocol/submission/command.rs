@@ -61,8 +61,8 @@ impl Verb {
         let is = |name: &&str| word.eq_ignore_ascii_case(name.as_bytes());
         match Self::ALL.iter().find(|(name, _)| is(name)) {
             Some((_, verb)) => Ok(*verb),
-            None if AFTER_LOGIN.iter().any(|name| is(name)) => Err(Fault::LogInFirst),
-            None if NOT_OFFERED.iter().any(|name| is(name)) => Err(Fault::NotOffered),
+            None if AFTER_LOGIN.iter().any(&is) => Err(Fault::LogInFirst),
+            None if NOT_OFFERED.iter().any(&is) => Err(Fault::NotOffered),
             None => Err(Fault::UnknownCommand),
         }
     }

@@ -92,9 +92,8 @@ fn xtext(value: &str) -> String {
     let mut text = String::with_capacity(value.len());
     for byte in value.bytes() {
         match byte {
-            b'+' | b'=' => _ = write!(text, "+{byte:02X}"), // a String takes everything
-            b'!'..=b'~' => text.push(char::from(byte)),
-            _ => _ = write!(text, "+{byte:02X}"),
+            b'!'..=b'~' if !b"+=".contains(&byte) => text.push(char::from(byte)),
+            _ => _ = write!(text, "+{byte:02X}"), // a String takes everything
         }
     }
     text
