@@ -109,15 +109,14 @@ impl Leg {
             Some(fate) => Err(fate.clone()),
             None => self.name(road, mail, known).await,
         };
-        let mut asked = self.deliveries.split_off(known);
+        let asked = self.deliveries.split_off(known);
         let replies: Vec<Reply> = match answers {
             Ok(replies) => replies.into_iter().map(Reply::for_recipient).collect(),
             Err(refusal) => vec![refusal; asked.len()],
         };
         let told: Vec<_> =
             asked.iter().zip(&replies).map(|(delivery, reply)| (delivery.number, reply.clone())).collect();
-        for ((delivery, reply), number) in asked.drain(..).zip(replies).zip(0..) {
-            debug!(user = %delivery.user, reply = reply.code(), number, "named");
+        for (delivery, reply) in asked.into_iter().zip(replies) {
             if reply.is_good() {
                 delivery.prove();
                 self.deliveries.push(delivery);
