@@ -1,13 +1,15 @@
 //! The story of an LMTP connection: identify, greet, then one transaction after the other: find each recipient's home, name
 //! it at its own backend, stream the message to all of these, and pass on what each says.
 //!
-//! `recipient.rs` finds a home; `upstream.rs` is a connection to a backend, kept for the client's next transaction; `leg.rs` is
-//! one backend's part of a transaction; `message.rs` streams; `turns.rs` counts what a user gets at once. A session is counted
-//! for a recipient from the RCPT to the end of the transaction, and none while no transaction runs.
+//! `recipient.rs` finds a home; `upstream.rs` is a connection to a backend, kept for the client's next transaction; `leg.rs`
+//! is one backend's part of a transaction, and `form.rs` how it is sent the message; `message.rs` streams; `turns.rs` counts what
+//! a user gets at once. A session is counted for a recipient from the RCPT to the end of the transaction, and none while no
+//! transaction runs.
 //!
 //! Nothing is added to the message, no trace either: homing is as transparent here as for those who read mail, and loops
 //! are found by the TTL of XCLIENT.
 
+mod form;
 mod leg;
 mod message;
 mod recipient;

@@ -14,6 +14,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{debug, warn};
 
+use super::form::Form;
 use super::recipient::{Delivery, stopped, stopped_at_once};
 use super::upstream::{Answers, Lost, Upstream};
 use crate::backend::{ConnectError, Request, Server, connect_as};
@@ -21,7 +22,7 @@ use crate::config::LmtpConfig;
 use crate::model::{Ending, Protocol, Refusal, Secret, SessionId};
 use crate::net::ProxyTls;
 use crate::protocol::Announcement;
-use crate::protocol::lmtp::{Backend, Dotted, Lines, Mail, Reply, reply};
+use crate::protocol::lmtp::{Backend, Mail, Reply, reply};
 use crate::session::Services;
 use crate::session::refusing::Failure;
 
@@ -68,18 +69,6 @@ pub(super) struct Leg {
     /// When it must be over, once it was told to stop.
     doom: Option<Instant>,
     form: Form,
-    /// What goes out next.
-    wire: Vec<u8>,
-    /// Chunks that it has not answered.
-    owed: usize,
-}
-
-/// How a message is sent on.
-enum Form {
-    /// By DATA. The lines of a message that comes by BDAT are made whole first.
-    Dotted(Option<Lines>, Dotted),
-    /// As it comes, by BDAT.
-    Chunks,
 }
 
 /// Why a step did not come to its end.
@@ -92,17 +81,7 @@ enum Stop {
 impl Leg {
     /// `kept`: a connection of an earlier transaction.
     pub(super) fn new(way: Way, kept: Option<Upstream>) -> Self {
-        Self {
-            way,
-            deliveries: Vec::new(),
-            up: kept,
-            has_sender: false,
-            fate: None,
-            doom: None,
-            form: Form::Chunks,
-            wire: Vec::new(),
-            owed: 0,
-        }
+        Self { way, deliveries: Vec::new(), up: kept, has_sender: false, fate: None, doom: None, form: Form::chunks() }
     }
 
     /// Whether its recipients may still get the message.
@@ -130,15 +109,14 @@ impl Leg {
             Some(fate) => Err(fate.clone()),
             None => self.name(road, mail, known).await,
         };
-        let mut asked = self.deliveries.split_off(known);
+        let asked = self.deliveries.split_off(known);
         let replies: Vec<Reply> = match answers {
             Ok(replies) => replies.into_iter().map(Reply::for_recipient).collect(),
             Err(refusal) => vec![refusal; asked.len()],
         };
         let told: Vec<_> =
             asked.iter().zip(&replies).map(|(delivery, reply)| (delivery.number, reply.clone())).collect();
-        for ((delivery, reply), number) in asked.drain(..).zip(replies).zip(0..) {
-            debug!(user = %delivery.user, reply = reply.code(), number, "named");
+        for (delivery, reply) in asked.into_iter().zip(replies) {
             if reply.is_good() {
                 delivery.prove();
                 self.deliveries.push(delivery);
@@ -153,7 +131,7 @@ impl Leg {
     async fn name(&mut self, road: &Road<'_>, mail: &Mail, known: usize) -> Result<Vec<Reply>, Reply> {
         loop {
             if self.up.is_none() {
-                self.up = Some(self.connect(road).await.inspect_err(|refusal| self.fail(refusal))?);
+                self.up = Some(self.connect(road).await.inspect_err(|refusal| self.end_with(refusal.clone()))?);
             }
             let sender = (!self.has_sender).then_some(mail);
             let stale = self.up.as_ref().is_some_and(|up| up.is_used) && sender.is_some();
@@ -222,10 +200,10 @@ impl Leg {
         }
         let Some(mut up) = self.up.take() else { return };
         if by_chunks && up.takes_chunks() {
-            (self.form, self.up) = (Form::Chunks, Some(up));
+            (self.form, self.up) = (Form::chunks(), Some(up));
             return;
         }
-        self.form = Form::Dotted(by_chunks.then(Lines::default), Dotted::default());
+        self.form = Form::dotted(by_chunks);
         match within(road, &self.deliveries, &mut self.doom, up.data()).await {
             Ok(reply) if reply.code() == 354 => self.up = Some(up),
             Ok(reply) => {
@@ -241,11 +219,7 @@ impl Leg {
 
     /// A chunk of so many bytes comes.
     pub(super) fn chunk(&mut self, size: u64, last: bool) {
-        if matches!(self.form, Form::Chunks) {
-            let last_word = if last { " LAST" } else { "" };
-            self.wire.extend_from_slice(format!("BDAT {size}{last_word}\r\n").as_bytes());
-            self.owed += usize::from(!last);
-        }
+        self.form.announce(size, last);
     }
 
     /// Sends a part of the message on.
@@ -253,20 +227,12 @@ impl Leg {
         if !self.is_alive() {
             return;
         }
-        match &mut self.form {
-            Form::Chunks => self.wire.extend_from_slice(content),
-            Form::Dotted(None, dotted) => dotted.take(content, &mut self.wire),
-            Form::Dotted(Some(lines), dotted) => {
-                let mut whole = Vec::with_capacity(content.len() + 2);
-                lines.take(content, &mut whole);
-                dotted.take(&whole, &mut self.wire);
-            }
-        }
+        self.form.put(content);
         let Some(mut up) = self.up.take() else { return };
-        let (wire, mut owed) = (std::mem::take(&mut self.wire), self.owed);
+        let (wire, mut owed) = (self.form.take_wire(), self.form.owed);
         let outcome = within(road, &self.deliveries, &mut self.doom, up.feed(&wire, &mut owed)).await;
-        (self.wire, self.owed) = (wire, owed);
-        self.wire.clear();
+        self.form.owed = owed;
+        self.form.sent(wire);
         match outcome {
             Ok(None) => self.up = Some(up),
             Ok(Some(early)) => self.answered_early(road, up, early).await,
@@ -278,7 +244,7 @@ impl Leg {
     /// none.
     async fn answered_early(&mut self, road: &Road<'_>, mut up: Upstream, first: Reply) {
         let no = |reply: Reply| if reply.is_good() { reply::BACKEND_LOST } else { reply.for_message() };
-        if matches!(self.form, Form::Chunks) {
+        if self.form.is_chunks() {
             self.end_with(no(first)); // a chunk is refused for all
             drop(self.give_up(road, up, Stop::Lost(Lost::Early)));
             return;
@@ -331,17 +297,9 @@ impl Leg {
         told: &UnboundedSender<(usize, Reply)>,
     ) -> Result<(), Stop> {
         let patience = road.lmtp.backend_timeout;
-        let mut wire = std::mem::take(&mut self.wire); // of an empty chunk
-        if let Form::Dotted(lines, dotted) = &mut self.form {
-            let mut whole = Vec::new();
-            if let Some(lines) = lines {
-                lines.finish(&mut whole);
-            }
-            dotted.take(&whole, &mut wire);
-            dotted.finish(&mut wire);
-        }
-        in_time(patience, up.write(&wire)).await?;
-        for _ in 0..std::mem::take(&mut self.owed) {
+        self.form.end();
+        in_time(patience, up.write(&self.form.take_wire())).await?;
+        for _ in 0..std::mem::take(&mut self.form.owed) {
             let reply = in_time(patience, up.reply()).await?;
             if !reply.is_good() {
                 self.end_with(reply.for_message()); // a chunk is refused for all
@@ -404,12 +362,8 @@ impl Leg {
             }
         };
         self.close(road.services, up, matches!(stop, Stop::Told(Ending::Isolated)));
-        self.fail(&fate);
-        fate
-    }
-
-    fn fail(&mut self, fate: &Reply) {
         self.end_with(fate.clone());
+        fate
     }
 
     /// The first fate counts.
