@@ -142,6 +142,7 @@ impl Side {
                 announce: has("announce").then(announcement),
                 starttls: has("starttls"),
                 pipelining: true,
+                ..BackendLogin::default()
             };
             Machinery::Back(Box::new(Backend::on(errand, login)))
         };
