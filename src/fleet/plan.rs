@@ -91,8 +91,8 @@ fn rate(jobs: &JobSettings) -> f64 {
     if moves.move_rate == 0 { finished } else { finished.min(f64::from(moves.move_rate)) }
 }
 
-/// Takes users away one by one and places them as claims would.
-/// Looks at one backend after the other, each as the ones before would leave it.
+/// Takes users away, a portion at a time, and places them as claims would. Looks at one backend after the other, each as the ones
+/// before would leave it.
 struct Planner<'a> {
     kind: JobKind,
     rows: &'a Rows,
