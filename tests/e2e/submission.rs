@@ -8,14 +8,21 @@ use crate::harness::address::{fresh_address, fresh_ip};
 use crate::harness::fleet::merge;
 use crate::harness::letter::letter;
 use crate::harness::proxy::text;
+use crate::harness::witness::Visit;
 use crate::harness::{
-    Dialect, Fleet, Imap, Postfix, Protocol, Result, Secured, Smtp, User, eventually, programs, python,
+    Dialect, Fleet, Imap, Postfix, Protocol, Result, Secured, Smtp, User, Witness, eventually, programs, python,
 };
 
 const FAR: &str = "far@far.test";
 
 fn wrong(user: &User) -> User {
     User { password: "wrong".into(), ..user.clone() }
+}
+
+/// The user's visit, once the backend has written of it: its log may be a little late.
+async fn seen(user: &User, hear: impl Fn() -> Result<Witness>) -> Result<Visit> {
+    let what = format!("{} is in the log", user.name);
+    eventually(&what, Duration::from_secs(10), async || hear()?.last(&user.name).cloned()).await
 }
 
 async fn connect(fleet: &Fleet) -> Result<Smtp> {
@@ -129,7 +136,7 @@ async fn the_true_client_and_its_name_arrive_by_xclient_under_our_session_name()
     smtp.send_mail("user000@test", &[FAR], &letter("announced")).await?.ok()?;
     smtp.quit().await?;
     let ending = fleet.proxy().ending_of(&user.name).await?;
-    let visit = fleet.witness()?.last(&user.name)?.clone();
+    let visit = seen(user, || fleet.witness()).await?;
     ensure!(visit.protocol == Protocol::Submission && visit.session == text(&ending, "session"), "{visit:?} {ending}");
     ensure!(visit.field("rip") == Some(&address.ip().to_string()), "{visit:?}");
     ensure!(visit.field("rport") == Some(&address.port().to_string()), "{visit:?}");
@@ -156,7 +163,7 @@ async fn the_true_client_arrives_by_proxy_header() -> Result {
     let address = smtp.local_address()?;
     smtp.log_in(user).await?;
     smtp.quit().await?;
-    let visit = fleet.witness()?.last(&user.name)?.clone();
+    let visit = seen(user, || fleet.witness()).await?;
     ensure!(visit.field("rip") == Some(&address.ip().to_string()), "{visit:?}");
     ensure!(visit.field("rport") == Some(&address.port().to_string()), "{visit:?}");
     Ok(())
@@ -178,7 +185,7 @@ async fn clients_come_under_tls_and_so_do_we_to_the_backend() -> Result {
         smtp.log_in(user).await?;
         smtp.send_mail("user000@test", &[FAR], &letter("starttls")).await?.ok()?;
         smtp.quit().await?;
-        let visit = site.witness()?.last(&user.name)?.clone();
+        let visit = seen(user, || site.witness()).await?;
         ensure!(visit.field("rport") == Some(&address.port().to_string()), "{visit:?}");
         let mut smtp = Smtp::connect_tls(Dialect::Smtp, at_once, "mail.test", &tls).await?;
         smtp.log_in(user).await?;
@@ -186,7 +193,21 @@ async fn clients_come_under_tls_and_so_do_we_to_the_backend() -> Result {
         smtp.quit().await?;
         programs::swaks(by_command, user, FAR, "swaks-starttls", &["--tls"]).await?;
         programs::swaks(at_once, user, FAR, "swaks-implicit", &["--tls-on-connect"]).await?;
-        for subject in ["starttls", "implicit", "swaks-starttls", "swaks-implicit"] {
+        let file = site.fleet.dir.join("by-curl");
+        for (address, scheme, tls) in [(by_command, "smtp", "starttls"), (at_once, "smtps", "implicit")] {
+            std::fs::write(&file, letter(&format!("curl-{tls}")))?;
+            let upload = ["--upload-file", &file.display().to_string()].map(str::to_owned);
+            let mut more = vec!["--ssl-reqd", "--insecure", "--mail-from", "user000@test", "--mail-rcpt", FAR];
+            more.extend(upload.iter().map(String::as_str));
+            programs::curl(scheme, address, user, "client.test", &more).await?;
+            let told = [&format!("smtplib-{tls}"), FAR, tls];
+            let told = programs::python(python::SMTPLIB_TLS, address, user, &told).await?;
+            ensure!(told.contains("login 235") && told.contains("refused {}"), "{told}");
+        }
+        let programs = ["swaks", "curl", "smtplib"].iter();
+        let subjects = programs.flat_map(|program| ["starttls", "implicit"].map(|tls| format!("{program}-{tls}")));
+        for subject in subjects.chain(["starttls", "implicit"].map(str::to_owned)) {
+            let subject = subject.as_str();
             site.sink.mail(subject).await?;
         }
     }
@@ -209,9 +230,13 @@ async fn i1_a_user_submits_where_the_mailbox_is_open() -> Result {
                 _ => drop(smtp.log_in(&spelt(format!("{}@Test", user.name))).await?),
             }
         }
-        let witness = fleet.witness()?;
-        ensure!(witness.backends_of(&user.name).len() == 1, "{:?}", witness.visits);
-        ensure!(witness.visits.iter().filter(|visit| visit.user == user.name).count() == 2, "{:?}", witness.visits);
+        eventually("both logins are in the logs, of one backend", Duration::from_secs(10), async || {
+            let witness = fleet.witness()?;
+            ensure!(witness.visits.iter().filter(|visit| visit.user == user.name).count() == 2, "{:?}", witness.visits);
+            ensure!(witness.backends_of(&user.name).len() == 1, "{:?}", witness.visits);
+            Ok(())
+        })
+        .await?;
         imap.logout().await?;
         smtp.quit().await?;
     }

@@ -65,6 +65,22 @@ print("noop", m.noop()[0])
 print("quit", m.quit()[0])
 "#;
 
+/// smtplib under TLS, by "starttls" or "implicit", the last argument; any certificate will do.
+pub const SMTPLIB_TLS: &str = r#"
+import smtplib, ssl, sys
+host, port, user, password, subject, to, tls = sys.argv[1:8]
+context = ssl._create_unverified_context()
+if tls == "implicit":
+    m = smtplib.SMTP_SSL(host, int(port), local_hostname="python.test", timeout=20, context=context)
+else:
+    m = smtplib.SMTP(host, int(port), local_hostname="python.test", timeout=20)
+    print("starttls", m.starttls(context=context)[0])
+print("login", m.login(user, password)[0])
+text = f"From: {user}@test\r\nTo: {to}\r\nSubject: {subject}\r\n\r\nBy smtplib.\r\n"
+print("refused", m.sendmail(f"{user}@test", [to], text))
+print("quit", m.quit()[0])
+"#;
+
 /// ManageSieve over a bare socket: a script is put, listed, read and removed again.
 pub const MANAGESIEVE: &str = r#"
 import base64, re, socket, sys
