@@ -27,7 +27,7 @@ async fn site_with(fields: &str, change: impl FnOnce(&mut Config)) -> (Site, tem
     std::fs::write(&path, format!("ann:{{PLAIN}}secret::::::{fields}\n")).unwrap();
     let site = Site::with(|config| {
         speak_submission(config);
-        config.passdb = vec![PassdbConfig::File { path, default_scheme: "PLAIN".to_owned() }];
+        config.passdb = vec![PassdbConfig::File { path, default_scheme: "PLAIN".to_owned(), master: false }];
         change(config);
     })
     .await;
@@ -146,7 +146,7 @@ async fn nobody_comes_in_where_nobody_would_have_checked_the_password() {
     std::fs::write(&path, "ann:::::::nopassword proxy_noauth\n").unwrap();
     let any_password = Site::with(|config| {
         speak_submission(config);
-        config.passdb = vec![PassdbConfig::File { path, default_scheme: "PLAIN".to_owned() }];
+        config.passdb = vec![PassdbConfig::File { path, default_scheme: "PLAIN".to_owned(), master: false }];
     })
     .await;
     for site in [backend_decides, any_password] {
