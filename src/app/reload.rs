@@ -103,9 +103,9 @@ impl Proxy {
 fn same_servers(old: &Config, new: &Config) -> Result<(), ReloadError> {
     for (name, after) in &new.backends {
         let Some(before) = old.backends.get(name) else { continue };
-        let moved = |protocol| match (before.reach(protocol), after.reach(protocol)) {
-            (Some(before), Some(after)) => before.port != after.port && before.tls == after.tls,
-            _ => false,
+        let moved = |protocol| {
+            let (before, after) = (before.reach(protocol), after.reach(protocol));
+            before.port != after.port && before.tls == after.tls
         };
         if before.host != after.host || Protocol::ALL.into_iter().any(moved) {
             let error = anyhow::anyhow!(

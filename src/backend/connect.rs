@@ -109,7 +109,7 @@ pub async fn connect(
 pub async fn connect_as(
     server: &Server,
     request: &Request<'_>,
-    machine: impl Fn(BackendLogin) -> Option<Box<dyn Backend>>,
+    machine: impl Fn(BackendLogin) -> Box<dyn Backend>,
     interrupt: impl Future<Output = Ending>,
 ) -> Result<Arrival, ConnectError> {
     let no_road = || ConnectError::NoRoad { backend: server.id.clone(), protocol: request.protocol };

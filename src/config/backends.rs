@@ -103,21 +103,19 @@ impl BackendTls {
             Protocol::Submission => 587,
             Protocol::Sieve => 4190,
             Protocol::Lmtp => 24,
-            Protocol::Doveadm => 24245,
         }
     }
 }
 
 impl BackendConfig {
-    /// Where it serves `protocol`; `None` for doveadm, which has a URL of its own.
-    pub fn reach(&self, protocol: Protocol) -> Option<Reach> {
+    /// Where it serves `protocol`.
+    pub fn reach(&self, protocol: Protocol) -> Reach {
         match protocol {
-            Protocol::Imap => Some(Reach { port: self.port, tls: self.tls }),
-            Protocol::Pop3 => Some(self.pop3),
-            Protocol::Sieve => Some(self.sieve),
-            Protocol::Submission => Some(self.submission),
-            Protocol::Lmtp => Some(self.lmtp),
-            Protocol::Doveadm => None,
+            Protocol::Imap => Reach { port: self.port, tls: self.tls },
+            Protocol::Pop3 => self.pop3,
+            Protocol::Sieve => self.sieve,
+            Protocol::Submission => self.submission,
+            Protocol::Lmtp => self.lmtp,
         }
     }
 }

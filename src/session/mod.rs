@@ -5,7 +5,6 @@
 //! writes the one line about the connection. The relay that follows is a task
 //! of its own, so that an idle session pays for nothing else.
 
-mod administration;
 mod delivery;
 mod door;
 mod ending;
