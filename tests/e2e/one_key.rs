@@ -14,7 +14,8 @@ use crate::harness::letter::{letter, stuffed};
 use crate::harness::{Dialect, Fleet, Imap, Pop3, Protocol, Result, Sieve, Smtp, User, eventually};
 
 /// How proxies come to one key.
-const RULES: &str = "[fleet]\naffinity_detail = \"+\"\naffinity_domain = \"example.org\"\n[moves]\nkick_delay = \"1s\"\n";
+const RULES: &str =
+    "[fleet]\naffinity_detail = \"+\"\naffinity_domain = \"example.org\"\n[moves]\nkick_delay = \"1s\"\n";
 /// How the backends come to one user.
 const DOVECOT: &str = "auth_username_format = %Lu\nauth_default_realm = example.org\n\
                        protocol lmtp {\n  auth_username_format = %Lu\n}\n";
@@ -192,7 +193,7 @@ async fn home_of(fleet: &Fleet, user: &User, count: i64) -> Result<String> {
 async fn is_said_to_be_at(fleet: &Fleet, user: &User, home: &str) -> Result {
     for name in addresses(user) {
         let found = order(fleet, &["where", &name]).await?;
-        ensure!(found["key"] == user.name.as_str() && found["backend"] == home, "{name}: {found}");
+        ensure!(found["key"] == user.name.as_str() && found["home"]["backend"] == home, "{name}: {found}");
     }
     Ok(())
 }
