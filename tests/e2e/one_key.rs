@@ -16,8 +16,8 @@ use crate::harness::{Dialect, Fleet, Imap, Pop3, Protocol, Result, Sieve, Smtp, 
 /// How proxies come to one key.
 const RULES: &str =
     "[fleet]\naffinity_detail = \"+\"\naffinity_domain = \"example.org\"\n[moves]\nkick_delay = \"1s\"\n";
-/// How the backends come to one user.
-const DOVECOT: &str = "auth_username_format = %Lu\nauth_default_realm = example.org\n\
+/// How the backends come to one user. By default they allow no `+` in the name of who logs in.
+const DOVECOT: &str = "auth_username_chars =\nauth_username_format = %Lu\nauth_default_realm = example.org\n\
                        protocol lmtp {\n  auth_username_format = %Lu\n}\n";
 /// In which one logs in. Mail is delivered beside them.
 const WITH_LOGIN: [Protocol; 3] = [Protocol::Imap, Protocol::Pop3, Protocol::Sieve];
