@@ -236,6 +236,7 @@ impl Client {
             return Err(self.refused(verdict.text));
         }
         pop3.count().await.context("STAT")?;
+        self.dwell().await;
         pop3.quit().await.context("QUIT")
     }
 
@@ -247,6 +248,7 @@ impl Client {
             return Err(self.refused(answer.text));
         }
         client.command("LISTSCRIPTS").await.context("LISTSCRIPTS")?.ok()?;
+        self.dwell().await;
         client.logout().await.context("LOGOUT")
     }
 
@@ -265,6 +267,7 @@ impl Client {
                 return Err(self.refused(format!("{reply:?}")));
             }
         }
+        self.dwell().await;
         let reply = lmtp.command("DATA").await.context("DATA")?;
         if reply.code != 354 {
             return Err(self.refused(format!("{reply:?}")));
@@ -282,6 +285,11 @@ impl Client {
         // They have it, whatever becomes of the connection.
         let _ = lmtp.quit().await;
         Ok(())
+    }
+
+    /// Takes its time amid a visit, up to half a second, so that a proxy may die meanwhile.
+    async fn dwell(&mut self) {
+        tokio::time::sleep(Duration::from_millis(self.dice.below(500))).await;
     }
 
     fn refused(&mut self, words: String) -> Error {
