@@ -4,9 +4,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 
+use crate::harness::callers::Chronicle;
 use crate::harness::crowd::{Dice, percentile, seed};
 use crate::harness::wait::heavy;
-use crate::harness::{Caller, Callers, Crowd, Fleet, Habit, Protocol, Result, User};
+use crate::harness::{Caller, Callers, Crowd, Fleet, Habit, Protocol, Result, User, Witness};
 
 /// A proxy is killed this often.
 const EVERY: Duration = Duration::from_secs(2);
@@ -63,6 +64,35 @@ fn were_back_soon(who: &str, returns: &[Duration]) -> Result {
     Ok(())
 }
 
+/// Kills proxies at random and starts them again; gives how often.
+async fn kill_and_kill(fleet: &mut Fleet, dice: &mut Dice) -> Result<usize> {
+    let (begun, mut kills) = (Instant::now(), 0);
+    while begun.elapsed() < span() {
+        let next = Instant::now() + EVERY;
+        let victim = &mut fleet.proxies[dice.below(3) as usize];
+        victim.kill();
+        kills += 1;
+        tokio::time::sleep(DOWN).await;
+        victim.start().await?;
+        tokio::time::sleep(next.saturating_duration_since(Instant::now())).await;
+    }
+    Ok(kills)
+}
+
+/// Holds that those who came by other protocols got what they came for, soon, were never refused, and lost no mail.
+fn callers_fared_well(chronicle: &Chronicle, witness: &Witness, kills: usize, fleet: &Fleet) -> Result {
+    for protocol in OTHERS {
+        let came = witness.visits.iter().filter(|visit| visit.protocol == protocol).count();
+        println!("{}; the backends saw {came}", chronicle.summary(protocol));
+        let done: usize = chronicle.by(protocol).map(|calls| calls.done).sum();
+        ensure!(done > kills && came >= done, "{done} visits by {}, the backends saw {came}", protocol.word());
+        were_back_soon(protocol.word(), &chronicle.returns(protocol))?;
+    }
+    ensure!(chronicle.refusals().is_empty(), "refused: {:?}", chronicle.refusals());
+    println!("{} mails are there twice, for a killed proxy owed the answer", chronicle.mail_is_whole(&fleet.store)?);
+    Ok(())
+}
+
 #[tokio::test]
 async fn i1_i3_i4_proxies_die_every_two_seconds_and_nobody_is_on_two_backends_lost_or_miscounted() -> Result {
     let _turn = heavy().await;
@@ -77,16 +107,7 @@ async fn i1_i3_i4_proxies_die_every_two_seconds_and_nobody_is_on_two_backends_lo
     crowd.wake();
     let callers = Callers::enter(&fleet, callers_of(&fleet.users), seed)?;
 
-    let (begun, mut kills) = (Instant::now(), 0);
-    while begun.elapsed() < span() {
-        let next = Instant::now() + EVERY;
-        let victim = &mut fleet.proxies[dice.below(3) as usize];
-        victim.kill();
-        kills += 1;
-        tokio::time::sleep(DOWN).await;
-        victim.start().await?;
-        tokio::time::sleep(next.saturating_duration_since(Instant::now())).await;
-    }
+    let kills = kill_and_kill(&mut fleet, &mut dice).await?;
 
     let chronicle = callers.go_home().await?;
     crowd.rest(count).await?;
@@ -101,16 +122,7 @@ async fn i1_i3_i4_proxies_die_every_two_seconds_and_nobody_is_on_two_backends_lo
     were_back_soon("imap", &story.returns())?;
     ensure!(story.refusals().is_empty(), "refused: {:?}", story.refusals());
     story.mail_is_whole(&fleet.backends[0], &fleet.users).await?;
-    for protocol in OTHERS {
-        let came = witness.visits.iter().filter(|visit| visit.protocol == protocol).count();
-        println!("{}; the backends saw {came}", chronicle.summary(protocol));
-        let done: usize = chronicle.by(protocol).map(|calls| calls.done).sum();
-        ensure!(done > kills && came >= done, "{done} visits by {}, the backends saw {came}", protocol.word());
-        were_back_soon(protocol.word(), &chronicle.returns(protocol))?;
-    }
-    ensure!(chronicle.refusals().is_empty(), "refused: {:?}", chronicle.refusals());
-    println!("{} mails are there twice, for a killed proxy owed the answer", chronicle.mail_is_whole(&fleet.store)?);
-    Ok(())
+    callers_fared_well(&chronicle, &witness, kills, &fleet)
 }
 
 #[tokio::test]

@@ -88,7 +88,7 @@ impl Session {
     }
 
     /// Waits until it is ended from the other side, with that protocol's words.
-    async fn is_ended(self) -> Result {
+    async fn ended(self) -> Result {
         let (last, words) = match self {
             Self::Imap(mut imap) => (imap.lost().await?, "* BYE "),
             Self::Pop3(mut pop3) => (pop3.lost().await?, ""),
@@ -142,7 +142,7 @@ impl Presence {
         (self.sessions.len() + 4 * self.deliveries.len()) as i64
     }
 
-    /// Sends the messages, which must be taken for all; gives their subjects.
+    /// Sends the messages, `SUBJECT-0` and `SUBJECT-1` by their proxies, which must be taken for all.
     async fn deliver(&mut self, subject: &str) -> Result {
         for (number, mut lmtp) in self.deliveries.drain(..).enumerate() {
             lmtp.command("DATA").await?.ok()?;
@@ -156,9 +156,9 @@ impl Presence {
     }
 
     /// Holds that everything ends, and that the mail shall be brought later.
-    async fn is_ended(self) -> Result {
+    async fn ended(self) -> Result {
         for session in self.sessions {
-            session.is_ended().await?;
+            session.ended().await?;
         }
         for mut lmtp in self.deliveries {
             let reply = lmtp.command("DATA").await?;
@@ -208,7 +208,7 @@ fn mailboxes_with(fleet: &Fleet, user: &User, subject: &str) -> Result<Vec<Strin
 }
 
 /// Waits until the backends have told of `sessions` logins and `mails` deliveries of a user in all, and holds that each
-/// came from `from`. Gives the backends of those that began last.
+/// came from `from`. Gives the backends where that was.
 async fn was_seen(fleet: &Fleet, user: &User, from: IpAddr, sessions: usize, mails: usize) -> Result<BTreeSet<String>> {
     eventually("the backends have seen it all", Duration::from_secs(30), async || {
         let witness = fleet.witness()?;
@@ -260,7 +260,7 @@ async fn i1_a_kick_and_a_move_reach_a_user_by_every_protocol_at_every_proxy() ->
     let old = home_of(&fleet, user, count).await?;
     let kicked = order(&fleet, &["kick", &detailed(user)]).await?;
     ensure!(kicked["end"] == "done" && kicked["closed"] == count && kicked["confirmed"] == 2, "{kicked}");
-    presence.is_ended().await?;
+    presence.ended().await?;
     ensure!(home_of(&fleet, user, 0).await? == old, "a kick leaves the user at home");
 
     let presence = Presence::of(&fleet, user, from).await?;
@@ -268,7 +268,7 @@ async fn i1_a_kick_and_a_move_reach_a_user_by_every_protocol_at_every_proxy() ->
     let new = if old == "mail1" { "mail2" } else { "mail1" };
     let moved = order(&fleet, &["move", local(user), "--to", new]).await?;
     ensure!(moved["end"] == "done" && moved["closed"] == count && moved["home"] == new, "{moved}");
-    presence.is_ended().await?;
+    presence.ended().await?;
 
     let mut presence = Presence::of(&fleet, user, from).await?;
     ensure!(home_of(&fleet, user, count).await? == new);

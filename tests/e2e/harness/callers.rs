@@ -43,7 +43,7 @@ pub struct Calls {
     pub done: usize,
     /// Visits that broke off after the greeting, and how.
     pub losses: Vec<String>,
-    /// For each visit that broke off: how long until it had what it came for.
+    /// For each visit that broke off: how long until it was let in again.
     pub returns: Vec<Duration>,
     /// What it was refused, in the server's words.
     pub refusals: Vec<String>,
@@ -206,12 +206,11 @@ impl Client {
                 self.greeted = false;
                 let Err(lost) = self.attempt(door).await else {
                     self.calls.done += 1;
-                    self.calls.returns.extend(self.lost_at.take().map(|at| at.elapsed()));
                     return Ok(());
                 };
                 if self.greeted {
                     self.calls.losses.push(format!("{lost:#}"));
-                    self.lost_at.get_or_insert_with(Instant::now);
+                    self.lost_at.get_or_insert_with(Instant::now); // the first of several
                 }
                 ensure!(begun.elapsed() < SHUT_OUT, "shut out: {lost:#}; {:?} {:?}", self.caller, self.calls.refusals);
             }
@@ -235,6 +234,7 @@ impl Client {
         if !verdict.positive {
             return Err(self.refused(verdict.text));
         }
+        self.let_in();
         pop3.count().await.context("STAT")?;
         self.dwell().await;
         pop3.quit().await.context("QUIT")
@@ -247,6 +247,7 @@ impl Client {
         if answer.verdict != sieve::Verdict::Ok {
             return Err(self.refused(answer.text));
         }
+        self.let_in();
         client.command("LISTSCRIPTS").await.context("LISTSCRIPTS")?.ok()?;
         self.dwell().await;
         client.logout().await.context("LOGOUT")
@@ -267,6 +268,7 @@ impl Client {
                 return Err(self.refused(format!("{reply:?}")));
             }
         }
+        self.let_in();
         self.dwell().await;
         let reply = lmtp.command("DATA").await.context("DATA")?;
         if reply.code != 354 {
@@ -285,6 +287,11 @@ impl Client {
         // They have it, whatever becomes of the connection.
         let _ = lmtp.quit().await;
         Ok(())
+    }
+
+    /// Its login, or all of its recipients, were accepted.
+    fn let_in(&mut self) {
+        self.calls.returns.extend(self.lost_at.take().map(|at| at.elapsed()));
     }
 
     /// Takes its time amid a visit, up to half a second, so that a proxy may die meanwhile.
