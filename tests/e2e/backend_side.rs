@@ -119,7 +119,7 @@ async fn a_master_user_who_logs_in_for_somebody_comes_to_that_users_home() -> Re
     let fleet = Fleet::plan().users(6).proxies(2).start().await?;
     for user in &fleet.users {
         let own = fleet.proxies[0].log_in(user).await?;
-        let as_master = User { name: format!("{}*{}", user.name, MASTER.0), password: MASTER.1.into(), ..user.clone() };
+        let as_master = User { name: format!("{}*{}", user.name, MASTER.0), password: MASTER.1.into() };
         let mut imap = fleet.proxies[1].log_in(&as_master).await?;
         imap.command("STATUS INBOX (MESSAGES)").await?.ok()?;
         let bindings = fleet.redis.sessions().await?;

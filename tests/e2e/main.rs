@@ -27,6 +27,7 @@ mod lmtp;
 mod login;
 mod masters;
 mod odd_backends;
+mod one_key;
 mod operators;
 mod outage;
 mod parts;

@@ -4,6 +4,7 @@
 
 pub mod address;
 pub mod apart;
+pub mod callers;
 pub mod certs;
 pub mod cluster;
 pub mod crowd;
@@ -40,6 +41,7 @@ pub mod wire;
 pub mod witness;
 pub mod workdir;
 
+pub use callers::{Caller, Callers};
 pub use certs::Authority;
 pub use cluster::Cluster;
 pub use crowd::{Crowd, Habit};
