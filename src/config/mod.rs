@@ -31,7 +31,7 @@ use std::path::Path;
 
 pub use backends::{Announce, BackendConfig, BackendTls, Master, Reach};
 pub use changes::Changes;
-pub use doveadm::{DoveadmConfig, DoveadmCredential, DoveadmUrl};
+pub use doveadm::{DoveadmConfig, DoveadmCredential, DoveadmDoorConfig, DoveadmUrl};
 pub use endpoint::Endpoint;
 pub use fault::{Fault, Faults};
 pub use fleet::FleetConfig;
@@ -65,6 +65,8 @@ pub struct Config {
     pub tls: TlsConfig,
     /// Bounds. Reload applies them to new connections.
     pub limits: LimitsConfig,
+    /// What clients of our own doveadm must know. Reload applies it.
+    pub doveadm: DoveadmDoorConfig,
     /// Password sources, asked in order. Reload applies them.
     pub passdb: Vec<PassdbConfig>,
     /// How backends are probed. Reload applies it.
@@ -129,6 +131,7 @@ impl Config {
             listeners: listen.into_iter().map(plain).collect(),
             tls: TlsConfig::default(),
             limits: LimitsConfig::default(),
+            doveadm: DoveadmDoorConfig::default(),
             moves: MovesConfig::default(),
             passdb: vec![PassdbConfig::Backend],
             health: HealthConfig::default(),

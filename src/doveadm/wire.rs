@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Deserialize;
 use serde_json::json;
 
+use crate::protocol::doveadm::{escape, unescape};
+
 /// Where Dovecot's HTTP API is.
 pub(super) const HTTP_PATH: &str = "/doveadm/v1";
 
@@ -71,6 +73,28 @@ pub(super) fn http_question(user: Option<&str>) -> String {
         Some(user) => json!({ "separateConnections": true, "mask": [mask(user)] }),
     };
     json!([["who", parameters, "homing"]]).to_string()
+}
+
+/// All users whose names fit a mask: an object with a list of names, without fields.
+pub(super) fn users_question(mask: &str) -> Vec<u8> {
+    [b"\t\tuser\t", &escape(mask.as_bytes())[..], b"\n"].concat()
+}
+
+/// The same for the HTTP API.
+pub(super) fn users_http_question(mask: &str) -> String {
+    json!([["user", { "userMask": [mask] }, "homing"]]).to_string()
+}
+
+/// The names of such an answer.
+pub(super) fn users(answer: &[u8]) -> Result<Vec<String>, Garbled> {
+    /// `{"userList": [...]}`.
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Users {
+        user_list: Vec<String>,
+    }
+    let users: Users = serde_json::from_slice(answer).map_err(|_| Garbled("it is no list of users"))?;
+    Ok(users.user_list)
 }
 
 /// A mask that fits this user, and perhaps some others. doveadm takes a mask that begins with `-` for an option and one
@@ -142,41 +166,4 @@ pub fn rows_of_json(body: &[u8]) -> Result<Result<Vec<Row>, String>, Garbled> {
         Ok([(word, failure, _tag)]) if word == "error" => Ok(Err(failure.kind.escape_debug().to_string())),
         _ => Err(Garbled("the JSON is none, or of another form")),
     }
-}
-
-/// Dovecot's escaping: a field may hold neither tab nor end of line.
-pub fn escape(text: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(text.len());
-    for byte in text {
-        match byte {
-            0 => out.extend(b"\x010"),
-            1 => out.extend(b"\x011"),
-            b'\t' => out.extend(b"\x01t"),
-            b'\r' => out.extend(b"\x01r"),
-            b'\n' => out.extend(b"\x01n"),
-            other => out.push(*other),
-        }
-    }
-    out
-}
-
-/// The reverse. What was never escaped so is taken as it is.
-pub fn unescape(field: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(field.len());
-    let mut bytes = field.iter();
-    while let Some(byte) = bytes.next() {
-        out.push(match byte {
-            1 => match bytes.next() {
-                Some(b'0') => 0,
-                Some(b'1') => 1,
-                Some(b't') => b'\t',
-                Some(b'r') => b'\r',
-                Some(b'n') => b'\n',
-                Some(other) => *other,
-                None => break,
-            },
-            other => *other,
-        });
-    }
-    out
 }

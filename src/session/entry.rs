@@ -1,6 +1,7 @@
 //! From a name and a password to a connection that is logged in: passdb, home, backend.
 
 use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,7 +16,9 @@ use super::{Ender, Services};
 use crate::auth::{Fields, Grant, Question};
 use crate::backend::{Arrival, Request, Server, Servers, StrangerTls, connect};
 use crate::ledger::Slot;
-use crate::model::{BackendId, Credentials, Ending, Key, Mechanism, Phase, Protocol, Refusal, Secret, boottime_ms};
+use crate::model::{
+    BackendId, Credentials, Ending, Key, Mechanism, Phase, Protocol, Refusal, Secret, SessionId, boottime_ms,
+};
 use crate::placement::Wanted;
 use crate::protocol::{Announcement, BackendRefusal, Frontend, Referral};
 use crate::relay::{StopHandle, StopSignal, stop_pair};
@@ -181,16 +184,18 @@ async fn find(
     let key = services.placement.key_of(grant.home_name());
     record.reached(Phase::Placement);
     let ender = Ender { handle: stop.clone(), client: guest.client.ip() };
-    let (server, slot) = home(services, record.protocol, grant, &key, ender).await?;
+    let limit = services.limits.load().sessions_per_key;
+    let (server, slot) = home(services, record.protocol, grant, &key, limit, ender).await?;
     Ok(Found { key, server, slot })
 }
 
-/// The server where the user is at home, and the place in the ledger.
-async fn home(
+/// The server where the user is at home, and the place in the ledger. `limit`: the most sessions of the key; 0 for any number.
+pub(super) async fn home(
     services: &Services,
     protocol: Protocol,
     grant: &Grant,
     key: &Key,
+    limit: u32,
     ender: Ender,
 ) -> Result<(Arc<Server>, Option<Slot>), Refusal> {
     let servers = services.servers.load_full();
@@ -206,7 +211,7 @@ async fn home(
         key: key.clone(),
         pool: fields.pool.clone().unwrap_or_default(),
         pin,
-        limit: services.limits.load().sessions_per_key,
+        limit,
         unproven: grant.unproven,
     };
     let slot = services.placement.place(&wanted, Arc::new(ender)).await?;
@@ -229,11 +234,7 @@ fn stranger(servers: &Servers, protocol: Protocol, host: &str, fields: &Fields) 
 
 /// What backends are told about the client. A TTL is believed from anybody, for it can only shorten the way.
 pub(super) fn announce(guest: &Guest, frontend: &dyn Frontend) -> Result<Announcement, Refusal> {
-    let ttl = frontend.proxy_ttl().unwrap_or(PROXY_TTL).min(PROXY_TTL);
-    let Some(ttl) = ttl.checked_sub(1) else {
-        error!(session = %guest.session, client = %guest.client, "proxies in a loop: a backend leads back to a proxy");
-        return Err(Refusal::BackendUnavailable);
-    };
+    let ttl = hops_left(&guest.session, guest.client, frontend.proxy_ttl())?;
     Ok(Announcement {
         client: guest.client,
         local: guest.local,
@@ -243,6 +244,15 @@ pub(super) fn announce(guest: &Guest, frontend: &dyn Frontend) -> Result<Announc
         server_name: guest.server_name.clone(),
         helo: frontend.helo().map(str::to_owned),
         client_id: frontend.client_id().to_vec(),
+    })
+}
+
+/// How many more proxies may follow behind this one, of as many as the client allows.
+pub(super) fn hops_left(session: &SessionId, client: SocketAddr, ttl: Option<u32>) -> Result<u32, Refusal> {
+    let ttl = ttl.unwrap_or(PROXY_TTL).min(PROXY_TTL);
+    ttl.checked_sub(1).ok_or_else(|| {
+        error!(%session, %client, "proxies in a loop: a backend leads back to a proxy");
+        Refusal::BackendUnavailable
     })
 }
 
