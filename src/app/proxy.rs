@@ -23,7 +23,7 @@ use crate::model::{BackendId, Clock, Ending, Incarnation, Tasks};
 use crate::net::{Listener, ServerTls};
 use crate::placement::{Moves, Placement, Times, errand};
 use crate::relay::{BufferPool, RelaySettings};
-use crate::session::{Connections, Door, Services};
+use crate::session::{Administration, Connections, Door, Services};
 use crate::store::link::Identity;
 use crate::store::{Rules, Store};
 
@@ -84,6 +84,7 @@ impl Proxy {
             servers,
             relay: ArcSwap::from_pointee(relay_settings(&config.limits, &pool)),
             limits: ArcSwap::from_pointee(config.limits.clone()),
+            administration: Administration::new(config.doveadm.clone()),
             offers,
             host: config.name.clone(),
             own: addresses.clone(),

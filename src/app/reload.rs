@@ -43,6 +43,7 @@ impl Proxy {
         self.services.passdb.store(Arc::new(passdb));
         self.services.relay.store(Arc::new(relay_settings(&new.limits, &self.pool)));
         self.services.limits.store(Arc::new(new.limits.clone()));
+        self.services.administration.set(new.doveadm.clone());
         self.table_in_force(config.fleet.heartbeat()).await;
         info!(applied = changes.applied.join(" "), "reloaded");
         if !changes.needs_restart.is_empty() {
@@ -51,6 +52,7 @@ impl Proxy {
         *config = Config {
             tls: new.tls,
             limits: new.limits,
+            doveadm: new.doveadm,
             moves: MovesConfig {
                 max_parallel_moves: new.moves.max_parallel_moves,
                 move_rate: new.moves.move_rate,

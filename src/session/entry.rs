@@ -146,7 +146,7 @@ async fn enter_home(
 
 /// Resolves once the deadline has passed. Wakes nobody: whoever is woken, as after the machine has slept, looks before
 /// anything else is done, so that no password goes to a home that may be another's by now.
-async fn isolated(deadline: &AtomicU64) -> Ending {
+pub(super) async fn isolated(deadline: &AtomicU64) -> Ending {
     poll_fn(|_| {
         let deadline = deadline.load(Ordering::Relaxed);
         if deadline != 0 && boottime_ms() >= deadline { Poll::Ready(Ending::Isolated) } else { Poll::Pending }

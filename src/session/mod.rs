@@ -30,6 +30,7 @@ use crate::ledger::Stop;
 use crate::model::Ending;
 use crate::placement::Placement;
 use crate::relay::{RelaySettings, StopHandle};
+pub use administration::Administration;
 pub use door::Door;
 
 /// What every session of this proxy uses. The parts behind an [`ArcSwap`] are replaced by a reload; who is at work with
@@ -43,6 +44,8 @@ pub struct Services {
     pub servers: Arc<ArcSwap<Servers>>,
     /// Bounds.
     pub limits: ArcSwap<LimitsConfig>,
+    /// What clients of doveadm must know, and how mail servers are asked for them.
+    pub administration: Administration,
     /// What relays share.
     pub relay: ArcSwap<RelaySettings>,
     /// What the mail servers offer.

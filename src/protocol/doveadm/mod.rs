@@ -10,6 +10,7 @@ mod command;
 mod frontend;
 mod kind;
 pub mod reply;
+mod text;
 #[cfg(test)]
 mod tests;
 
@@ -18,6 +19,7 @@ pub use backend::{Answer, Demultiplexer, Event, Verdict};
 pub use command::{Aim, Command, Flags, NotForUs, PROXY_TTL, escape, unescape};
 pub use frontend::{Frontend, FrontendSettings, FrontendWish};
 pub use kind::{Kind, kind, normal};
+pub use text::Text;
 
 /// The minor version of the TCP protocol that we speak, to clients and to mail servers.
 pub const MINOR: u32 = 3;
