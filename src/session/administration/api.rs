@@ -1,5 +1,6 @@
 //! Commands of the HTTP API: each is carried out, and answered in the form that Dovecot gives it.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use futures_util::stream::{self, StreamExt};
@@ -207,7 +208,7 @@ fn label(share: &Share) -> (Option<String>, String) {
     }
 }
 
-/// The rows of one answer, each with the user in front, as Dovecot has it where there are several.
+/// The rows of one answer, each with the user's name, as Dovecot has it where there are several.
 fn named(result: Value, user: Option<String>) -> Vec<Value> {
     let rows = match result {
         Value::Array(rows) => rows,
@@ -227,26 +228,20 @@ fn named(result: Value, user: Option<String>) -> Vec<Value> {
 
 /// Connections counted by user and service, as `who` does without `separateConnections`.
 fn by_service(result: Value) -> Vec<Value> {
-    let mut counted: Vec<([String; 2], Vec<String>, Vec<String>)> = Vec::new();
+    let mut counted: BTreeMap<[String; 2], (Vec<String>, BTreeSet<String>)> = BTreeMap::new();
     for row in result.as_array().into_iter().flatten() {
         let text = |name: &str| match row.get(name) {
             Some(Value::String(text)) => text.clone(),
             Some(other) => other.to_string(),
             None => String::new(),
         };
-        let whose = [text("username"), text("service")];
-        let at = counted.iter().position(|(known, ..)| *known == whose).unwrap_or_else(|| {
-            counted.push((whose, Vec::new(), Vec::new()));
-            counted.len() - 1
-        });
-        counted[at].1.push(text("pid"));
-        counted[at].2.push(text("ip"));
+        let (pids, ips) = counted.entry([text("username"), text("service")]).or_default();
+        pids.push(text("pid"));
+        ips.insert(text("ip"));
     }
-    let row = |([user, service], pids, mut ips): ([String; 2], Vec<String>, Vec<String>)| {
-        let connections = pids.len().to_string();
-        ips.sort();
-        ips.dedup();
-        json!({ "username": user, "connections": connections, "service": service,
+    let row = |([user, service], (pids, ips)): ([String; 2], (Vec<String>, BTreeSet<String>))| {
+        let ips: Vec<String> = ips.into_iter().collect();
+        json!({ "username": user, "connections": pids.len().to_string(), "service": service,
             "pids": format!("({})", pids.join(" ")), "ips": format!("({})", ips.join(" ")) })
     };
     counted.into_iter().map(row).collect()
