@@ -13,7 +13,9 @@ use super::key::section;
 use super::passdb::{Kind as PassdbKind, PassdbKeys};
 use super::reader::Reader;
 use super::value::checked_name;
-use super::{BackendConfig, BackendTls, Config, DoveadmDoorConfig, DoveadmUrl, HealthConfig, PassdbConfig, TlsConfig, store};
+use super::{
+    BackendConfig, BackendTls, Config, DoveadmDoorConfig, DoveadmUrl, HealthConfig, PassdbConfig, TlsConfig, store,
+};
 use crate::model::BackendId;
 
 section! {
@@ -159,7 +161,7 @@ fn doveadm_door(reader: &mut Reader<'_>) -> DoveadmDoorConfig {
     let keys: DoveadmDoorKeys = reader.section("doveadm");
     for (word, file) in [("doveadm.password", "doveadm.password_file"), ("doveadm.api_key", "doveadm.api_key_file")] {
         if reader.is_given(word) && reader.is_given(file) {
-            reader.fault(file, &format!("is given besides {word}"), REFUSED, "remove one of them");
+            reader.fault(file, &format!("is a second one besides {word}"), REFUSED, "remove one of them");
         }
     }
     let password = reader.secret_file("doveadm.password_file", keys.password_file.as_deref());

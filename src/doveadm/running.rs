@@ -40,8 +40,7 @@ impl Doveadm {
         let starting = async {
             let stream = self.target.connect().await.map_err(|fault| self.unreachable(fault))?;
             let mut stream = BufReader::with_capacity(PIECE_MAX, stream);
-            let minor =
-                tcp::log_in(&mut stream, self.password()?, MINOR).await.map_err(|fault| self.told(fault))?;
+            let minor = tcp::log_in(&mut stream, self.password()?, MINOR).await.map_err(|fault| self.told(fault))?;
             let options: &[u8] = if minor >= MINOR_EXTRA_FIELDS { b"\t\tOPTION\tlog-passthrough\n" } else { b"" };
             let words = [options, &command.line(minor, ttl)].concat();
             tcp::say(&mut stream, &words).await.map_err(|error| self.told(error.into()))?;
@@ -110,11 +109,7 @@ impl Running {
 }
 
 /// The first piece in `bytes`, and how many of them are done with.
-fn digest(
-    frames: &mut Demultiplexer,
-    answer: &mut Answer,
-    bytes: &[u8],
-) -> Result<(Option<Piece>, usize), Violation> {
+fn digest(frames: &mut Demultiplexer, answer: &mut Answer, bytes: &[u8]) -> Result<(Option<Piece>, usize), Violation> {
     let (channel, content, done) = frames.next(bytes);
     match channel {
         _ if content.is_empty() => Ok((None, done)),

@@ -74,7 +74,10 @@ mod tests {
             assert_eq!(Exit::named(word.as_bytes()).code(), code, "{word}");
         }
         assert_eq!(Exit::named(b"0"), Exit::UNKNOWN);
-        assert_eq!((Exit::numbered(67), Exit::numbered(0), Exit::numbered(-1)), (Exit::NO_USER, Exit::UNKNOWN, Exit::UNKNOWN));
+        assert_eq!(
+            (Exit::numbered(67), Exit::numbered(0), Exit::numbered(-1)),
+            (Exit::NO_USER, Exit::UNKNOWN, Exit::UNKNOWN)
+        );
         assert_eq!(Exit::NO_USER.word(), "NOUSER");
     }
 }

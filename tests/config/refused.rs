@@ -128,7 +128,7 @@ fault! {
     a_second_doveadm_beside_http: backend("doveadm = \"http://h:1\"\ndoveadm_http = \"http://h:2\"\ndoveadm_password = \"p\"") => "backend.mail1.doveadm_http", 4, "no use", "tcp://";
     a_doveadm_listener_without_password: "[[listener]]\naddress = \"127.0.0.1:0\"\nprotocol = \"doveadm\"\ntls = \"none\"\n".to_owned() => "listener[1].protocol", 3, "has no password", "password_file";
     plaintext_login_at_a_doveadm_listener: "[[listener]]\naddress = \"127.0.0.1:0\"\nprotocol = \"doveadm\"\ntls = \"none\"\nplaintext_login = true\n[doveadm]\npassword = \"p\"\n".to_owned() => "listener[1].plaintext_login", 5, "no use", "remove it";
-    two_passwords_of_our_own_doveadm: "[doveadm]\npassword = \"p\"\npassword_file = \"word\"\n".to_owned() => "doveadm.password_file", 3, "besides doveadm.password", "remove one";
+    two_passwords_of_our_own_doveadm: "[doveadm]\npassword = \"p\"\npassword_file = \"word\"\n".to_owned() => "doveadm.password_file", 3, "second one besides doveadm.password", "remove one";
     authorities_for_a_doveadm_without_tls: backend("doveadm = \"tcp://h:1\"\ndoveadm_password = \"p\"\ntls_name = \"n\"") => "backend.mail1.tls_name", 5, "no use", "remove it";
 }
 

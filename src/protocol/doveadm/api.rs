@@ -61,9 +61,13 @@ impl ApiCall {
             match (normal(&name).as_str(), value) {
                 ("user", Value::String(user)) => aim = Aim::of(user),
                 ("user", _) => return Err(NotForUs("the user must be a string")),
-                ("all users", value) if value == Value::Bool(true) || value == "true" => aim = Aim::Mask("*".to_owned()),
+                ("all users", value) if value == Value::Bool(true) || value == "true" => {
+                    aim = Aim::Mask("*".to_owned())
+                }
                 ("all users", _) => {}
-                ("user file", _) => return Err(NotForUs("userFile names a file, which must be read where the command is given")),
+                ("user file", _) => {
+                    return Err(NotForUs("userFile names a file, which must be read where the command is given"));
+                }
                 (_, value) => drop(self.parameters.insert(name, value)),
             }
         }
@@ -76,9 +80,13 @@ impl ApiCall {
         if let Some(user) = user {
             parameters.insert("user".to_owned(), Value::String(user.to_owned()));
         }
-        Value::from(vec![Value::from(vec![Value::from(self.name.clone()), Value::Object(parameters), Value::from("homing")])])
-            .to_string()
-            .into_bytes()
+        Value::from(vec![Value::from(vec![
+            Value::from(self.name.clone()),
+            Value::Object(parameters),
+            Value::from("homing"),
+        ])])
+        .to_string()
+        .into_bytes()
     }
 }
 

@@ -75,7 +75,9 @@ impl Command {
             let ttl = field.strip_prefix(PROXY_TTL.as_bytes()).and_then(|rest| rest.strip_prefix(b"="));
             match ttl {
                 // What cannot be read is no permission to go on for ever.
-                Some(ttl) => self.ttl = Some(std::str::from_utf8(ttl).ok().and_then(|ttl| ttl.parse().ok()).unwrap_or(0)),
+                Some(ttl) => {
+                    self.ttl = Some(std::str::from_utf8(ttl).ok().and_then(|ttl| ttl.parse().ok()).unwrap_or(0))
+                }
                 None if field.is_empty() => {}
                 None => self.extra.push(field),
             }
@@ -93,7 +95,8 @@ impl Command {
             let all: Vec<Vec<u8>> = [own].iter().chain(&self.extra).map(|field| escape(field)).collect();
             line.extend(escape(&all.join(&b'\t')));
         }
-        for field in [self.user.as_bytes(), self.name.as_bytes()].into_iter().chain(self.arguments.iter().map(Vec::as_slice))
+        for field in
+            [self.user.as_bytes(), self.name.as_bytes()].into_iter().chain(self.arguments.iter().map(Vec::as_slice))
         {
             line.push(b'\t');
             line.extend(escape(field));
@@ -126,7 +129,9 @@ impl Command {
                 }
                 b"-A" | b"--all-users" => aim = Aim::Mask("*".to_owned()),
                 b"-u" | b"--user" => aim = named(arguments.next())?,
-                b"-F" | b"--user-file" => return Err(NotForUs("-F names a file, which must be read where the command is given")),
+                b"-F" | b"--user-file" => {
+                    return Err(NotForUs("-F names a file, which must be read where the command is given"));
+                }
                 _ => kept.push(argument),
             }
         }

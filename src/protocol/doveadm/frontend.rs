@@ -123,7 +123,8 @@ impl Frontend {
     fn command(&mut self, line: &[u8]) -> Option<FrontendWish> {
         match Command::parse(line) {
             Ok(command) if command.name == "OPTION" => {
-                self.logging |= self.minor >= super::MINOR_FRAMES && command.arguments.iter().any(|option| option == b"log-passthrough");
+                self.logging |= self.minor >= super::MINOR_FRAMES
+                    && command.arguments.iter().any(|option| option == b"log-passthrough");
                 None
             }
             Ok(command) => Some(FrontendWish::Run(Box::new(command))),

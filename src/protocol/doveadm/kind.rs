@@ -15,8 +15,28 @@ pub enum Kind {
 
 /// Commands about a server and not about a user, by their first words.
 const OF_MACHINE: [&str; 22] = [
-    "auth", "config", "director", "dump", "exec", "fs", "help", "instance", "log", "oldstats", "penalty", "process", "proxy",
-    "pw", "reload", "replicator", "service", "sis", "stats", "stop", "zlibconnect", "mailbox mutf7",
+    "auth",
+    "config",
+    "director",
+    "dump",
+    "exec",
+    "fs",
+    "help",
+    "instance",
+    "log",
+    "oldstats",
+    "penalty",
+    "process",
+    "proxy",
+    "pw",
+    "reload",
+    "replicator",
+    "service",
+    "sis",
+    "stats",
+    "stop",
+    "zlibconnect",
+    "mailbox mutf7",
 ];
 
 /// The kind of a command that is named as [`normal`] says.

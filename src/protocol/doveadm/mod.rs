@@ -10,9 +10,9 @@ mod command;
 mod frontend;
 mod kind;
 pub mod reply;
-mod text;
 #[cfg(test)]
 mod tests;
+mod text;
 
 pub use api::{ApiCall, ApiFault, parse_calls, split_answer};
 pub use backend::{Answer, Demultiplexer, Event, Verdict};

@@ -62,7 +62,9 @@ impl Api {
                     size += result.to_string().len();
                     reply::api_response(result, &tag)
                 }
-                Err(Failure { kind, exit, why }) if kind == "exitCode" => reply::api_failure(exit, why.as_deref(), &tag),
+                Err(Failure { kind, exit, why }) if kind == "exitCode" => {
+                    reply::api_failure(exit, why.as_deref(), &tag)
+                }
                 Err(Failure { kind, exit, .. }) => reply::api_error(&kind, exit, &tag),
             });
         }
@@ -99,7 +101,13 @@ impl Api {
         self.caller.services.tasks.spawn(async move { api.share(&call, &share, most, &gone).await }).await?
     }
 
-    async fn share(&self, call: &ApiCall, share: &Share, most: usize, gone: &CancellationToken) -> Result<Value, Failure> {
+    async fn share(
+        &self,
+        call: &ApiCall,
+        share: &Share,
+        most: usize,
+        gone: &CancellationToken,
+    ) -> Result<Value, Failure> {
         let began = Instant::now();
         let mut backend = None;
         let (user, outcome) = match share {

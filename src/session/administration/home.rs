@@ -96,7 +96,9 @@ pub(super) fn follow(caller: &Caller, grant: &mut Grant, referral: Referral) -> 
         places.any(|place| place.host.eq_ignore_ascii_case(&host) && port.is_none_or(|port| port == place.port))
     });
     let Some(server) = by_doveadm.or_else(|| servers.named(&host, Protocol::Doveadm, None)) else {
-        return Err(Trouble::temporary(format!("the backend refers the user to {host}, which is no backend of this fleet")));
+        return Err(Trouble::temporary(format!(
+            "the backend refers the user to {host}, which is no backend of this fleet"
+        )));
     };
     info!(session = %caller.session, user = %grant.user.as_str(), host, "the backend refers the user");
     grant.fields.host = Some(server.id.as_str().to_owned());

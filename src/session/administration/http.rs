@@ -81,12 +81,7 @@ pub(super) async fn serve(door: &Door, guest: Guest, input: &Input, record: &mut
 
 type Answer = Response<Full<Bytes>>;
 
-async fn answer(
-    caller: &Caller,
-    needs_tls: bool,
-    request: Request<Incoming>,
-    seen: &std::sync::Mutex<Seen>,
-) -> Answer {
+async fn answer(caller: &Caller, needs_tls: bool, request: Request<Incoming>, seen: &std::sync::Mutex<Seen>) -> Answer {
     if needs_tls {
         return text(StatusCode::FORBIDDEN, "This listener takes no password without TLS");
     }
@@ -105,7 +100,8 @@ async fn answer(
     if request.method() != Method::POST {
         return text(StatusCode::METHOD_NOT_ALLOWED, "Commands are sent by POST");
     }
-    let ttl = request.headers().get(PROXY_TTL).map(|ttl| ttl.to_str().ok().and_then(|ttl| ttl.parse().ok()).unwrap_or(0));
+    let ttl =
+        request.headers().get(PROXY_TTL).map(|ttl| ttl.to_str().ok().and_then(|ttl| ttl.parse().ok()).unwrap_or(0));
     let Ok(ttl) = hops_left(&caller.session, caller.client, ttl) else {
         return text(StatusCode::LOOP_DETECTED, "proxies in a loop: a backend leads back to a proxy");
     };
@@ -130,7 +126,8 @@ async fn answer(
 
 /// Whether the client knows the password, or the key.
 fn lets_in(administration: &Administration, headers: &HeaderMap) -> bool {
-    let Some((scheme, given)) = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()?.split_once(' ')) else {
+    let Some((scheme, given)) = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()?.split_once(' '))
+    else {
         return false;
     };
     let Ok(given) = STANDARD.decode(given.trim()).map(Zeroizing::new) else { return false };

@@ -90,7 +90,8 @@ impl Administration {
         if let Some((_, road)) = roads.get(&at).filter(|(made_of, _)| *made_of == config) {
             return Ok(road.clone());
         }
-        let road = Doveadm::new(&config).map_err(|fault| Trouble::temporary(format!("[backend.{}] {fault}", server.id)))?;
+        let road =
+            Doveadm::new(&config).map_err(|fault| Trouble::temporary(format!("[backend.{}] {fault}", server.id)))?;
         let road = Arc::new(road);
         roads.insert(at, (config, road.clone()));
         Ok(road)

@@ -4,6 +4,7 @@
 #![allow(unreachable_pub)] // public for the fuzz targets
 
 pub mod doveadm;
+pub mod doveadm_door;
 pub mod imap_backend;
 pub mod imap_frontend;
 pub mod sasl;
