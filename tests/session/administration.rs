@@ -7,6 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use homing::config::{BackendConfig, Config, ListenerConfig};
 use homing::model::{BackendId, Protocol, Secret};
 
+use crate::front::certificate;
 use crate::parts::{Line, Peer, Server, Site, until};
 
 const LOGGED_IN: &str = "VERSION\tdoveadm-client\t1\t3\n-\n+\n";
@@ -227,6 +228,31 @@ async fn asked_old(server: &Server) -> (Peer, String) {
     peer.send("+\n").await;
     let command = peer.line().await;
     (peer, command)
+}
+
+#[tokio::test]
+async fn where_starttls_is_asked_for_no_password_is_taken_before_it_by_either_way() {
+    let directory = tempfile::tempdir().unwrap();
+    let (site, _home, _away) = site(|config| {
+        config.tls.certificates = vec![certificate(directory.path(), "door")];
+        config.listeners[0].tls = homing::config::ListenerTls::StartTls;
+    })
+    .await;
+    let login = STANDARD.encode("\0doveadm\0pw");
+    let mut hasty = site.dial().await;
+    hasty.send(format!("VERSION\tdoveadm-server\t1\t0\nPLAIN\t{login}\n")).await;
+    hasty.expect("-\n-\n").await;
+    hasty.expect_end().await;
+    let mut browser = site.dial().await;
+    browser.send("POST /doveadm/v1 HTTP/1.1\r\nHost: x\r\nAuthorization: Basic ZG92ZWFkbTpwdw==\r\n\r\n").await;
+    browser.expect_start("HTTP/1.1 403 ").await;
+    let mut client = site.dial().await;
+    client.send("VERSION\tdoveadm-server\t1\t2\nSTARTTLS\n").await;
+    client.expect("VERSION\tdoveadm-client\t1\t3\n-\n").await;
+    client.start_tls().await;
+    client.send(format!("PLAIN\t{login}\n\t\treload\n")).await;
+    client.expect("+\n").await;
+    assert!(client.line().await.contains("concerns one machine"));
 }
 
 #[tokio::test]

@@ -12,13 +12,11 @@ const SETTINGS: FrontendSettings = FrontendSettings { starttls: false, line: 100
 fn dialogue(settings: FrontendSettings, words: &str, piece: usize) -> (Vec<String>, String) {
     let (mut frontend, mut input, mut out) = (Frontend::new(settings), Input::with_capacity(200), Output::new());
     let mut wishes = Vec::new();
-    let mut pieces = words.as_bytes().chunks(piece);
+    let mut left = words.as_bytes();
     loop {
         match frontend.advance(&mut input, &mut out) {
-            Ok(None) => match pieces.next() {
-                Some(piece) => assert_eq!(input.push(piece), piece.len()),
-                None => break,
-            },
+            Ok(None) if left.is_empty() => break,
+            Ok(None) => left = &left[input.push(&left[..piece.min(left.len())])..],
             Ok(Some(FrontendWish::StartTls)) => {
                 wishes.push("STARTTLS".to_owned());
                 frontend.secured();

@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
+use hyper::header::{AUTHORIZATION, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -35,7 +35,7 @@ const BODY_MAX: usize = 16 * 1024 * 1024;
 /// Bytes of a request's head.
 const HEAD_MAX: usize = 16 * 1024;
 
-/// What a request came to, for the record.
+/// What requests came to, for the record.
 #[derive(Clone, Copy, Default)]
 struct Seen {
     let_in: bool,
@@ -141,6 +141,8 @@ fn lets_in(administration: &Administration, headers: &HeaderMap) -> bool {
 fn unauthorized(caller: &Caller) -> Answer {
     let settings = caller.settings();
     let mut answer = text(StatusCode::UNAUTHORIZED, "Authentication required");
+    // Who guesses has one guess for each connection, as over TCP.
+    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     if settings.api_key.is_some() {
         answer.headers_mut().append(WWW_AUTHENTICATE, HeaderValue::from_static("X-Dovecot-API"));
     }
