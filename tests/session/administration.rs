@@ -182,6 +182,17 @@ async fn a_client_that_goes_leaves_the_session_counted_until_the_server_has_clos
 }
 
 #[tokio::test]
+async fn what_is_sent_along_is_for_one_user_and_is_never_taken_for_commands() {
+    let (site, home, away) = site(|_| ()).await;
+    let mut client = client(&site, 0).await;
+    client.send("\t\tsave\t-A\nSubject: x\n\n\tann\tpurge\n").await;
+    client.expect("\n-USAGE\n").await;
+    client.expect_end().await;
+    home.expect_nobody().await;
+    away.expect_nobody().await;
+}
+
+#[tokio::test]
 async fn a_command_that_runs_too_long_is_cut_off_when_its_user_must_leave() {
     let (site, home, _away) = site(|config| config.limits.kick_deadline = Duration::from_millis(100)).await;
     let mut client = client(&site, 0).await;

@@ -67,6 +67,10 @@ pub(super) async fn carry_out(errand: Errand) -> Exit {
         _ => Ok((Aim::Nobody, Command { user: String::new(), ..whole })),
     };
     let found = match aimed {
+        // What is sent along comes once, and is not kept.
+        Ok((Aim::Mask(_), _)) if errand.intake.is_some() => {
+            Err(Trouble::new(Exit::USAGE, format!("{name} is for one user at a time, for what is sent along")))
+        }
         Ok((aim, command)) => scope(&errand.caller, &name, aim).await.map(|scope| (scope, command)),
         Err(trouble) => Err(trouble),
     };
