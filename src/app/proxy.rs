@@ -24,7 +24,7 @@ use crate::model::{BackendId, Clock, Ending, Incarnation, Tasks};
 use crate::net::ServerTls;
 use crate::placement::{Moves, Placement, Times, errand};
 use crate::relay::{BufferPool, RelaySettings};
-use crate::session::{Connections, Door, Services};
+use crate::session::{Administration, Connections, Door, Services};
 use crate::store::link::Identity;
 use crate::store::{Rules, Store};
 
@@ -91,6 +91,7 @@ impl Proxy {
             sieve: ArcSwap::from_pointee(config.sieve.clone()),
             lmtp: ArcSwap::from_pointee(config.lmtp.clone()),
             deliveries: Arc::default(),
+            administration: Administration::new(config.doveadm.clone()),
             offers,
             host: config.name.clone(),
             own: addresses.clone(),

@@ -45,6 +45,7 @@ impl Proxy {
         self.services.limits.store(Arc::new(new.limits.clone()));
         self.services.sieve.store(Arc::new(new.sieve.clone()));
         self.services.lmtp.store(Arc::new(new.lmtp.clone()));
+        self.services.administration.set(new.doveadm.clone());
         self.table_in_force(config.fleet.heartbeat()).await;
         info!(applied = changes.applied.join(" "), "reloaded");
         if !changes.needs_restart.is_empty() {
@@ -54,6 +55,7 @@ impl Proxy {
             tls: new.tls,
             limits: new.limits,
             lmtp: new.lmtp,
+            doveadm: new.doveadm,
             moves: MovesConfig {
                 max_parallel_moves: new.moves.max_parallel_moves,
                 move_rate: new.moves.move_rate,
@@ -103,9 +105,9 @@ impl Proxy {
 fn same_servers(old: &Config, new: &Config) -> Result<(), ReloadError> {
     for (name, after) in &new.backends {
         let Some(before) = old.backends.get(name) else { continue };
-        let moved = |protocol| {
-            let (before, after) = (before.reach(protocol), after.reach(protocol));
-            before.port != after.port && before.tls == after.tls
+        let moved = |protocol| match (before.reach(protocol), after.reach(protocol)) {
+            (Some(before), Some(after)) => before.port != after.port && before.tls == after.tls,
+            _ => false,
         };
         if before.host != after.host || Protocol::ALL.into_iter().any(moved) {
             let error = anyhow::anyhow!(

@@ -1,5 +1,6 @@
 //! All sources in their order: the first that knows the user decides.
 
+use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -150,6 +151,27 @@ async fn ask(links: &[Link], question: &Question<'_>) -> Result<Grant, Refusal> 
         }
     }
     Err(Refusal::BadCredentials)
+}
+
+impl Chain {
+    /// The names of all users; `None` if a source cannot list its own.
+    ///
+    /// # Errors
+    /// A source could not answer: nothing is known about anybody then.
+    pub async fn list(&self, session: &SessionId) -> Result<Option<BTreeSet<String>>, Refusal> {
+        let mut names = BTreeSet::new();
+        for link in &self.links {
+            match link.source.list().await {
+                Some(Ok(known)) => names.extend(known),
+                Some(Err(why)) => {
+                    link.complain(&why, session);
+                    return Err(Refusal::PassdbUnavailable);
+                }
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(names))
+    }
 }
 
 fn is_acceptable(name: &str) -> bool {

@@ -69,6 +69,11 @@ pub trait Source: Send + Sync {
     /// Says what is known about the user, without any password. Never `Denied` for a password; what concerns logins alone
     /// (`nologin`, `allow_nets`) does not count.
     async fn find(&self, lookup: &Lookup<'_>) -> Verdict;
+
+    /// The names of all users that it knows; `None` if it cannot list them.
+    async fn list(&self) -> Option<Result<Vec<String>, String>> {
+        None
+    }
 }
 
 /// What a source says.

@@ -109,7 +109,7 @@ pub async fn connect(
 pub async fn connect_as(
     server: &Server,
     request: &Request<'_>,
-    machine: impl Fn(BackendLogin) -> Box<dyn Backend>,
+    machine: impl Fn(BackendLogin) -> Option<Box<dyn Backend>>,
     interrupt: impl Future<Output = Ending>,
 ) -> Result<Arrival, ConnectError> {
     let no_road = || ConnectError::NoRoad { backend: server.id.clone(), protocol: request.protocol };
@@ -124,7 +124,7 @@ pub async fn connect_as(
     let budget = Instant::now() + server.retry_budget;
     let mut pause = PAUSE;
     loop {
-        let mut machine = machine(login(server, request, trip.road));
+        let mut machine = machine(login(server, request, trip.road)).ok_or_else(no_road)?;
         let outcome = attempt(server, &trip, machine.as_mut(), interrupt.as_mut()).await;
         request.offers.saw(request.protocol, &server.id, machine.offers());
         testify(server, request, outcome.as_ref().err(), machine.stage());

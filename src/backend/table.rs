@@ -101,7 +101,7 @@ impl Servers {
         config: &BTreeMap<BackendId, BackendConfig>,
         served: impl IntoIterator<Item = Protocol>,
     ) -> Result<Self, ServersFault> {
-        let served: BTreeSet<_> = served.into_iter().collect();
+        let served: BTreeSet<_> = served.into_iter().filter(|protocol| *protocol != Protocol::Doveadm).collect();
         let served: Arc<[Protocol]> = served.into_iter().collect();
         let by_id = config
             .iter()
@@ -242,7 +242,7 @@ impl Server {
         })
     }
 
-    /// The way to it by `protocol`; `None` at a host of the passdb's for another protocol than the user's.
+    /// The way to it by `protocol`; `None` for doveadm, and at a host of the passdb's for another protocol than the user's.
     pub fn road(&self, protocol: Protocol) -> Option<&Road> {
         self.roads.iter().find(|(of, _)| *of == protocol).map(|(_, road)| road)
     }
@@ -260,7 +260,8 @@ impl Server {
 }
 
 fn roads(config: &BackendConfig) -> Result<Vec<(Protocol, Road)>, TlsFault> {
-    let reaches = Protocol::ALL.map(|protocol| (protocol, config.reach(protocol)));
+    let reaches: Vec<_> =
+        Protocol::ALL.into_iter().filter_map(|protocol| Some((protocol, config.reach(protocol)?))).collect();
     let protected = reaches.iter().any(|(_, reach)| reach.tls != BackendTls::None);
     let client =
         protected.then(|| ClientTls::new(config.tls_ca.as_deref(), config.tls_verify)).transpose()?.map(Arc::new);

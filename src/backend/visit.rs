@@ -53,7 +53,7 @@ pub async fn visit(server: &Server, protocol: Protocol, visit: &Visit<'_>) -> Re
         own: visit.own,
         header: server.announce.proxy.then(emit_local_proxy_header),
     };
-    let mut machine = machine(server, road, protocol, visit);
+    let mut machine = machine(server, road, protocol, visit).ok_or_else(no_road)?;
     let mut arrival = attempt(server, &trip, machine.as_mut(), pin!(pending::<Ending>())).await?;
     visit.offers.saw(protocol, &server.id, machine.offers());
     let seen = began.elapsed();
@@ -63,8 +63,8 @@ pub async fn visit(server: &Server, protocol: Protocol, visit: &Visit<'_>) -> Re
     Ok(seen)
 }
 
-/// The conversation of a protocol.
-fn machine(server: &Server, road: &Road, protocol: Protocol, visit: &Visit<'_>) -> Box<dyn Backend> {
+/// The conversation of a protocol, if it has one.
+fn machine(server: &Server, road: &Road, protocol: Protocol, visit: &Visit<'_>) -> Option<Box<dyn Backend>> {
     let master = server.master();
     let (errand, user, (master, password)) = match (visit.login, master) {
         (Some(VisitLogin { user, password: Some(own) }), _) => (Errand::Try, user, (None, own.duplicate())),

@@ -103,19 +103,21 @@ impl BackendTls {
             Protocol::Submission => 587,
             Protocol::Sieve => 4190,
             Protocol::Lmtp => 24,
+            Protocol::Doveadm => 24245,
         }
     }
 }
 
 impl BackendConfig {
-    /// Where it serves `protocol`.
-    pub fn reach(&self, protocol: Protocol) -> Reach {
+    /// Where it serves `protocol`; `None` for doveadm, which has a URL of its own.
+    pub fn reach(&self, protocol: Protocol) -> Option<Reach> {
         match protocol {
-            Protocol::Imap => Reach { port: self.port, tls: self.tls },
-            Protocol::Pop3 => self.pop3,
-            Protocol::Sieve => self.sieve,
-            Protocol::Submission => self.submission,
-            Protocol::Lmtp => self.lmtp,
+            Protocol::Imap => Some(Reach { port: self.port, tls: self.tls }),
+            Protocol::Pop3 => Some(self.pop3),
+            Protocol::Sieve => Some(self.sieve),
+            Protocol::Submission => Some(self.submission),
+            Protocol::Lmtp => Some(self.lmtp),
+            Protocol::Doveadm => None,
         }
     }
 }
@@ -212,6 +214,9 @@ section! {
         /// "tls://" or "https://" for the same under TLS, which believes what `tls_ca`, `tls_name` and `tls_verify` say.
         /// homing then asks it who is there: to know that a user who was moved has left, and to audit the fleet.
         pub(super) doveadm: Option<DoveadmUrl> = None, example("\"tcp://mail1.example.org:24245\"");
+        /// Where its doveadm's HTTP API listens, if `doveadm` is a "tcp://" or "tls://": what comes to homing's own HTTP API
+        /// goes on there, with the same password.
+        pub(super) doveadm_http: Option<DoveadmUrl> = None, example("\"http://mail1.example.org:8080\"");
         /// Dovecot's `doveadm_password`.
         pub(super) doveadm_password: Option<Arc<Secret>> = None, example("\"password\""), secret;
         /// File whose first line is that password, so that it need not stand here.
@@ -270,6 +275,7 @@ impl BackendKeys {
         let key = secrets.doveadm_api_key.as_ref().or(self.doveadm_api_key.as_ref()).cloned();
         Some(DoveadmConfig {
             url: self.doveadm.clone()?,
+            http: self.doveadm_http.clone(),
             credential: password.map(DoveadmCredential::Password).or(key.map(DoveadmCredential::ApiKey))?,
             timeout: self.doveadm_timeout,
             tls_ca: self.tls_ca.clone(),
@@ -285,6 +291,7 @@ impl From<&BackendConfig> for BackendKeys {
         let (master_user, master_password) = config.master.map(|master| (master.user, master.password)).unzip();
         let doveadm_timeout =
             config.doveadm.as_ref().map_or(Self::default().doveadm_timeout, |doveadm| doveadm.timeout);
+        let doveadm_http = config.doveadm.as_ref().and_then(|doveadm| doveadm.http.clone());
         let (doveadm, credential) = config.doveadm.map(|doveadm| (doveadm.url, doveadm.credential)).unzip();
         let (doveadm_password, doveadm_api_key) = match credential {
             Some(DoveadmCredential::Password(word)) => (Some(word), None),
@@ -323,6 +330,7 @@ impl From<&BackendConfig> for BackendKeys {
             retry_budget: config.retry_budget,
             probe: config.probe,
             doveadm,
+            doveadm_http,
             doveadm_password,
             doveadm_password_file: None,
             doveadm_api_key,

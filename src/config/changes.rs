@@ -8,9 +8,10 @@ use super::show::{Table, tables};
 
 /// Tables and keys that a reload applies; all else needs a restart. Listeners stay open, the store and the fleet's
 /// times belong to the incarnation, and the log's form to the process.
-const LIVE: [&str; 13] = [
+const LIVE: [&str; 14] = [
     "auth",
     "backend",
+    "doveadm",
     "health",
     "limits",
     "lmtp",

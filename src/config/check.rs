@@ -62,6 +62,10 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
             "backend {name}: submission_noauth needs a passdb that checks passwords, and there is none: nobody can submit there"
         ));
     }
+    let administered = config.served().any(|protocol| protocol == Protocol::Doveadm);
+    for (name, _) in config.backends.iter().filter(|(_, backend)| administered && backend.doveadm.is_none()) {
+        warnings.push(format!("backend {name} has no doveadm: commands for its users cannot be carried out"));
+    }
     if !config.backends.is_empty() && config.backends.values().all(|b| b.drain || b.weight.get() == 0) {
         warnings.push("every backend is drained or has weight 0: no new user can log in".to_owned());
     }
@@ -116,6 +120,7 @@ fn listeners(config: &Config, reader: &mut Reader<'_>) {
         listener_logins(config, listener, &path, reader);
         listener_proxy(listener, &path, reader);
         listener_socket(listener, &path, reader);
+        listener_doveadm(config, listener, &path, reader);
         let others = config.listeners[..at].iter().enumerate();
         if let Some((other, _)) = others.into_iter().find(|(_, other)| other.address.overlaps(&listener.address)) {
             let (key, other) = (format!("{path}.address"), format!("listener[{}].address", other + 1));
@@ -145,6 +150,24 @@ fn listener_logins(config: &Config, listener: &ListenerConfig, path: &str, reade
             reader.fault(&key, "needs a certificate, and there is none", "no client could start TLS", remedy);
         }
         _ => {}
+    }
+}
+
+/// doveadm has a password of its own, without which everybody could do everything.
+fn listener_doveadm(config: &Config, listener: &ListenerConfig, path: &str, reader: &mut Reader<'_>) {
+    let key = format!("{path}.protocol");
+    if listener.protocol != Protocol::Doveadm || !reader.is_sound(&key) {
+        return;
+    }
+    let given = config.doveadm.password.is_some() || config.doveadm.api_key.is_some();
+    if !given && reader.is_sound_throughout("doveadm") {
+        let remedy = "add password_file to the table [doveadm]";
+        reader.fault(&key, "is \"doveadm\", but [doveadm] has no password", "nobody could be let in", remedy);
+    }
+    let plaintext = format!("{path}.plaintext_login");
+    if reader.is_given(&plaintext) {
+        let consequence = "its password is taken as tls says: without TLS only with tls = \"none\"";
+        reader.fault(&plaintext, "has no use with protocol \"doveadm\"", consequence, "remove it");
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::backends::{BackendKeys, BackendSecrets};
+use super::doveadm::DoveadmDoorKeys;
 use super::fault::REFUSED;
 use super::front::TlsKeys;
 use super::health::HealthKeys;
@@ -12,7 +13,9 @@ use super::key::section;
 use super::passdb::{Kind as PassdbKind, PassdbKeys};
 use super::reader::Reader;
 use super::value::checked_name;
-use super::{BackendConfig, BackendTls, Config, DoveadmUrl, HealthConfig, PassdbConfig, TlsConfig, store};
+use super::{
+    BackendConfig, BackendTls, Config, DoveadmDoorConfig, DoveadmUrl, HealthConfig, PassdbConfig, TlsConfig, store,
+};
 use crate::model::BackendId;
 
 section! {
@@ -36,6 +39,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Config {
         limits: reader.section("limits"),
         auth: reader.section("auth"),
         lmtp: reader.section("lmtp"),
+        doveadm: doveadm_door(reader),
         moves: reader.section("moves"),
         passdb: passdb(reader),
         health: health(reader),
@@ -141,8 +145,8 @@ pub(super) fn backend(reader: &mut Reader<'_>, path: &str) -> BackendConfig {
     master(reader, path, &keys);
     doveadm(reader, path, &keys);
     let roads = [Some(keys.tls), keys.pop3_tls, keys.sieve_tls, keys.submission_tls, keys.lmtp_tls];
-    let any_tls = roads.into_iter().flatten().any(|tls| tls != BackendTls::None)
-        || keys.doveadm.as_ref().is_some_and(DoveadmUrl::is_tls);
+    let doveadm_tls = [&keys.doveadm, &keys.doveadm_http].into_iter().flatten().any(DoveadmUrl::is_tls);
+    let any_tls = doveadm_tls || roads.into_iter().flatten().any(|tls| tls != BackendTls::None);
     for (name, given) in [("tls_ca", keys.tls_ca.is_some()), ("tls_name", keys.tls_name.is_some())] {
         if given && !any_tls && reader.is_sound(&format!("{path}.tls")) {
             let consequence = "passwords and mail would go to the backend in the clear";
@@ -160,9 +164,23 @@ pub(super) fn backend(reader: &mut Reader<'_>, path: &str) -> BackendConfig {
     keys.build(secrets)
 }
 
+/// What clients of our own doveadm must know: each credential is given once at most.
+fn doveadm_door(reader: &mut Reader<'_>) -> DoveadmDoorConfig {
+    let keys: DoveadmDoorKeys = reader.section("doveadm");
+    for (word, file) in [("doveadm.password", "doveadm.password_file"), ("doveadm.api_key", "doveadm.api_key_file")] {
+        if reader.is_given(word) && reader.is_given(file) {
+            reader.fault(file, &format!("is a second one besides {word}"), REFUSED, "remove one of them");
+        }
+    }
+    let password = reader.secret_file("doveadm.password_file", keys.password_file.as_deref());
+    let api_key = reader.secret_file("doveadm.api_key_file", keys.api_key_file.as_deref());
+    keys.build(password, api_key)
+}
+
 /// A URL needs one credential, a credential a URL, and a key one that speaks HTTP.
 fn doveadm(reader: &mut Reader<'_>, path: &str, keys: &BackendKeys) {
     let url = format!("{path}.doveadm");
+    doveadm_http(reader, path, keys);
     let names = ["doveadm_password", "doveadm_password_file", "doveadm_api_key", "doveadm_api_key_file"];
     let given: Vec<String> =
         names.map(|name| format!("{path}.{name}")).into_iter().filter(|key| reader.is_given(key)).collect();
@@ -188,6 +206,19 @@ fn doveadm(reader: &mut Reader<'_>, path: &str, keys: &BackendKeys) {
             reader.fault(first, "has no use with the TCP protocol, which takes a password", REFUSED, remedy);
         }
         _ => {}
+    }
+}
+
+/// The second address is for HTTP, beside a first that is not.
+fn doveadm_http(reader: &mut Reader<'_>, path: &str, keys: &BackendKeys) {
+    let key = format!("{path}.doveadm_http");
+    let Some(url) = keys.doveadm_http.as_ref().filter(|_| reader.is_sound(&key)) else { return };
+    if !url.is_http() {
+        let remedy = "write \"http://host:port\" or \"https://host:port\"";
+        reader.fault(&key, "is not the address of an HTTP API", REFUSED, remedy);
+    } else if keys.doveadm.as_ref().is_none_or(DoveadmUrl::is_http) && reader.is_sound(&format!("{path}.doveadm")) {
+        let remedy = "add doveadm = \"tcp://host:port\", or write this one there";
+        reader.fault(&key, "has no use without a doveadm of the TCP protocol", "it would never be asked", remedy);
     }
 }
 

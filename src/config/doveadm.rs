@@ -1,4 +1,4 @@
-//! The `doveadm` keys of a `[backend.NAME]`: how to ask the mail server who is there.
+//! The `doveadm` keys of a `[backend.NAME]`: how to ask the mail server; and `[doveadm]`: what homing's own doveadm asks for.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -7,6 +7,7 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 use super::Endpoint;
+use super::key::section;
 use super::value::{Shown, Value, Wrong, quoted};
 use crate::model::Secret;
 
@@ -15,6 +16,8 @@ use crate::model::Secret;
 pub struct DoveadmConfig {
     /// Where its doveadm listens, and what it speaks there.
     pub url: DoveadmUrl,
+    /// Where its HTTP API listens, if `url` is that of the TCP protocol.
+    pub http: Option<DoveadmUrl>,
     /// What it asks for.
     pub credential: DoveadmCredential,
     /// For one question, from connect to the last byte of the answer.
@@ -25,6 +28,75 @@ pub struct DoveadmConfig {
     pub tls_name: Option<String>,
     /// The backend's own `tls_verify`.
     pub tls_verify: bool,
+}
+
+impl DoveadmConfig {
+    /// How to reach the HTTP API, or the TCP protocol; `None` where the server has no such thing.
+    pub fn speaking(&self, http: bool) -> Option<Self> {
+        let url = match &self.http {
+            _ if self.url.is_http() == http => self.url.clone(),
+            Some(url) if http => url.clone(),
+            _ => return None,
+        };
+        Some(Self { url, http: None, ..self.clone() })
+    }
+}
+
+/// What listeners with protocol "doveadm" ask for, and how they work.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DoveadmDoorConfig {
+    /// From `password` or `password_file`.
+    pub password: Option<Arc<Secret>>,
+    /// From `api_key` or `api_key_file`.
+    pub api_key: Option<Arc<Secret>>,
+    /// Users at once, of a command for many. 8 by default.
+    pub parallel: usize,
+    /// How long a mail server may be silent while it carries out a command. 10 min by default.
+    pub silence: Duration,
+}
+
+section! {
+    /// What clients of listeners with protocol "doveadm" must know, and how their commands are carried out.
+    #[derive(Clone, Debug)]
+    pub(super) struct DoveadmDoorKeys {
+        /// The password that they must give (Dovecot: `doveadm_password`), by the TCP protocol and the HTTP API.
+        pub(super) password: Option<Arc<Secret>> = None, example("\"password\""), secret;
+        /// File whose first line is that password, so that it need not stand here.
+        pub(super) password_file: Option<PathBuf> = None, example("\"door.password\"");
+        /// The key that the HTTP API takes as well (Dovecot: `doveadm_api_key`).
+        pub(super) api_key: Option<Arc<Secret>> = None, example("\"key\""), secret;
+        /// File whose first line is that key.
+        pub(super) api_key_file: Option<PathBuf> = None, example("\"door.key\"");
+        /// A command for many users is carried out for so many of them at once.
+        pub(super) parallel: usize = 8, min("1"), max("256");
+        /// How long a mail server may be silent while it carries out a command: some take long and say nothing until the end.
+        pub(super) silence: Duration = Duration::from_secs(600), min("1s"), max("7d");
+    }
+}
+
+impl DoveadmDoorKeys {
+    /// `password` and `api_key` are what the files hold.
+    pub(super) fn build(self, password: Option<Arc<Secret>>, api_key: Option<Arc<Secret>>) -> DoveadmDoorConfig {
+        DoveadmDoorConfig {
+            password: password.or(self.password),
+            api_key: api_key.or(self.api_key),
+            parallel: self.parallel,
+            silence: self.silence,
+        }
+    }
+}
+
+impl From<&DoveadmDoorConfig> for DoveadmDoorKeys {
+    fn from(config: &DoveadmDoorConfig) -> Self {
+        let DoveadmDoorConfig { password, api_key, parallel, silence } = config.clone();
+        Self { password, password_file: None, api_key, api_key_file: None, parallel, silence }
+    }
+}
+
+impl Default for DoveadmDoorConfig {
+    fn default() -> Self {
+        DoveadmDoorKeys::default().build(None, None)
+    }
 }
 
 /// What a doveadm server believes.

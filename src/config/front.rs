@@ -18,7 +18,7 @@ section! {
         pub address: ListenAddress = ListenAddress::Tcp((Ipv4Addr::LOCALHOST, 1143).into()), required, example("\"0.0.0.0:143\"");
         /// Who may open the Unix socket: permissions of its file. Its folder's count as well. By default only its owner.
         pub mode: Option<SocketMode> = None, example("\"0660\"");
-        /// What clients speak there: "imap", "pop3", "sieve" (ManageSieve), "submission" or "lmtp".
+        /// What clients speak there: "imap", "pop3", "sieve" (ManageSieve), "submission", "lmtp" or "doveadm".
         pub protocol: Protocol = Protocol::Imap;
         /// When TLS starts: "implicit" (IMAPS, POP3S and the like), "starttls" or "none".
         pub tls: ListenerTls = ListenerTls::StartTls;
@@ -40,7 +40,8 @@ words!(Protocol {
     Pop3 = "pop3",
     Sieve = "sieve",
     Submission = "submission",
-    Lmtp = "lmtp"
+    Lmtp = "lmtp",
+    Doveadm = "doveadm"
 });
 
 /// When TLS starts.

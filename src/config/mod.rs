@@ -36,7 +36,7 @@ use std::path::Path;
 pub use auth::{AuthConfig, MasterSeparator};
 pub use backends::{Announce, BackendConfig, BackendTls, Master, Reach};
 pub use changes::Changes;
-pub use doveadm::{DoveadmConfig, DoveadmCredential, DoveadmUrl};
+pub use doveadm::{DoveadmConfig, DoveadmCredential, DoveadmDoorConfig, DoveadmUrl};
 pub use endpoint::Endpoint;
 pub use fault::{Fault, Faults};
 pub use fleet::FleetConfig;
@@ -77,6 +77,8 @@ pub struct Config {
     pub auth: AuthConfig,
     /// Mail that comes in. Reload applies it to new connections.
     pub lmtp: LmtpConfig,
+    /// What clients of our own doveadm must know. Reload applies it.
+    pub doveadm: DoveadmDoorConfig,
     /// Password sources, asked in order. Reload applies them.
     pub passdb: Vec<PassdbConfig>,
     /// How backends are probed. Reload applies it.
@@ -149,6 +151,7 @@ impl Config {
             limits: LimitsConfig::default(),
             auth: AuthConfig::default(),
             lmtp: LmtpConfig::default(),
+            doveadm: DoveadmDoorConfig::default(),
             moves: MovesConfig::default(),
             passdb: vec![PassdbConfig::Backend],
             health: HealthConfig::default(),

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use super::backends::BackendKeys;
 use super::document::TopKeys;
+use super::doveadm::DoveadmDoorKeys;
 use super::front::{Certificate, TlsKeys};
 use super::health::HealthKeys;
 use super::key::{Key, Section, Visit};
@@ -50,6 +51,7 @@ pub(super) fn tables(config: &Config) -> Vec<Table> {
     tables.push(table("limits", config.limits.clone()));
     tables.push(table("auth", config.auth.clone()));
     tables.push(table("lmtp", config.lmtp.clone()));
+    tables.push(table("doveadm", DoveadmDoorKeys::from(&config.doveadm)));
     tables.extend(passdbs.map(|(at, passdb)| item("passdb", at, passdb)));
     tables.push(table("health", HealthKeys::from(&config.health)));
     tables.push(table("sieve", config.sieve.clone()));

@@ -1,9 +1,12 @@
-//! Asks a mail server who is there, by Dovecot's doveadm: over its TCP protocol or its HTTP API.
+//! Asks a mail server, by Dovecot's doveadm: over its TCP protocol or its HTTP API.
 //!
-//! Two things are done with the answer: after a kick it tells when the last process of a user has gone, which our own
+//! Who is there is asked for two purposes: after a kick it tells when the last process of a user has gone, which our own
 //! end of the connection cannot know for sure; and the audit holds it against the proxies' ledgers. `wire.rs` has the
 //! words, without I/O.
+//!
+//! `running.rs` has a server carry out what somebody asked of us; what is said then is in `protocol/doveadm`.
 
+mod running;
 mod tcp;
 #[cfg(test)]
 mod tests;
@@ -21,8 +24,12 @@ use tokio::time::{Instant, sleep, timeout};
 use zeroize::Zeroizing;
 
 use crate::config::{DoveadmConfig, DoveadmCredential, Endpoint};
+use crate::model::Secret;
 use crate::net::{Proof, Target, TargetFault, TlsFault};
-pub use wire::{Garbled, Presence, rows, rows_of_json, unescape};
+use crate::protocol::doveadm::{PROXY_TTL, split_answer};
+pub use crate::protocol::doveadm::{escape, unescape};
+pub use running::{Piece, Running};
+pub use wire::{Garbled, Presence, rows, rows_of_json};
 
 /// The longest answer that is read: some hundred thousand connections.
 const ANSWER_MAX: usize = 16 * 1024 * 1024;
@@ -76,7 +83,7 @@ pub enum DoveadmFault {
         setting: &'static str,
     },
     /// It understood, and will not or cannot say.
-    #[error("{place} refuses to say who is there: {why}")]
+    #[error("{place} refuses to answer: {why}")]
     Refused {
         /// Where.
         place: String,
@@ -160,27 +167,63 @@ impl Doveadm {
     }
 
     async fn ask_tcp(&self) -> Result<Vec<wire::Row>, DoveadmFault> {
-        let mut stream = self.target.connect().await.map_err(|fault| self.unreachable(fault))?;
-        let DoveadmCredential::Password(password) = &self.credential else {
-            return Err(self.denied()); // the configuration demands a password for TCP
-        };
-        let line = tcp::ask(&mut stream, password, ANSWER_MAX).await.map_err(|fault| self.told(fault))?;
+        let line = self.line(wire::TCP_QUESTION).await?;
         rows(&line).map_err(|why| self.garbled(why))
     }
 
+    /// One question over TCP that is answered with one line.
+    async fn line(&self, question: &[u8]) -> Result<Vec<u8>, DoveadmFault> {
+        let mut stream = self.target.connect().await.map_err(|fault| self.unreachable(fault))?;
+        tcp::ask(&mut stream, self.password()?, question, ANSWER_MAX).await.map_err(|fault| self.told(fault))
+    }
+
+    fn password(&self) -> Result<&Secret, DoveadmFault> {
+        match &self.credential {
+            DoveadmCredential::Password(password) => Ok(password),
+            DoveadmCredential::ApiKey(_) => Err(self.denied()), // the configuration demands a password for TCP
+        }
+    }
+
     async fn ask_http(&self) -> Result<Vec<wire::Row>, DoveadmFault> {
-        let mut request = Request::new(Full::new(Bytes::from_static(wire::HTTP_QUESTION)));
+        let body = self.post(wire::HTTP_QUESTION.to_vec(), None, ANSWER_MAX).await?;
+        match rows_of_json(&body) {
+            Ok(Ok(rows)) => Ok(rows),
+            Ok(Err(why)) => Err(DoveadmFault::Refused { place: self.target.place(), why }),
+            Err(why) => Err(self.garbled(why)),
+        }
+    }
+
+    /// The names of all users that fit a mask, as far as the server can list them.
+    pub async fn users(&self, mask: &str) -> Result<Vec<String>, DoveadmFault> {
+        let limit = self.timeout;
+        let asking = async {
+            if !self.http {
+                let line = self.line(&wire::users_question(mask)).await?;
+                return wire::users(&line).map_err(|why| self.garbled(why));
+            }
+            let body = self.post(wire::users_http_question(mask).into(), None, ANSWER_MAX).await?;
+            match split_answer(&body) {
+                Ok(Ok(list)) => wire::users(list.to_string().as_bytes()).map_err(|why| self.garbled(why)),
+                Ok(Err((why, _))) => Err(DoveadmFault::Refused { place: self.target.place(), why }),
+                Err(_) => Err(self.garbled(Garbled("the JSON is none, or of another form"))),
+            }
+        };
+        timeout(limit, asking).await.map_err(|_| DoveadmFault::Silent { place: self.target.place(), limit })?
+    }
+
+    /// Posts to the HTTP API, and reads the whole answer. `ttl`: how many more proxies may follow.
+    async fn post(&self, body: Vec<u8>, ttl: Option<u32>, most: usize) -> Result<Bytes, DoveadmFault> {
+        let mut request = Request::new(Full::new(Bytes::from(body)));
         let headers = request.headers_mut();
         headers.insert(AUTHORIZATION, self.authorization());
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        let answer = self.target.post(request, ANSWER_MAX).await;
+        if let Some(ttl) = ttl {
+            headers.insert(PROXY_TTL, HeaderValue::from(ttl));
+        }
+        let answer = self.target.post(request, most).await;
         match answer.map_err(|fault| self.unreachable(fault))? {
-            (StatusCode::OK, body) if body.len() == ANSWER_MAX => Err(self.garbled(Garbled("the answer is too long"))),
-            (StatusCode::OK, body) => match rows_of_json(&body) {
-                Ok(Ok(rows)) => Ok(rows),
-                Ok(Err(why)) => Err(DoveadmFault::Refused { place: self.target.place(), why }),
-                Err(why) => Err(self.garbled(why)),
-            },
+            (StatusCode::OK, body) if body.len() == most => Err(self.garbled(Garbled("the answer is too long"))),
+            (StatusCode::OK, body) => Ok(body),
             (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, _) => Err(self.denied()),
             (status, _) => Err(DoveadmFault::Refused { place: self.target.place(), why: status.to_string() }),
         }

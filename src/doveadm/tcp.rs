@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use zeroize::Zeroizing;
 
-use super::wire::{self, Garbled};
+use super::wire::Garbled;
 use crate::model::Secret;
 
 /// Lines that a server may say before it lets us in.
@@ -30,22 +30,17 @@ impl From<io::Error> for Fault {
     }
 }
 
-/// Says hello, shows the password if it is asked for, asks. Returns the line of fields, without its end.
+/// Says hello, shows the password if it is asked for, asks with a whole line. Returns the line of the answer, without its
+/// end.
 pub(super) async fn ask(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     password: &Secret,
+    question: &[u8],
     most: usize,
 ) -> Result<Vec<u8>, Fault> {
     let mut stream = BufReader::new(stream);
-    say(&mut stream, b"VERSION\tdoveadm-server\t1\t0\n").await?;
-    // Not before it is asked for: what listens there may be anything.
-    if !greeting(&mut stream).await? {
-        say(&mut stream, &plain(password)).await?;
-        if !verdict(&line(&mut stream, LINE_MAX).await?)? {
-            return Err(Fault::Denied);
-        }
-    }
-    say(&mut stream, wire::TCP_QUESTION).await?;
+    log_in(&mut stream, password, 0).await?;
+    say(&mut stream, question).await?;
     let fields = line(&mut stream, most).await?;
     match line(&mut stream, LINE_MAX).await?.as_slice() {
         b"+" => Ok(fields),
@@ -55,17 +50,39 @@ pub(super) async fn ask(
     }
 }
 
-async fn say(stream: &mut (impl AsyncWrite + Unpin), words: &[u8]) -> io::Result<()> {
+/// Says hello as one who speaks this minor version, and shows the password if it is asked for. Returns the minor version
+/// that both speak.
+pub(super) async fn log_in(
+    stream: &mut BufReader<impl AsyncRead + AsyncWrite + Unpin>,
+    password: &Secret,
+    minor: u32,
+) -> Result<u32, Fault> {
+    say(stream, format!("VERSION\tdoveadm-server\t1\t{minor}\n").as_bytes()).await?;
+    let (theirs, is_in) = greeting(stream).await?;
+    // Not before it is asked for: what listens there may be anything.
+    if !is_in {
+        say(stream, &plain(password)).await?;
+        if !verdict(&line(stream, LINE_MAX).await?)? {
+            return Err(Fault::Denied);
+        }
+    }
+    Ok(theirs.min(minor))
+}
+
+pub(super) async fn say(stream: &mut (impl AsyncWrite + Unpin), words: &[u8]) -> io::Result<()> {
     stream.write_all(words).await?;
     stream.flush().await
 }
 
-/// Whether the server lets us in without a password.
-async fn greeting(stream: &mut BufReader<impl AsyncRead + Unpin>) -> Result<bool, Fault> {
+/// The server's minor version, and whether it lets us in without a password. Old ones name no version.
+async fn greeting(stream: &mut BufReader<impl AsyncRead + Unpin>) -> Result<(u32, bool), Fault> {
+    let mut minor = 0;
     for _ in 0..GREETING_LINES {
         let line = line(stream, LINE_MAX).await?;
-        if !line.starts_with(b"VERSION\t") {
-            return verdict(&line);
+        match line.strip_prefix(b"VERSION\tdoveadm-client\t1\t") {
+            Some(theirs) => minor = std::str::from_utf8(theirs).ok().and_then(|minor| minor.parse().ok()).unwrap_or(0),
+            None if line.starts_with(b"VERSION\t") => {}
+            None => return Ok((minor, verdict(&line)?)),
         }
     }
     Err(Fault::Garbled(Garbled("the greeting has no end")))

@@ -97,7 +97,7 @@ async fn a_server_that_fails_in_the_middle_is_believed_nothing() {
     let cut = ask(&[b"+\n", b"ann\timap\t1\t127.0.0.1\t\n"]).await.0;
     assert!(matches!(cut, Err(DoveadmFault::Lost { .. })), "{cut:?}");
     let refused = ask(&[b"+\n", b"\n-NOPERM\n"]).await.0.unwrap_err().to_string();
-    assert!(refused.ends_with("refuses to say who is there: NOPERM"), "{refused}");
+    assert!(refused.ends_with("refuses to answer: NOPERM"), "{refused}");
     let garbled = ask(&[b"+\n", b"\n*\n"]).await.0;
     assert!(matches!(garbled, Err(DoveadmFault::Garbled { .. })), "{garbled:?}");
 }
@@ -105,11 +105,11 @@ async fn a_server_that_fails_in_the_middle_is_believed_nothing() {
 #[tokio::test]
 async fn an_answer_without_end_is_not_read_to_its_end() {
     let mut stream = tokio::io::join(tokio::io::repeat(b'x').chain(&b""[..]), tokio::io::sink());
-    let fault = tcp::ask(&mut stream, &Secret::new(b"p".to_vec()), 100).await;
+    let fault = tcp::ask(&mut stream, &Secret::new(b"p".to_vec()), wire::TCP_QUESTION, 100).await;
     assert!(matches!(fault, Err(tcp::Fault::Garbled(Garbled("the answer is too long")))));
     let endless = tokio::io::repeat(b'x');
     let mut stream = tokio::io::join((&b"+\n"[..]).chain(endless), tokio::io::sink());
-    let fault = tcp::ask(&mut stream, &Secret::new(b"p".to_vec()), 100_000).await;
+    let fault = tcp::ask(&mut stream, &Secret::new(b"p".to_vec()), wire::TCP_QUESTION, 100_000).await;
     assert!(matches!(fault, Err(tcp::Fault::Garbled(Garbled("the answer is too long")))));
 }
 

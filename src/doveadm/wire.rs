@@ -3,6 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
+use serde_json::json;
+
+use crate::protocol::doveadm::{escape, unescape};
 
 /// Where Dovecot's HTTP API is.
 pub(super) const HTTP_PATH: &str = "/doveadm/v1";
@@ -57,6 +60,28 @@ pub(super) const TCP_QUESTION: &[u8] = b"\t\twho\t-1\n";
 
 /// The same over HTTP.
 pub(super) const HTTP_QUESTION: &[u8] = br#"[["who",{"separateConnections":true},"homing"]]"#;
+
+/// All users whose names fit a mask: an object with a list of names, without fields.
+pub(super) fn users_question(mask: &str) -> Vec<u8> {
+    [b"\t\tuser\t", &escape(mask.as_bytes())[..], b"\n"].concat()
+}
+
+/// The same for the HTTP API.
+pub(super) fn users_http_question(mask: &str) -> String {
+    json!([["user", { "userMask": [mask] }, "homing"]]).to_string()
+}
+
+/// The names of such an answer.
+pub(super) fn users(answer: &[u8]) -> Result<Vec<String>, Garbled> {
+    /// `{"userList": [...]}`.
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Users {
+        user_list: Vec<String>,
+    }
+    let users: Users = serde_json::from_slice(answer).map_err(|_| Garbled("it is no list of users"))?;
+    Ok(users.user_list)
+}
 
 /// Counts what is there.
 pub(super) fn present(rows: Vec<Row>) -> Vec<Presence> {
@@ -115,25 +140,4 @@ pub fn rows_of_json(body: &[u8]) -> Result<Result<Vec<Row>, String>, Garbled> {
         Ok([(word, failure, _tag)]) if word == "error" => Ok(Err(failure.kind.escape_debug().to_string())),
         _ => Err(Garbled("the JSON is none, or of another form")),
     }
-}
-
-/// Undoes Dovecot's escaping: a field may hold neither tab nor end of line. What was never escaped so is taken as it is.
-pub fn unescape(field: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(field.len());
-    let mut bytes = field.iter();
-    while let Some(byte) = bytes.next() {
-        out.push(match byte {
-            1 => match bytes.next() {
-                Some(b'0') => 0,
-                Some(b'1') => 1,
-                Some(b't') => b'\t',
-                Some(b'r') => b'\r',
-                Some(b'n') => b'\n',
-                Some(other) => *other,
-                None => break,
-            },
-            other => *other,
-        });
-    }
-    out
 }

@@ -148,6 +148,11 @@ impl Fleet {
         self.affinity.key_of(name)
     }
 
+    /// A name without its detail.
+    pub fn without_detail(&self, name: &str) -> String {
+        self.affinity.without_detail(name)
+    }
+
     /// The shard of a key.
     pub fn shard_of(&self, key: &Key) -> &Shard {
         &self.shards[self.number_of(key)]

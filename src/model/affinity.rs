@@ -92,6 +92,13 @@ impl KeyTemplate {
         Key::new(if self.lower_case { key.to_lowercase() } else { key })
     }
 
+    /// A name without its detail, where names have one: `ann@example.org` for `ann+folder@example.org`.
+    pub fn without_detail(&self, name: &str) -> String {
+        let (local, domain) = name.rfind('@').map_or((name, ""), |at| name.split_at(at));
+        let bare = self.detail.and_then(|detail| local.split_once(detail)).map_or(local, |(bare, _)| bare);
+        if bare.is_empty() { name.to_owned() } else { format!("{bare}{domain}") }
+    }
+
     /// The same template with another word on case.
     pub fn with_case(self, lower_case: bool) -> Self {
         Self { lower_case, ..self }
@@ -162,6 +169,21 @@ mod tests {
         assert_eq!(key("d:{domain}", "Ann"), "ann");
         assert_eq!(key("{user}", "+odd@example.org"), "+odd@example.org");
         assert_eq!(key("{local}", "a@b@example.org"), "a@b");
+    }
+
+    #[test]
+    fn a_name_loses_its_detail_and_nothing_else() {
+        let template = KeyTemplate::default().with_detail(Some('+'));
+        for (name, bare) in [
+            ("Ann+Spam@Example.org", "Ann@Example.org"),
+            ("ann+a+b", "ann"),
+            ("ann@ex+y.org", "ann@ex+y.org"),
+            ("+odd@example.org", "+odd@example.org"),
+        ] {
+            assert_eq!(template.without_detail(name), bare);
+            assert_eq!(template.key_of(name), template.key_of(bare));
+        }
+        assert_eq!(KeyTemplate::default().without_detail("ann+x"), "ann+x");
     }
 
     #[test]

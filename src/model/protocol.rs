@@ -14,11 +14,13 @@ pub enum Protocol {
     Submission,
     /// RFC 2033: mail to users.
     Lmtp,
+    /// Dovecot's administration of one user's mail, or of all.
+    Doveadm,
 }
 
 impl Protocol {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Imap, Self::Pop3, Self::Sieve, Self::Submission, Self::Lmtp];
+    pub const ALL: [Self; 6] = [Self::Imap, Self::Pop3, Self::Sieve, Self::Submission, Self::Lmtp, Self::Doveadm];
 
     /// The fixed word of configuration, logs and metrics; also how Dovecot's passdbs know it as a service.
     pub fn word(self) -> &'static str {
@@ -28,6 +30,7 @@ impl Protocol {
             Self::Sieve => "sieve",
             Self::Submission => "submission",
             Self::Lmtp => "lmtp",
+            Self::Doveadm => "doveadm",
         }
     }
 

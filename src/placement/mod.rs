@@ -90,6 +90,16 @@ impl Placement {
         self.fleet.key_of(name)
     }
 
+    /// A name without its detail.
+    pub fn without_detail(&self, name: &str) -> String {
+        self.fleet.without_detail(name)
+    }
+
+    /// Whether sessions may be opened at a backend, as the fleet's table has it.
+    pub fn usable(&self, backend: &BackendId) -> bool {
+        self.fleet.shards().first().is_some_and(|shard| shard.roster.usable(backend))
+    }
+
     /// The isolation deadline of a key's shard, for its relay.
     pub fn isolation(&self, key: &Key) -> Arc<AtomicU64> {
         self.fleet.shard_of(key).lease.deadline().clone()

@@ -4,6 +4,7 @@
 //! password check, the relay) it returns a wish, and is told the outcome by a method of [`Frontend`] or [`Backend`].
 
 mod buffer;
+pub mod doveadm;
 pub mod imap;
 mod line;
 pub mod lmtp;

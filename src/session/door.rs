@@ -8,7 +8,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::ending::{End, Record};
-use super::{Services, delivery, login};
+use super::{Services, administration, delivery, login};
 use crate::config::{ListenerConfig, ListenerTls};
 use crate::model::{Ending, Phase, Protocol, SessionId};
 use crate::net::{
@@ -65,6 +65,7 @@ impl Door {
             match counted {
                 // Boxed: the story is long, and this task lives until the relay has its own.
                 Some(counted) => match door.listener.protocol {
+                    Protocol::Doveadm => Box::pin(administration::serve(&door, tcp, peer, counted)).await,
                     Protocol::Lmtp => Box::pin(delivery::serve(&door, tcp, peer, counted)).await,
                     _ => Box::pin(login::serve(&door, tcp, peer, counted)).await,
                 },

@@ -163,7 +163,7 @@ fn must_be_proven(server: &Server, grant: &Grant, guest: &Guest, protocol: Proto
 
 /// Resolves once the deadline has passed. Wakes nobody: whoever is woken, as after the machine has slept, looks before
 /// anything else is done, so that no password goes to a home that may be another's by now.
-async fn isolated(deadline: &AtomicU64) -> Ending {
+pub(super) async fn isolated(deadline: &AtomicU64) -> Ending {
     poll_fn(|_| {
         let deadline = deadline.load(Ordering::Relaxed);
         if deadline != 0 && boottime_ms() >= deadline { Poll::Ready(Ending::Isolated) } else { Poll::Pending }

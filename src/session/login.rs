@@ -122,7 +122,7 @@ async fn next_wish(door: &Door, dialogue: &mut Dialogue, deadline: Instant) -> R
     Err((ending, None))
 }
 
-fn end_of(error: DriveError) -> End {
+pub(super) fn end_of(error: DriveError) -> End {
     match error {
         DriveError::Closed => (Ending::ClientClosed, None),
         DriveError::Broken(error) => (Ending::ClientLost, Some(error.to_string())),

@@ -5,6 +5,7 @@
 //! writes the one line about the connection. The relay that follows is a task
 //! of its own, so that an idle session pays for nothing else.
 
+mod administration;
 mod delivery;
 mod door;
 mod ending;
@@ -29,6 +30,7 @@ use crate::ledger::Stop;
 use crate::model::{Ending, Protocol};
 use crate::placement::Placement;
 use crate::relay::{RelaySettings, StopHandle};
+pub use administration::Administration;
 pub use delivery::Deliveries;
 pub use door::Door;
 
@@ -49,6 +51,8 @@ pub struct Services {
     pub lmtp: ArcSwap<LmtpConfig>,
     /// Who gets how many mails at once.
     pub deliveries: Arc<Deliveries>,
+    /// What clients of doveadm must know, and how mail servers are asked for them.
+    pub administration: Administration,
     /// What relays share.
     pub relay: ArcSwap<RelaySettings>,
     /// What the mail servers offer.

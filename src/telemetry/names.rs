@@ -28,6 +28,10 @@ pub const IN_BYTES: &str = "in_bytes";
 pub const OUT_BYTES: &str = "out_bytes";
 /// Milliseconds from accept to the end.
 pub const DURATION_MS: &str = "duration_ms";
+/// What a client of doveadm wanted done: the name of the command, without its arguments.
+pub const COMMAND: &str = "command";
+/// How a command of doveadm ended: 0, or a code of sysexits.h.
+pub const EXIT: &str = "exit";
 /// Why it ended: a word of [`Ending`](crate::model::Ending).
 pub const ENDING: &str = "ending";
 /// Whose doing that was: "client", "backend" or "proxy".

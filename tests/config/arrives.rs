@@ -213,6 +213,12 @@ const CASES: &[Case] = &[
     ("backend", "doveadm", DOVEADM, |c, _| {
         doveadm(c).is_some_and(|d| d.url.is_tls() && !d.url.is_http() && d.url.endpoint().authority() == "[::1]:24245")
     }),
+    (
+        "backend",
+        "doveadm_http",
+        "doveadm = \"tcp://h:1\"\ndoveadm_http = \"http://h:8080\"\ndoveadm_password = \"p\"",
+        |c, _| doveadm(c).and_then(|d| d.speaking(true)).is_some_and(|d| d.url.endpoint().authority() == "h:8080"),
+    ),
     ("backend", "doveadm_password", DOVEADM, |c, _| doveadm(c).and_then(password) == Some(b"pass word")),
     ("backend", "doveadm_password_file", "doveadm = \"tcp://h:1\"\ndoveadm_password_file = \"word\"", |c, _| {
         doveadm(c).and_then(password) == Some(b"from-a-file")
@@ -224,6 +230,14 @@ const CASES: &[Case] = &[
         doveadm(c).and_then(api_key) == Some(b"from-a-file")
     }),
     ("backend", "doveadm_timeout", DOVEADM, |c, _| doveadm(c).is_some_and(|d| d.timeout == 2 * SECOND)),
+    ("doveadm", "password", "password = \"open\"", |c, _| exposed(&c.doveadm.password) == Some(b"open")),
+    ("doveadm", "password_file", "password_file = \"word\"", |c, _| {
+        exposed(&c.doveadm.password) == Some(b"from-a-file")
+    }),
+    ("doveadm", "api_key", "api_key = \"open\"", |c, _| exposed(&c.doveadm.api_key) == Some(b"open")),
+    ("doveadm", "api_key_file", "api_key_file = \"word\"", |c, _| exposed(&c.doveadm.api_key) == Some(b"from-a-file")),
+    ("doveadm", "parallel", "parallel = 3", |c, _| c.doveadm.parallel == 3),
+    ("doveadm", "silence", "silence = \"2s\"", |c, _| c.doveadm.silence == 2 * SECOND),
     ("moves", "before_move", "before_move = [\"/bin/true\", \"x y\"]", |c, _| {
         c.moves.before_move == ["/bin/true", "x y"]
     }),
@@ -306,6 +320,10 @@ fn probe_password(config: &Config) -> Option<&[u8]> {
 
 fn master_password(config: &Config) -> Option<&[u8]> {
     first(config).master.as_ref().map(|master| master.password.expose())
+}
+
+fn exposed(secret: &Option<Arc<Secret>>) -> Option<&[u8]> {
+    secret.as_ref().map(|secret| secret.expose())
 }
 
 fn doveadm(config: &Config) -> Option<&DoveadmConfig> {

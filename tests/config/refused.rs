@@ -124,6 +124,11 @@ fault! {
     a_doveadm_password_without_url: backend("doveadm_password = \"p\"") => "backend.mail1.doveadm_password", 3, "no use without doveadm", "add doveadm";
     two_credentials_for_doveadm: backend("doveadm = \"http://h:1\"\ndoveadm_password = \"p\"\ndoveadm_api_key = \"k\"") => "backend.mail1.doveadm_api_key", 5, "second credential", "remove one";
     an_api_key_for_the_tcp_protocol: backend("doveadm = \"tcp://h:1\"\ndoveadm_api_key = \"k\"") => "backend.mail1.doveadm_api_key", 4, "takes a password", "http://";
+    a_second_doveadm_that_is_no_http: backend("doveadm = \"tcp://h:1\"\ndoveadm_http = \"tcp://h:2\"\ndoveadm_password = \"p\"") => "backend.mail1.doveadm_http", 4, "not the address of an HTTP API", "http://";
+    a_second_doveadm_beside_http: backend("doveadm = \"http://h:1\"\ndoveadm_http = \"http://h:2\"\ndoveadm_password = \"p\"") => "backend.mail1.doveadm_http", 4, "no use", "tcp://";
+    a_doveadm_listener_without_password: "[[listener]]\naddress = \"127.0.0.1:0\"\nprotocol = \"doveadm\"\ntls = \"none\"\n" => "listener[1].protocol", 3, "has no password", "password_file";
+    plaintext_login_at_a_doveadm_listener: "[[listener]]\naddress = \"127.0.0.1:0\"\nprotocol = \"doveadm\"\ntls = \"none\"\nplaintext_login = true\n[doveadm]\npassword = \"p\"\n" => "listener[1].plaintext_login", 5, "no use", "remove it";
+    two_passwords_of_our_own_doveadm: "[doveadm]\npassword = \"p\"\npassword_file = \"word\"\n" => "doveadm.password_file", 3, "second one besides doveadm.password", "remove one";
     authorities_for_a_doveadm_without_tls: backend("doveadm = \"tcp://h:1\"\ndoveadm_password = \"p\"\ntls_name = \"n\"") => "backend.mail1.tls_name", 5, "no use", "remove it";
 }
 

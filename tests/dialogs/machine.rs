@@ -23,7 +23,7 @@ impl Side {
         let settings = Settings(header);
         let side = match header.split(':').next() {
             Some("frontend") => spoken::frontend(protocol, settings.frontend()).map(Self::Front),
-            Some("backend") => Some(Self::Back(spoken::backend(protocol, settings.errand(), settings.backend()))),
+            Some("backend") => spoken::backend(protocol, settings.errand(), settings.backend()).map(Self::Back),
             _ => None,
         };
         side.unwrap_or_else(|| panic!("neither frontend nor backend: {header}"))

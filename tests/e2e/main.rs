@@ -8,6 +8,7 @@
 // Whatever fails in a test shall end it.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, unreachable_pub)]
 
+mod administration;
 mod amnesia;
 mod audit;
 mod backend_side;

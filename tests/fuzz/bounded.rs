@@ -61,6 +61,20 @@ fn whatever_brings_mail_has_bounded_answers_and_messages_with_one_end() {
 }
 
 #[test]
+fn whatever_clients_of_doveadm_and_their_servers_say_is_understood_or_refused() {
+    let seeds: [&[u8]; 7] = [
+        b"VERSION\tdoveadm-server\t1\t2\nPLAIN\tAGRvdmVhZG0AeA==\nD\tann\tquota get\t-u\tann\t--\n\t\twho\t-1\n",
+        b"VERSION\tdoveadm-server\t1\t3\nSTARTTLS\n",
+        b"VERSION\tdoveadm-server\t1\t3\nPLAIN\tAGRvdmVhZG0AeA==\n\t\tOPTION\tlog-passthrough\nx\tproxy-ttl=3\x01tforward=a\tann\tmailbox\tlist\t-A\n",
+        b"\0\0\0\0\x06INBOX\tL\0\0\0\x05\x04oh!\n\0\0\0\0\x0a\n-NOUSER\n",
+        b"INBOX\t3\t\n-REFERRAL ann@[::1]:24245\n",
+        br#"[["quotaGet",{"user":"ann"},"t1"],["mailboxStatus",{"user":"a*","field":["all"],"mailboxMask":["*"]},"t2"]]"#,
+        br#"[["error",{"type":"exitCode", "exitCode":67},"t"]]"#,
+    ];
+    vary(&seeds.map(<[u8]>::to_vec), ALL, 30_000, bodies::doveadm_door::run);
+}
+
+#[test]
 fn whatever_servers_say_before_they_take_mail_is_taken_the_same_however_it_is_cut() {
     vary(&seeds(Protocol::Lmtp, "server_", "S"), ALL, 20_000, bodies::lmtp::server);
 }

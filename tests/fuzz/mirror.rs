@@ -33,7 +33,7 @@ impl Mirror {
         };
         let mut mirror = Self {
             frontend: spoken::frontend(protocol, settings).expect("it has logins"),
-            backend: spoken::backend(protocol, Errand::Session, login),
+            backend: spoken::backend(protocol, Errand::Session, login).expect("it has logins"),
             inputs: [BOUNDS.line, 64 * 1024].map(Input::with_capacity),
             out: Output::new(),
         };

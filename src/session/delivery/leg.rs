@@ -180,8 +180,8 @@ impl Leg {
             witness: services.witness.as_ref(),
             offers: &services.offers,
         };
-        let machine = |login| -> Box<dyn crate::protocol::Backend> {
-            Box::new(Backend::new(login, &services.host, road.lmtp.backend_timeout))
+        let machine = |login| -> Option<Box<dyn crate::protocol::Backend>> {
+            Some(Box::new(Backend::new(login, &services.host, road.lmtp.backend_timeout)))
         };
         match connect_as(&self.way.server, &request, machine, stopped(&self.deliveries)).await {
             Ok(arrival) => Ok(Upstream::new(arrival)),

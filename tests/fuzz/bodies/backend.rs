@@ -53,7 +53,7 @@ struct Conversation {
 
 fn converse(protocol: Protocol, choice: u8, data: &[u8], piece: usize) -> Conversation {
     let errand = [Errand::Session, Errand::Look, Errand::Try, Errand::Session][usize::from(choice >> 6)];
-    let mut machine = spoken::backend(protocol, errand, login(choice));
+    let mut machine = spoken::backend(protocol, errand, login(choice)).expect("it has logins");
     let mut peer = Peer::new(data, piece, 256);
     let mut end = peer.advance(machine.as_mut());
     if let Some(Ok(BackendWish::StartTls)) = end {

@@ -5,6 +5,7 @@
 
 pub mod backend;
 pub mod doveadm;
+pub mod doveadm_door;
 pub mod frontend;
 pub mod lmtp;
 pub mod sasl;

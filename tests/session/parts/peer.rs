@@ -73,6 +73,17 @@ impl Peer {
         }
     }
 
+    /// What comes up to the `count`th `end`, that included.
+    pub(crate) async fn line_to(&mut self, end: char, count: usize) -> String {
+        loop {
+            let ends = self.read.iter().enumerate().filter(|(_, byte)| char::from(**byte) == end);
+            if let Some((at, _)) = ends.take(count).nth(count - 1) {
+                return String::from_utf8(self.read.drain(..=at).collect()).unwrap();
+            }
+            assert!(self.more().await > 0, "closed after {:?}", self.read);
+        }
+    }
+
     async fn more(&mut self) -> usize {
         let mut bytes = [0; 4096];
         let read = timeout(PATIENCE, self.stream().read(&mut bytes)).await;

@@ -217,6 +217,11 @@ impl Source for FileSource {
             None => Verdict::Unknown,
         }
     }
+
+    async fn list(&self) -> Option<Result<Vec<String>, String>> {
+        let content = self.content().await;
+        Some(content.map(|content| content.table.names().map(str::to_owned).collect()))
+    }
 }
 
 /// Nothing if the file still has those marks. Blocks.

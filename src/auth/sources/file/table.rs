@@ -78,6 +78,12 @@ impl Table {
         Some(entry.map_err(|fault| (self.number(begin), fault)))
     }
 
+    /// The names of all users, in no order.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        let lines = self.slots.iter().filter_map(|slot| Some(self.line(slot.checked_sub(1)?)));
+        lines.filter_map(|line| std::str::from_utf8(user_of(line)).ok())
+    }
+
     /// A password that costs as much to verify as most do.
     pub(super) fn typical(&self) -> Option<(Stored, Cost)> {
         let entry = parse_line(self.line(self.typical?), &self.default_scheme, |_| ()).ok()?;
