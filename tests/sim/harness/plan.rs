@@ -118,7 +118,7 @@ impl Plan {
         let focus = mutation.shows_in().or(any);
         let sticky = dice.percent(40) && mutation == Mutation::Sound;
         // The mutants know of one.
-        let shards = if mutation == Mutation::Sound && dice.percent(25) { 2 } else { 1 };
+        let shards = if mutation == Mutation::Sound && dice.percent(12) { 2 } else { 1 };
         let rules = Rules {
             lease: 4_000,
             orphan_grace: 12_000, // a clock may step once between two heartbeats: 2 s of the 3 s that the deadline lies before it
@@ -145,7 +145,7 @@ impl Plan {
             backends: dice.between(2, 4) as usize,
             keys: dice.between(2, 6) as usize,
             clients: dice.between(4, 12) as usize,
-            storm: dice.span(6_000, if shards > 1 { 12_000 } else { 20_000 }), // each shard costs as much as a fleet
+            storm: dice.span(6_000, if shards > 1 { 10_000 } else { 15_000 }), // each shard costs as much as a fleet
             calm: dice.between(200, 1400),
             rollbacks: mutation == Mutation::GapsAccepted || dice.percent(12),
         }
