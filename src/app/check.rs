@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::auth::sources::check_passwd_file;
 use crate::backend::Servers;
-use crate::config::{BackendConfig, Config, PassdbConfig, StoreConfig};
+use crate::config::{BackendConfig, Config, FilePassdb, PassdbConfig, StoreConfig};
 use crate::doveadm::Doveadm;
 use crate::hook::Hook;
 use crate::model::BackendId;
@@ -45,7 +45,7 @@ fn check_doveadm((name, backend): (&BackendId, &BackendConfig)) -> Option<String
 }
 
 fn check_passdb(passdb: &PassdbConfig) -> Vec<String> {
-    let PassdbConfig::File { path, default_scheme, .. } = passdb else { return Vec::new() };
+    let PassdbConfig::File(FilePassdb { path, default_scheme, .. }) = passdb else { return Vec::new() };
     match std::fs::read(path) {
         Ok(text) => {
             let complaints = check_passwd_file(text, default_scheme);

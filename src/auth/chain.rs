@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::hasher::Hasher;
 use super::sources::{BackendSource, FileSource};
 use super::{Denial, Grant, Lookup, Question, Source, Verdict};
-use crate::config::PassdbConfig;
+use crate::config::{FilePassdb, PassdbConfig};
 use crate::model::{Credentials, Refusal, SessionId};
 
 /// Longest user name in bytes. RFC 5321 4.5.3.1 allows no longer address, and a name becomes a key of the store.
@@ -45,7 +45,7 @@ impl Chain {
         let (mut sources, mut masters) = (Vec::<Box<dyn Source>>::new(), Vec::<Box<dyn Source>>::new());
         for config in passdb {
             match config {
-                PassdbConfig::File { path, default_scheme, master } => {
+                PassdbConfig::File(FilePassdb { path, default_scheme, master }) => {
                     let source = FileSource::new(path, default_scheme, hasher.clone());
                     source.refresh().await;
                     if *master { &mut masters } else { &mut sources }.push(Box::new(source));

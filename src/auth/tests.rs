@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::*;
-use crate::config::PassdbConfig;
+use crate::config::{FilePassdb, PassdbConfig};
 use crate::model::{Mechanism, Refusal};
 
 pub(super) fn credentials(user: &str, password: &str) -> Credentials {
@@ -119,7 +119,7 @@ async fn with_masters(separator: Option<char>) -> (tempfile::TempDir, Chain) {
     let source = |name: &str, text: &str, master| {
         let path = dir.path().join(name);
         std::fs::write(&path, text).unwrap();
-        PassdbConfig::File { path, default_scheme: "PLAIN".to_owned(), master }
+        PassdbConfig::File(FilePassdb { path, default_scheme: "PLAIN".to_owned(), master })
     };
     let masters = source("masters", "admin:geheim\nlocked:{PLAIN}x::::::nologin\n", true);
     let users = source("users", "ann:hers::::::pool=p\n", false);
@@ -171,7 +171,7 @@ async fn a_user_is_found_without_a_password_also_one_who_may_not_log_in() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("users");
     std::fs::write(&path, "ann:{PLAIN}x::::::nologin destuser=anna\n").unwrap();
-    let file = PassdbConfig::File { path, default_scheme: "PLAIN".to_owned(), master: false };
+    let file = PassdbConfig::File(FilePassdb { path, default_scheme: "PLAIN".to_owned(), master: false });
     let chain = Chain::open(&[file], Some('*'), 2).await;
     let session = SessionId::random();
     let lookup = |user| Lookup {
@@ -243,7 +243,7 @@ async fn i9_no_password_is_in_any_log_or_debug_text() {
     let subscriber =
         tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(move || writer.clone()).finish();
     let guard = tracing::subscriber::set_default(subscriber);
-    let passdb = [PassdbConfig::File { path, default_scheme: "CRYPT".to_owned(), master: false }];
+    let passdb = [PassdbConfig::File(FilePassdb { path, default_scheme: "CRYPT".to_owned(), master: false })];
     let chain = Chain::open(&passdb, Some('*'), 2).await;
     let session = SessionId::random();
     let mut shown = String::new();

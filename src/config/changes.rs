@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::Config;
 use super::reader::{contains, join};
-use super::show::{Table, tables};
+use super::show::{Line, Table, tables};
 
 /// Tables and keys that a reload applies; all else needs a restart. Listeners stay open, the store and the fleet's
 /// times belong to the incarnation, and the log's form to the process.
@@ -69,8 +69,9 @@ fn differences(old: &Config, new: &Config) -> Vec<String> {
     different
 }
 
-/// Both tables have the same keys in the same order.
+/// Keys of the new table that the old one lacks, or that say something else there. A table's `kind` may decide which keys
+/// it has.
 fn different_keys(old: &Table, new: &Table) -> Vec<String> {
-    let pairs = old.lines.iter().zip(&new.lines);
-    pairs.filter(|(old, new)| old.value != new.value).map(|(_, line)| join(&new.path, line.key.name)).collect()
+    let same = |new: &Line| old.lines.iter().any(|old| old.key.name == new.key.name && old.value == new.value);
+    new.lines.iter().filter(|line| !same(line)).map(|line| join(&new.path, line.key.name)).collect()
 }

@@ -237,7 +237,10 @@ fn passdb(config: &Config, reader: &mut Reader<'_>) {
     for (at, source) in config.passdb.iter().enumerate() {
         let path = format!("passdb[{}]", at + 1);
         match source {
-            PassdbConfig::File { path: file, .. } => readable(&format!("{path}.path"), file, reader),
+            PassdbConfig::File(keys) if reader.is_given(&format!("{path}.path")) => {
+                readable(&format!("{path}.path"), &keys.path, reader);
+            }
+            PassdbConfig::File(_) => {}
             PassdbConfig::Backend
                 if config.passdb[at + 1..].iter().any(PassdbConfig::has_users) && reader.is_sound_throughout(&path) =>
             {

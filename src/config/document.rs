@@ -10,7 +10,6 @@ use super::fault::REFUSED;
 use super::front::TlsKeys;
 use super::health::HealthKeys;
 use super::key::section;
-use super::passdb::{Kind as PassdbKind, PassdbKeys};
 use super::reader::Reader;
 use super::value::checked_name;
 use super::{
@@ -82,33 +81,11 @@ fn passdb(reader: &mut Reader<'_>) -> Vec<PassdbConfig> {
     if paths.is_empty() {
         return vec![PassdbConfig::Backend];
     }
-    let mut sources: Vec<_> = paths.iter().map(|path| passdb_source(reader, path)).collect();
+    let mut sources: Vec<PassdbConfig> = paths.iter().map(|path| reader.section(path)).collect();
     if !sources.iter().any(PassdbConfig::has_users) {
         sources.push(PassdbConfig::Backend);
     }
     sources
-}
-
-fn passdb_source(reader: &mut Reader<'_>, path: &str) -> PassdbConfig {
-    let keys: PassdbKeys = reader.section(path);
-    let file = format!("{path}.path");
-    match keys.kind {
-        _ if !reader.is_sound(&format!("{path}.kind")) => {}
-        PassdbKind::File if keys.path.is_none() && reader.is_sound(&file) => {
-            reader.fault(&file, "is missing", REFUSED, "add path = \"users.passwd\", or use kind \"backend\"");
-        }
-        PassdbKind::File => {}
-        PassdbKind::Backend => {
-            for key in [file, format!("{path}.default_scheme"), format!("{path}.master")] {
-                if reader.is_given(&key) {
-                    let consequence = "that file's passwords would not be checked";
-                    let remedy = "set kind = \"file\", or remove it";
-                    reader.fault(&key, "has no use with kind \"backend\"", consequence, remedy);
-                }
-            }
-        }
-    }
-    keys.into()
 }
 
 fn health(reader: &mut Reader<'_>) -> HealthConfig {

@@ -68,6 +68,11 @@ pub(super) trait Section: Clone + Default {
 
     /// Shows every key to `visit`.
     fn fields(&mut self, visit: &mut dyn Visit);
+
+    /// The same table with its defaults, where a key decides which others there are.
+    fn pristine(&self) -> Self {
+        Self::default()
+    }
 }
 
 /// Declares a table: `/// meaning` `name: type = default, mark, mark(argument);`. The marks are the methods of [`Key`].

@@ -8,11 +8,10 @@ use super::doveadm::DoveadmDoorKeys;
 use super::front::{Certificate, TlsKeys};
 use super::health::HealthKeys;
 use super::key::{Key, Section, Visit};
-use super::passdb::PassdbKeys;
 use super::reader::join;
 use super::store::StoreKeys;
 use super::value::{Shown, Value};
-use super::{Config, changes};
+use super::{Config, PassdbConfig, changes};
 use crate::model::BackendId;
 
 /// Columns of a comment in the default file.
@@ -39,7 +38,7 @@ pub(super) struct Line {
 pub(super) fn tables(config: &Config) -> Vec<Table> {
     let listeners = config.listeners.iter().enumerate();
     let certificates = config.tls.certificates.iter().enumerate();
-    let passdbs = config.passdb.iter().map(PassdbKeys::from).enumerate();
+    let passdbs = config.passdb.iter().cloned().enumerate();
     let mut tables = vec![
         table("", TopKeys { name: config.name.clone() }),
         table("store", StoreKeys::from(&config.store)),
@@ -86,6 +85,12 @@ impl Config {
     pub fn default_file() -> String {
         let mut out = String::new();
         for table in tables(&Self::example()) {
+            if table.path == "passdb[1]" {
+                // Before the one that must be the last.
+                for kind in PassdbConfig::kinds().filter(|kind| *kind != PassdbConfig::Backend) {
+                    explain(&mut out, &item("passdb", 0, kind), Style::CommentedOut);
+                }
+            }
             match table.path.as_str() {
                 "backend.mail2" => explain(&mut out, &table, Style::Brief),
                 _ => explain(&mut out, &table, Style::Full),
@@ -116,8 +121,8 @@ fn item<S: Section>(list: &str, at: usize, section: S) -> Table {
 
 fn lines<S: Section>(mut section: S) -> Vec<Line> {
     let (mut values, mut defaults) = (Values::default(), Values::default());
+    section.pristine().fields(&mut defaults);
     section.fields(&mut values);
-    S::default().fields(&mut defaults);
     let pairs = values.0.into_iter().zip(defaults.0);
     pairs.map(|((key, value), (_, default))| Line { key, value, default }).collect()
 }

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use homing::config::{
-    BackendTls, ClientAuth, Config, Delimiter, DoveadmConfig, DoveadmCredential, ListenAddress, ListenerTls, LogFormat,
-    PassdbConfig, Reach, RedisConfig, RedisLogin, RedisServers, RedisTls, SocketMode, StoreAddress, StoreConfig,
-    TlsVersion,
+    BackendTls, ClientAuth, Config, Delimiter, DoveadmConfig, DoveadmCredential, FilePassdb, ListenAddress,
+    ListenerTls, LogFormat, PassdbConfig, Reach, RedisConfig, RedisLogin, RedisServers, RedisTls, SocketMode,
+    StoreAddress, StoreConfig, TlsVersion,
 };
 use homing::model::{Protocol, Secret};
 
@@ -135,21 +135,21 @@ const CASES: &[Case] = &[
     ("moves", "move_rate", "move_rate = 8", |c, _| c.moves.move_rate == 8),
     ("moves", "rebalance_tolerance", "rebalance_tolerance = 0.25", |c, _| c.moves.rebalance_tolerance == 0.25),
     ("moves", "max_errors", "max_errors = 0.5", |c, _| c.moves.max_errors == 0.5),
-    ("passdb", "kind", PASSDB, |c, _| matches!(c.passdb[0], PassdbConfig::File { .. })),
+    ("passdb", "kind", PASSDB, |c, _| matches!(c.passdb[0], PassdbConfig::File(FilePassdb { .. }))),
     (
         "passdb",
         "path",
         PASSDB,
-        |c, dir| matches!(&c.passdb[0], PassdbConfig::File { path, .. } if *path == dir.join("users.passwd")),
+        |c, dir| matches!(&c.passdb[0], PassdbConfig::File(FilePassdb { path, .. }) if *path == dir.join("users.passwd")),
     ),
     (
         "passdb",
         "default_scheme",
         PASSDB,
-        |c, _| matches!(&c.passdb[0], PassdbConfig::File { default_scheme, .. } if default_scheme == "PLAIN"),
+        |c, _| matches!(&c.passdb[0], PassdbConfig::File(FilePassdb { default_scheme, .. }) if default_scheme == "PLAIN"),
     ),
     ("passdb", "master", "kind = \"file\"\npath = \"users.passwd\"\nmaster = true", |c, _| {
-        matches!(c.passdb[..], [PassdbConfig::File { master: true, .. }, PassdbConfig::Backend])
+        matches!(c.passdb[..], [PassdbConfig::File(FilePassdb { master: true, .. }), PassdbConfig::Backend])
     }),
     ("auth", "master_separator", "master_separator = \"\"", |c, _| c.auth.master_separator.0.is_none()),
     ("health", "interval", "interval = \"10s\"", |c, _| c.health.interval == 10 * SECOND),

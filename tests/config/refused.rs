@@ -199,8 +199,8 @@ fault! {
     the_same_unix_socket_twice: "[[listener]]\naddress = \"unix:x\"\nprotocol = \"lmtp\"\ntls = \"none\"\n[[listener]]\naddress = \"unix:x\"\nprotocol = \"lmtp\"\ntls = \"none\"" => "listener[2].address", 6, "same socket as listener[1].address", "another";
     trusted_networks_without_use: format!("{LISTENER}trusted_networks = [\"10.0.0.0/8\"]") => "listener[1].trusted_networks", 5, "without proxy_protocol", "proxy_protocol = true";
     a_source_behind_the_backends: "[[passdb]]\nkind = \"backend\"\n[[passdb]]\nkind = \"file\"\npath = \"users.passwd\"" => "passdb[1]", 1, "is not the last", "move it to the end";
-    a_path_for_a_source_without_file: "[[passdb]]\nkind = \"backend\"\npath = \"users.passwd\"" => "passdb[1].path", 3, "no use with kind \"backend\"", "kind = \"file\"";
-    a_scheme_for_a_source_without_file: "[[passdb]]\nkind = \"backend\"\ndefault_scheme = \"PLAIN\"" => "passdb[1].default_scheme", 3, "no use", "remove it";
+    a_path_for_a_source_without_file: "[[passdb]]\nkind = \"backend\"\npath = \"users.passwd\"" => "passdb[1].path", 3, "is not a setting", "remove it";
+    a_scheme_for_a_source_without_file: "[[passdb]]\nkind = \"backend\"\ndefault_scheme = \"PLAIN\"" => "passdb[1].default_scheme", 3, "is not a setting", "remove it";
     a_server_for_the_embedded_store: "[store]\nurl = \"redis://h\"" => "store.url", 2, "no use with store.kind \"memory\"", "kind = \"redis\"";
     a_password_for_the_embedded_store: "[store]\npassword_file = \"word\"" => "store.password_file", 2, "no use", "kind = \"redis\"";
     two_passwords_for_the_store: "[store]\nkind = \"redis\"\nurl = \"redis://:a@h\"\npassword_file = \"word\"" => "store.password_file", 4, "second password", "remove one";

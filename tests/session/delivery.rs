@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use homing::app::rules;
-use homing::config::{BackendTls, Config, ListenAddress, ListenerTls, PassdbConfig, SocketMode, TlsConfig};
+use homing::config::{BackendTls, Config, FilePassdb, ListenAddress, ListenerTls, PassdbConfig, SocketMode, TlsConfig};
 use homing::model::{BackendId, Ending, Protocol};
 use homing::net::ServerTls;
 use homing::store::memory::Memory;
@@ -47,7 +47,8 @@ impl Post {
             backend.lmtp.port = server.address.port();
             config.backends.insert(BackendId::new(name), backend);
         }
-        config.passdb = vec![PassdbConfig::File { path, default_scheme: "PLAIN".to_owned(), master: false }];
+        config.passdb =
+            vec![PassdbConfig::File(FilePassdb { path, default_scheme: "PLAIN".to_owned(), master: false })];
         change(&mut config);
         let store = Arc::new(Memory::embedded(rules(&config)));
         Self { site: Site::over(store, first, config).await, others, _directory: directory }
@@ -549,11 +550,11 @@ async fn hello_again(client: &mut Peer) {
 #[tokio::test]
 async fn a_passdb_that_cannot_answer_and_a_store_that_has_no_home_keep_mail_where_it_is() {
     let post = Post::with(|config| {
-        config.passdb = vec![PassdbConfig::File {
+        config.passdb = vec![PassdbConfig::File(FilePassdb {
             path: "/nowhere/users".into(),
             default_scheme: "PLAIN".to_owned(),
             master: false,
-        }];
+        })];
     })
     .await;
     let mut client = post.client().await;

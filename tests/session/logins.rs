@@ -159,11 +159,11 @@ async fn a_passdb_decides_about_name_password_and_host() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("users");
     let site = Site::with(|config| {
-        config.passdb = vec![homing::config::PassdbConfig::File {
+        config.passdb = vec![homing::config::PassdbConfig::File(homing::config::FilePassdb {
             path: path.clone(),
             default_scheme: "PLAIN".to_owned(),
             master: false,
-        }];
+        })];
         config.backends.values_mut().next().unwrap().retry_budget = Duration::ZERO;
     })
     .await;

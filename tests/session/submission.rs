@@ -1,6 +1,6 @@
 //! Submission, where its words make a difference.
 
-use homing::config::{Config, PassdbConfig};
+use homing::config::{Config, FilePassdb, PassdbConfig};
 use homing::model::{BackendId, Ending, Protocol};
 
 use crate::parts::{Peer, Server, Site};
@@ -27,7 +27,8 @@ async fn site_with(fields: &str, change: impl FnOnce(&mut Config)) -> (Site, tem
     std::fs::write(&path, format!("ann:{{PLAIN}}secret::::::{fields}\n")).unwrap();
     let site = Site::with(|config| {
         speak_submission(config);
-        config.passdb = vec![PassdbConfig::File { path, default_scheme: "PLAIN".to_owned(), master: false }];
+        config.passdb =
+            vec![PassdbConfig::File(FilePassdb { path, default_scheme: "PLAIN".to_owned(), master: false })];
         change(config);
     })
     .await;
@@ -146,7 +147,8 @@ async fn nobody_comes_in_where_nobody_would_have_checked_the_password() {
     std::fs::write(&path, "ann:::::::nopassword proxy_noauth\n").unwrap();
     let any_password = Site::with(|config| {
         speak_submission(config);
-        config.passdb = vec![PassdbConfig::File { path, default_scheme: "PLAIN".to_owned(), master: false }];
+        config.passdb =
+            vec![PassdbConfig::File(FilePassdb { path, default_scheme: "PLAIN".to_owned(), master: false })];
     })
     .await;
     for site in [backend_decides, any_password] {
