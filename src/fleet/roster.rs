@@ -6,7 +6,7 @@
 //! proxies' files have are kept, unless no other proxy lives; what operators set (`changes.rs`) is kept in any case. The
 //! first shard has the table; the others get copies (`copies.rs`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -184,7 +184,10 @@ impl Roster {
             }));
             self.complaints.store(Arc::new(complaints));
         }
-        self.table.store(Arc::new(table));
+        let before = self.table.swap(Arc::new(table));
+        if self.master.is_none() {
+            announce(&before, &self.table());
+        }
         let closed = self.close_unusable(ledger);
         self.news.send_replace(version);
         info!(version, sessions_closed = closed, "backend table in force");
@@ -217,6 +220,23 @@ impl Roster {
 
     fn wish(&self) -> MutexGuard<'_, Option<Wish>> {
         self.wish.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A line for each backend that is in another condition than before, for the version alone tells nobody what has happened.
+/// What a proxy finds when it starts is no change.
+fn announce(before: &Table, now: &Table) {
+    const NONE: &str = "none";
+    let condition = |table: &Table, name| table.rows.get(name).map_or(NONE, Row::condition);
+    let names: BTreeSet<_> = before.rows.keys().chain(now.rows.keys()).filter(|_| before.version > 0).collect();
+    for backend in names {
+        match (condition(before, backend), condition(now, backend)) {
+            (was, is) if was == is => {}
+            (was, "failing") => {
+                warn!(%backend, was, "the fleet takes its users from a backend that most proxies find failing");
+            }
+            (was, is) => info!(%backend, was, is, "a backend has another state in the fleet"),
+        }
     }
 }
 

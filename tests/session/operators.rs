@@ -87,7 +87,7 @@ async fn what_cannot_be_added_is_refused_with_the_remedy_and_no_password_is_take
     assert!(hall.refuses("backend weight home 10001").await.contains("0 to 10000"));
     assert!(hall.refuses("backend show mail3").await.contains("there is no backend mail3"));
     assert!(hall.refuses("backend evict").await.contains("say which backend"));
-    assert_eq!(hall.says("dump").await, "", "nothing was set");
+    assert_eq!(hall.says("dump").await, "# nothing was set at runtime: all is as the files say\n");
 }
 
 #[tokio::test]
