@@ -28,7 +28,8 @@ impl Args {
         runtime()?.block_on(self.door.client().list("/v1/dump", each)).map_err(anyhow::Error::from)?;
         if is_empty && !self.door.json {
             // A comment, so that the output is a script all the same.
-            writeln!(io::stdout(), "# nothing was set at runtime: all is as the files say").map_err(anyhow::Error::from)?;
+            writeln!(io::stdout(), "# nothing was set at runtime: all is as the files say")
+                .map_err(anyhow::Error::from)?;
         }
         Ok(())
     }

@@ -78,7 +78,9 @@ where
 const STRANGERS: &str = "rustls=error";
 
 fn filter(level: &str) -> Result<EnvFilter, LogError> {
-    EnvFilter::builder().parse(format!("{STRANGERS},{level}")).map_err(|source| LogError::Level { level: level.to_owned(), source })
+    EnvFilter::builder()
+        .parse(format!("{STRANGERS},{level}"))
+        .map_err(|source| LogError::Level { level: level.to_owned(), source })
 }
 
 #[cfg(test)]
