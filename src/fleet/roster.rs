@@ -224,20 +224,27 @@ impl Roster {
 }
 
 /// A line for each backend that is in another condition than before, for the version alone tells nobody what has happened.
-/// What a proxy finds when it starts is no change.
 fn announce(before: &Table, now: &Table) {
-    const NONE: &str = "none";
-    let condition = |table: &Table, name| table.rows.get(name).map_or(NONE, Row::condition);
-    let names: BTreeSet<_> = before.rows.keys().chain(now.rows.keys()).filter(|_| before.version > 0).collect();
-    for backend in names {
-        match (condition(before, backend), condition(now, backend)) {
-            (was, is) if was == is => {}
-            (was, "failing") => {
-                warn!(%backend, was, "the fleet takes its users from a backend that most proxies find failing");
+    for (backend, was, is) in turns(before, now) {
+        match is {
+            "failing" => {
+                warn!(%backend, was, "the fleet takes its users from a backend that most proxies find failing")
             }
-            (was, is) => info!(%backend, was, is, "a backend has another state in the fleet"),
+            _ => info!(%backend, was, is, "a backend has another state in the fleet"),
         }
     }
+}
+
+/// The backends whose condition has changed, with the words for it; "none" where there is no row. What a proxy finds when it
+/// starts is no change.
+fn turns<'a>(before: &'a Table, now: &'a Table) -> Vec<(&'a BackendId, &'static str, &'static str)> {
+    if before.version == 0 {
+        return Vec::new();
+    }
+    let condition = |table: &Table, name| table.rows.get(name).map_or("none", Row::condition);
+    let names: BTreeSet<_> = before.rows.keys().chain(now.rows.keys()).collect();
+    let turn = |name| (name, condition(before, name), condition(now, name));
+    names.into_iter().map(turn).filter(|(_, was, is)| was != is).collect()
 }
 
 /// Replaces the store's table; what it has then, unless somebody else was faster.
@@ -246,5 +253,31 @@ async fn put(link: &Link, hello: u64, base: Table, rows: Rows) -> Option<Table> 
     match link.call_under(hello, request).await.ok()?.reply {
         Reply::Table(Ok(version)) => Some(Table { version, rows: base.succeeded_by(rows, version) }),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backend_is_announced_when_its_condition_changes_and_not_when_the_proxy_starts() {
+        let row = |state, failing| Row { state, failing, ..Row::default() };
+        let table = |version, rows: &[(&str, Row)]| Table {
+            version,
+            rows: rows.iter().map(|(name, row)| (BackendId::new(*name), row.clone())).collect(),
+        };
+        let up = row(BackendState::Up, false);
+        let all = [("dies", up.clone()), ("goes", up.clone()), ("rests", up.clone()), ("stays", up.clone())];
+        let before = table(5, &all);
+        assert_eq!(turns(&Table::default(), &before), []);
+        let lighter = Row { weight: crate::model::Weight::NONE, ..up.clone() };
+        let (dead, drained) = (row(BackendState::Up, true), row(BackendState::Drain, false));
+        let now = table(6, &[("comes", up), ("dies", dead), ("rests", drained), ("stays", lighter)]);
+        let turns = turns(&before, &now);
+        let said: Vec<_> = turns.iter().map(|(name, was, is)| (name.as_str(), *was, *is)).collect();
+        let expected =
+            [("comes", "none", "up"), ("dies", "up", "failing"), ("goes", "up", "none"), ("rests", "up", "drain")];
+        assert_eq!(said, expected);
     }
 }
