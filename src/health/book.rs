@@ -52,8 +52,6 @@ struct Sign {
 struct Entry {
     server: Arc<Server>,
     services: Vec<(Service, Record)>,
-    /// When the last probe began whose end is known.
-    looked: Option<Instant>,
     /// The next probe should come soon.
     hurry: Arc<Notify>,
     /// Who probes; `None` if it is not to be probed.
@@ -136,9 +134,7 @@ impl Book {
 
     /// Takes what a probe has found.
     pub(super) fn probed(&self, backend: &BackendId, service: Service, probed: Probed) {
-        let began = probed.began;
-        let refused =
-            self.note(backend, service, Some(began), |record, config, now| record.probed(probed, config, now));
+        let refused = self.note(backend, service, |record, config, now| record.probed(probed, config, now));
         if refused {
             let service = service.word();
             warn!(
@@ -179,13 +175,11 @@ impl Book {
         &self,
         backend: &BackendId,
         service: Service,
-        looked: Option<Instant>,
         change: impl FnOnce(&mut Record, &HealthConfig, Instant) -> T,
     ) -> T {
         let (mut inner, now) = (self.inner(), Instant::now());
         let config = inner.config.clone();
         let Some(entry) = inner.entries.get_mut(backend) else { return T::default() };
-        entry.looked = looked.or(entry.looked);
         let Some((_, record)) = entry.services.iter_mut().find(|(known, _)| *known == service) else {
             return T::default();
         };
@@ -250,7 +244,7 @@ impl Witness for Book {
         let user = self.hasher.hash_one(seen.user);
         let change =
             |record: &mut Record, config: &HealthConfig, now| record.attempted(user, seen.outcome, config, now);
-        if self.note(seen.backend, seen.service, None, change)
+        if self.note(seen.backend, seen.service, change)
             && let Some(entry) = self.inner().entries.get(seen.backend)
         {
             entry.hurry.notify_one();
@@ -260,7 +254,7 @@ impl Witness for Book {
 
 impl Entry {
     fn new(server: Arc<Server>) -> Self {
-        Self { services: records(&server), looked: None, server, hurry: Arc::default(), task: None }
+        Self { services: records(&server), server, hurry: Arc::default(), task: None }
     }
 
     /// Whoever has a home there has all services there: one that is vital is missed by all.
@@ -270,11 +264,11 @@ impl Entry {
         counted.any(|(_, record)| record.verdict() == Verdict::Failing)
     }
 
-    /// Nothing more is to be learnt of it soon: it is not in doubt, and has been looked at since, has changed, or was so
-    /// before.
+    /// Nothing more is to be learnt of it soon: no service is in doubt, and each has been looked at since, has changed, or
+    /// was so before. That another service of the same server has been looked at says nothing of it.
     fn is_settled(&self, stirred: Sign) -> bool {
-        let looked = self.looked >= Some(stirred.at);
         let certain = |(_, record): &(Service, Record)| {
+            let looked = record.was_looked_at_since(stirred.at);
             !record.is_in_doubt() && (looked || record.since() >= stirred.at || record.verdict() == stirred.towards)
         };
         !self.server.probe || self.services.iter().all(certain)

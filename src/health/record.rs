@@ -24,6 +24,8 @@ pub(super) struct Record {
     verdict: Verdict,
     since: Instant,
     last_failure: Option<(String, Instant)>,
+    /// When the last probe began whose end is known.
+    looked: Option<Instant>,
     last_probe: Option<Duration>,
     /// The last probe was to log in, and was refused.
     probe_refused: bool,
@@ -49,6 +51,7 @@ impl Record {
             verdict: Verdict::Fit,
             since: now,
             last_failure: None,
+            looked: None,
             last_probe: None,
             probe_refused: false,
             traffic: Traffic::default(),
@@ -63,6 +66,7 @@ impl Record {
     pub(super) fn probed(&mut self, probed: Probed, config: &HealthConfig, now: Instant) -> bool {
         let refused = matches!(&probed.outcome, Err(ConnectError::Refused { words, .. }) if !words.temporary);
         let begins = !std::mem::replace(&mut self.probe_refused, refused) && refused;
+        self.looked = Some(probed.began);
         match probed.outcome {
             Ok(took) => {
                 self.looked_well(took, config, now);
@@ -162,6 +166,11 @@ impl Record {
     /// Since when.
     pub(super) fn since(&self) -> Instant {
         self.since
+    }
+
+    /// Whether a probe has looked at it, from begin to end, since then.
+    pub(super) fn was_looked_at_since(&self, then: Instant) -> bool {
+        self.looked >= Some(then)
     }
 
     /// What the last observation speaks for.
