@@ -411,7 +411,14 @@ impl Frontend {
         })
     }
 
-    fn count(&mut self, out: &mut Output) -> Result<(), Violation> {
+    /// Counts a line, unless it is a part of a message (a chunk may be small, so a large message has many), or names one
+    /// recipient more than there may be, as clients do that do not know our limit.
+    fn count(&mut self, line: &Result<Command, Fault>, out: &mut Output) -> Result<(), Violation> {
+        match line {
+            Ok(Command::Bdat { size: 1.., .. }) if self.message().is_ok() => return Ok(()),
+            Err(Fault::TooManyRecipients) => return Ok(()),
+            _ => {}
+        }
         self.commands += 1;
         if self.commands > self.settings.bounds.commands {
             self.state = State::Over;
@@ -466,7 +473,7 @@ impl Machine for Frontend {
                 return Ok(self.batch(batch)); // that line comes again
             }
             input.consume(length);
-            self.count(out)?;
+            self.count(&understood, out)?;
             let wish = match understood {
                 Ok(command) => self.perform(command, input, out)?,
                 Err(fault) => {
