@@ -6,7 +6,6 @@ use homing::backend::Service;
 use homing::health::Traffic;
 
 use super::{OFFERS, Post, envelope, go_on, greet, take};
-use crate::parts::until;
 
 #[tokio::test]
 async fn a_backend_that_dies_is_a_temporary_failure_of_its_own_recipients_alone() {

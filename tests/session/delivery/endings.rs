@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use homing::model::Ending;
+
 use super::{OFFERS, Post, envelope, go_on, greet};
 
 #[tokio::test]
@@ -92,11 +94,18 @@ async fn a_kick_is_obeyed_while_another_backend_is_waited_for() {
     client.send("DATA\r\n").await;
     go_on(&mut a).await;
     b.expect("DATA\r\n").await;
-    post.kick();
-    for peer in [a, b].iter_mut() {
-        peer.expect_end().await;
-    }
+    let ledger = &post.site.proxy.fleet().shards()[0].ledger;
+    ledger.close_at(|backend| backend.as_str() == "a", Ending::Kicked);
+    a.expect_end().await;
+    drop(a);
+    post.site.sessions(1).await;
+    b.send("354 go\r\n").await;
+    client.expect_start("354 ").await;
+    client.send(".\r\n").await;
+    b.expect(".\r\n").await;
+    b.send("250 saved\r\n").await;
     client.expect_start("451 4.3.2 ").await;
+    client.expect("250 saved\r\n").await;
 }
 
 #[tokio::test]

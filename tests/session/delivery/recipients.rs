@@ -65,6 +65,9 @@ async fn what_a_backend_says_to_a_recipient_is_passed_on_but_never_ends_the_conn
         .await;
     let (mut a, mut b) = (greet(&post.site.server, OFFERS).await, greet(&post.others[0], OFFERS).await);
     let mut c = greet(&post.others[1], OFFERS).await;
+    for (peer, recipients) in [(&mut a, 2), (&mut b, 1), (&mut c, 1)] {
+        peer.line_to('\n', 1 + recipients).await;
+    }
     a.send("250 ok\r\n552-5.2.2 over\r\n552 5.2.2 quota\r\n503 5.5.1 what?\r\n").await;
     b.send("250 ok\r\n421 4.3.2 going down\r\n").await;
     c.send("502 5.5.1 no MAIL here\r\n503 5.5.1 no\r\n").await;
@@ -87,7 +90,7 @@ async fn a_held_user_and_one_with_too_many_deliveries_get_mail_later() {
     assert!(post.site.proxy.moves().hold(&key, None, false).await.is_ok());
     let mut client = post.client().await;
     client.send("MAIL FROM:<s@y>\r\nRCPT TO:<ben@x>\r\nRCPT TO:<ann@x>\r\nRCPT TO:<ann+other@x>\r\n").await;
-    let _a = envelope(&post.site.server, "ann@x").await;
+    let a = envelope(&post.site.server, "ann@x").await;
     client.expect("250 2.1.0 Sender OK\r\n").await;
     client.expect_start("451 4.3.2 ").await;
     client.expect("250 2.1.5 yes\r\n").await;
@@ -97,7 +100,7 @@ async fn a_held_user_and_one_with_too_many_deliveries_get_mail_later() {
     other.expect("250 2.1.0 Sender OK\r\n").await;
     other.expect_start("451 4.3.0 Too many deliveries").await;
     assert_eq!(post.site.proxy.services().deliveries.users(), 1);
-    drop(client);
+    drop((client, a));
     until("no delivery is left", || post.site.proxy.services().deliveries.users() == 0).await;
 }
 
