@@ -163,7 +163,7 @@ pub struct Seen<'a> {
 /// How an attempt went.
 #[derive(Clone, Copy, Debug)]
 pub enum Outcome<'a> {
-    /// The user is in, or the mail was delivered.
+    /// The user is in; or, by LMTP, it has said what became of a mail.
     LoggedIn,
     /// The backend refused the user, as it does with a wrong password.
     Refused,

@@ -1,8 +1,6 @@
 //! A message on its way to all backends of its transaction, piece by piece, at the pace of the slowest. Nobody holds more of
 //! it than one piece; a backend that takes nothing for `backend_timeout` is left behind, and the others go on.
 
-use std::time::Duration;
-
 use futures_util::future::{join, join_all};
 use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc;
@@ -10,6 +8,7 @@ use tokio::time::{sleep, timeout};
 
 use super::leg::Leg;
 use super::watch::{all_of, mid_message};
+use super::way::Shared;
 use super::{PIECE, Visit};
 use crate::model::Ending;
 use crate::net::{Stream, flush};
@@ -130,7 +129,6 @@ impl Visit<'_> {
     /// The message is complete: every backend says what became of it, and the client is told in order, as soon as it is
     /// known. A client that has gone meanwhile, or listens slowly, changes nothing of that.
     async fn finish(&mut self, stream: &mut Stream) -> Result<(), End> {
-        let patience = self.shared.lmtp.client_timeout;
         let (told, mut answers) = mpsc::unbounded_channel();
         let listens = {
             let Self { shared, legs, frontend, out, .. } = self;
@@ -141,7 +139,7 @@ impl Visit<'_> {
                 while let Some((number, reply)) = answers.recv().await {
                     frontend.settle(number, reply, out);
                     if listens.is_ok() && !out.is_empty() {
-                        listens = say(stream, out, patience).await;
+                        listens = say(shared, stream, out).await;
                     }
                 }
                 listens
@@ -170,10 +168,14 @@ pub(super) async fn closed(services: &Services) {
 }
 
 /// Waits as long as a client may take to be told something.
-async fn say(stream: &mut Stream, out: &mut Output, patience: Duration) -> Result<(), End> {
-    match timeout(patience, flush(stream, out)).await {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) => Err((Ending::ClientLost, Some(error.to_string()))),
-        Err(_) => Err((Ending::ClientIdle, None)),
+async fn say(shared: &Shared<'_>, stream: &mut Stream, out: &mut Output) -> Result<(), End> {
+    tokio::select! {
+        biased;
+        said = timeout(shared.lmtp.client_timeout, flush(stream, out)) => match said {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err((Ending::ClientLost, Some(error.to_string()))),
+            Err(_) => Err((Ending::ClientIdle, None)),
+        },
+        () = closed(shared.services) => Err((Ending::Shutdown, None)),
     }
 }

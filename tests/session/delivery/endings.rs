@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use homing::model::Ending;
 
+use tokio::time::timeout;
+
 use super::{OFFERS, Post, envelope, go_on, greet};
+use crate::parts::Peer;
 
 #[tokio::test]
 async fn a_kick_before_the_end_of_a_message_ends_the_delivery_and_after_it_the_answer_is_awaited() {
@@ -125,8 +128,9 @@ async fn a_recipient_whose_backend_has_answered_is_free_while_another_is_waited_
     client.expect("250 saved\r\n250 saved\r\n").await;
 }
 
-#[tokio::test]
-async fn a_client_that_reads_no_answers_holds_nobody_up() {
+/// A client that reads no answers, of which there are more than the kernel takes for it: so many recipients, and what each
+/// is told; ben comes before them.
+async fn deaf_client() -> (Post, Peer, [Peer; 2], usize, String) {
     const MANY: usize = 800;
     let post = Post::with(|config| (config.lmtp.max_recipients, config.lmtp.user_concurrency) = (MANY + 1, 0)).await;
     let mut client = post.client().await;
@@ -151,13 +155,27 @@ async fn a_client_that_reads_no_answers_holds_nobody_up() {
     for peer in [&mut a, &mut b] {
         peer.expect(".\r\n").await;
     }
-    // More than the kernel takes for somebody who does not read.
     let long = format!("250 {}\r\n", "x".repeat(15_000));
     b.send("250 first\r\n").await;
     a.send(long.repeat(MANY)).await;
+    (post, client, [a, b], MANY, long)
+}
+
+#[tokio::test]
+async fn a_client_that_reads_no_answers_holds_nobody_up() {
+    let (post, mut client, _peers, many, long) = deaf_client().await;
     post.site.sessions(0).await;
     client.expect("250 first\r\n").await;
-    for _ in 0..MANY {
+    for _ in 0..many {
         client.expect(&long).await;
     }
+}
+
+#[tokio::test]
+async fn a_proxy_that_goes_down_waits_for_no_client_that_reads_no_answers() {
+    let (post, _client, peers, ..) = deaf_client().await;
+    post.site.sessions(0).await;
+    drop(peers);
+    // It would leave the connection behind after twice `close_timeout`, which is 20 seconds.
+    assert!(timeout(Duration::from_secs(10), post.site.proxy.stop()).await.is_ok());
 }
