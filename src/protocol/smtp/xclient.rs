@@ -44,7 +44,7 @@ mod tests {
 
     #[test]
     fn commands_are_cut_at_512_bytes_and_nothing_is_told_that_is_not_listed() {
-        let attributes = || [("HELO", "x".repeat(470)), ("SECRET", "s".to_owned()), ("ADDR", "a =+".to_owned())];
+        let attributes = || [("HELO", "x".repeat(490)), ("SECRET", "s".to_owned()), ("ADDR", "a =+".to_owned())];
         let told = commands(|name| name != "SECRET", attributes());
         assert_eq!(told.len(), 2);
         assert!(told.iter().all(|command| command.len() <= 512));

@@ -164,7 +164,7 @@ async fn hello_again(client: &mut Peer) {
 #[tokio::test]
 async fn what_the_passdb_forwards_of_a_recipient_is_told_to_a_backend_that_asks_for_it_and_is_trusted() {
     let offers = "250-b\r\n250-PIPELINING\r\n250 XRCPTFORWARD\r\n";
-    // note=a/b, TAB, x=1, and a TAB in the place of padding.
+    // note=a/b, TAB, x=1.
     let told = "RCPT TO:<fay@x> XRCPTFORWARD=bm90ZT1hL2IJeD0x\r\n";
     for (user, offers, expected) in [
         ("fay@x", offers, told),
