@@ -145,6 +145,8 @@ pub async fn connect_as(
 /// Tells the witness. What was given up for a reason of ours or the client's says nothing about the backend.
 fn testify(server: &Server, request: &Request<'_>, error: Option<&ConnectError>, stage: Stage) {
     let outcome = match error {
+        // That a server greets whoever brings mail shows no more than a probe does; the mail will show it.
+        None if request.protocol == Protocol::Lmtp => return,
         None => Outcome::LoggedIn,
         Some(ConnectError::Refused { words, .. }) if words.temporary => Outcome::Postponed,
         Some(ConnectError::Refused { .. }) => Outcome::Refused,

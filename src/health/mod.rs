@@ -74,7 +74,7 @@ pub struct LastFailure {
 /// How many attempts of users went how. Several may belong to one login.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
-    /// The user got in.
+    /// The user got in; by LMTP, the backend has said what became of the mail.
     pub logins: u64,
     /// The backend refused the user, as it does with a wrong password.
     pub refused: u64,

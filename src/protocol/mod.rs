@@ -12,6 +12,7 @@ pub mod pop3;
 mod referral;
 pub mod sasl;
 pub mod sieve;
+mod smtp;
 pub mod spoken;
 pub mod submission;
 mod tally;
