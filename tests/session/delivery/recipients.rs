@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use homing::config::PassdbConfig;
+use homing::config::{FilePassdb, PassdbConfig};
 
 use super::{OFFERS, Post, envelope, go_on, greet, take};
 use crate::parts::{Line, Peer, until};
