@@ -19,9 +19,9 @@ use super::Opinion;
 use super::record::{Probed, Record};
 use super::rise_fall::Verdict;
 use super::window::ErrorRate;
-use crate::backend::{Seen, Server, Servers, Service, Witness};
+use crate::backend::{Seen, Server, Servers, Witness};
 use crate::config::HealthConfig;
-use crate::model::BackendId;
+use crate::model::{BackendId, Protocol};
 
 /// Every backend, by name. Short sections under one lock: a login passes here once.
 pub(super) struct Book {
@@ -51,7 +51,7 @@ struct Sign {
 
 struct Entry {
     server: Arc<Server>,
-    services: Vec<(Service, Record)>,
+    services: Vec<(Protocol, Record)>,
     /// When the last probe began whose end is known.
     looked: Option<Instant>,
     /// The next probe should come soon.
@@ -135,7 +135,7 @@ impl Book {
     }
 
     /// Takes what a probe has found.
-    pub(super) fn probed(&self, backend: &BackendId, service: Service, probed: Probed) {
+    pub(super) fn probed(&self, backend: &BackendId, service: Protocol, probed: Probed) {
         let began = probed.began;
         let refused =
             self.note(backend, service, Some(began), |record, config, now| record.probed(probed, config, now));
@@ -160,7 +160,7 @@ impl Book {
         let (inner, now) = (self.inner(), Instant::now());
         let of_entry = |(backend, entry): (&BackendId, &Entry)| {
             let opinion =
-                |(service, record): &(Service, Record)| record.opinion(backend, *service, entry.server.probe, now);
+                |(service, record): &(Protocol, Record)| record.opinion(backend, *service, entry.server.probe, now);
             entry.services.iter().map(opinion).collect::<Vec<_>>()
         };
         inner.entries.iter().flat_map(of_entry).collect()
@@ -178,7 +178,7 @@ impl Book {
     fn note<T: Default>(
         &self,
         backend: &BackendId,
-        service: Service,
+        service: Protocol,
         looked: Option<Instant>,
         change: impl FnOnce(&mut Record, &HealthConfig, Instant) -> T,
     ) -> T {
@@ -264,7 +264,7 @@ impl Entry {
     }
 
     /// Whoever has a home there has all services there: one that is vital is missed by all.
-    fn is_failing(&self, vital: &[Service]) -> bool {
+    fn is_failing(&self, vital: &[Protocol]) -> bool {
         let none_is_vital = !self.services.iter().any(|(service, _)| vital.contains(service));
         let mut counted = self.services.iter().filter(|(service, _)| none_is_vital || vital.contains(service));
         counted.any(|(_, record)| record.verdict() == Verdict::Failing)
@@ -274,7 +274,7 @@ impl Entry {
     /// before.
     fn is_settled(&self, stirred: Sign) -> bool {
         let looked = self.looked >= Some(stirred.at);
-        let certain = |(_, record): &(Service, Record)| {
+        let certain = |(_, record): &(Protocol, Record)| {
             !record.is_in_doubt() && (looked || record.since() >= stirred.at || record.verdict() == stirred.towards)
         };
         !self.server.probe || self.services.iter().all(certain)
@@ -299,13 +299,13 @@ impl Entry {
     }
 }
 
-fn records(server: &Server) -> Vec<(Service, Record)> {
+fn records(server: &Server) -> Vec<(Protocol, Record)> {
     let now = Instant::now();
     server.probed.iter().map(|service| (*service, Record::new(now))).collect()
 }
 
 /// The one line about a change of opinion.
-fn announce(backend: &BackendId, service: Service, record: &Record) {
+fn announce(backend: &BackendId, service: Protocol, record: &Record) {
     let service = service.word();
     match record.verdict() {
         Verdict::Failing => {

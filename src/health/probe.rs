@@ -10,16 +10,16 @@ use tokio::time::{Instant, sleep_until};
 
 use super::book::{Book, Order};
 use super::record::Probed;
-use crate::backend::{ConnectError, Offers, Server, Service, Visit, VisitLogin, visit};
+use crate::backend::{ConnectError, Offers, Server, Visit, VisitLogin, visit};
 use crate::config::HealthConfig;
-use crate::model::BackendId;
+use crate::model::{BackendId, Protocol};
 
 /// Who looks at a backend.
 #[async_trait]
 pub trait Prober: Send + Sync {
     /// Looks once, for as long as `config` allows. Gives the time until all was seen; an error means that a user's login
     /// would have failed.
-    async fn probe(&self, server: &Server, service: Service, config: &HealthConfig) -> Result<Duration, ConnectError>;
+    async fn probe(&self, server: &Server, service: Protocol, config: &HealthConfig) -> Result<Duration, ConnectError>;
 }
 
 /// Goes there, over the network.
@@ -43,7 +43,7 @@ impl Visitor {
 
 #[async_trait]
 impl Prober for Visitor {
-    async fn probe(&self, server: &Server, service: Service, config: &HealthConfig) -> Result<Duration, ConnectError> {
+    async fn probe(&self, server: &Server, service: Protocol, config: &HealthConfig) -> Result<Duration, ConnectError> {
         let login =
             config.login.as_ref().map(|login| VisitLogin { user: &login.user, password: login.password.as_deref() });
         let own = self.own.get().map_or(&[][..], Vec::as_slice);

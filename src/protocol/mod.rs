@@ -14,6 +14,7 @@ pub mod sasl;
 pub mod sieve;
 pub mod spoken;
 pub mod submission;
+mod talk;
 mod tally;
 mod xclient;
 
@@ -233,6 +234,18 @@ pub struct FrontendSettings {
     pub offers: Arc<[String]>,
     /// Bounds.
     pub bounds: Bounds,
+}
+
+impl FrontendSettings {
+    /// Nobody on the way can read along, or the operator does not mind.
+    fn takes_passwords(&self) -> bool {
+        self.secured || self.plaintext_login
+    }
+
+    /// STARTTLS may be said.
+    fn offers_tls(&self) -> bool {
+        self.starttls && !self.secured
+    }
 }
 
 /// How to log in at a backend.

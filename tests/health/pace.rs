@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use homing::backend::{ConnectError, Outcome, Seen, Server, Servers, Service};
+use homing::backend::{ConnectError, Outcome, Seen, Server, Servers};
 use homing::config::{BackendConfig, HealthConfig};
 use homing::health::{Health, Prober, Verdict};
-use homing::model::BackendId;
+use homing::model::{BackendId, Protocol};
 use tokio::time::{Instant, advance, sleep};
 
 use crate::servers;
@@ -31,7 +31,7 @@ struct Played {
 
 #[async_trait]
 impl Prober for Played {
-    async fn probe(&self, server: &Server, _: Service, _: &HealthConfig) -> Result<Duration, ConnectError> {
+    async fn probe(&self, server: &Server, _: Protocol, _: &HealthConfig) -> Result<Duration, ConnectError> {
         let (name, began) = (server.id.to_string(), Instant::now());
         let is_slow = self.slow.lock().unwrap().is_none_or(|slow| slow == name);
         let takes = if is_slow { *self.takes.lock().unwrap() } else { Duration::ZERO };
@@ -137,7 +137,7 @@ async fn backends_that_die_are_found_out_within_the_times_that_the_manual_names(
                 let error = lost(&backend);
                 let outcome = Outcome::Failed { error: &error, login_sent: false };
                 if users {
-                    health.witness().saw(Seen { backend: &backend, service: Service::Imap, user: "ann", outcome });
+                    health.witness().saw(Seen { backend: &backend, service: Protocol::Imap, user: "ann", outcome });
                 }
                 pass(Duration::from_millis(50)).await;
                 assert!(died.elapsed() <= seconds(within), "{takes} {users} {lived}");
@@ -254,7 +254,7 @@ async fn a_users_failure_brings_the_next_probe_forward_but_not_in_a_flood() {
     for number in 0..100 {
         let outcome = Outcome::Failed { error: &error, login_sent: false };
         let user = number.to_string();
-        health.witness().saw(Seen { backend: &backend, service: Service::Imap, user: &user, outcome });
+        health.witness().saw(Seen { backend: &backend, service: Protocol::Imap, user: &user, outcome });
         pass(Duration::from_millis(50)).await;
     }
     assert!((4..=8).contains(&prober.count("a")), "{} in 5 s", prober.count("a"));
@@ -272,7 +272,7 @@ async fn no_backend_is_probed_twice_at_once_nor_more_than_allowed_together() {
     let error = lost(&backend);
     for _ in 0..60 {
         let outcome = Outcome::Failed { error: &error, login_sent: false };
-        health.witness().saw(Seen { backend: &backend, service: Service::Imap, user: "u", outcome });
+        health.witness().saw(Seen { backend: &backend, service: Protocol::Imap, user: "u", outcome });
         health.update(&config, || all(&names));
         pass(seconds(1)).await;
     }

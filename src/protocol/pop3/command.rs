@@ -1,15 +1,14 @@
 //! What a client may say before login, from a line to a type that cannot be wrong.
 
-use zeroize::Zeroizing;
-
 use crate::model::Secret;
 use crate::protocol::buffer::find;
 use crate::protocol::line::without_end;
+use crate::protocol::talk::TlsFault;
 use crate::protocol::{sasl, xclient};
 
 /// What is wrong with a command. `reply.rs` has the words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(in crate::protocol) enum Fault {
     UnknownCommand,
     /// A command of the transaction state.
     LogInFirst,
@@ -20,11 +19,20 @@ pub(super) enum Fault {
     /// PASS without USER before it.
     NoUser,
     TlsRequired,
-    TlsIsOn,
-    NoTls,
-    UnknownMechanism,
+    Tls(TlsFault),
     Sasl(sasl::Fault),
-    Cancelled,
+}
+
+impl From<TlsFault> for Fault {
+    fn from(fault: TlsFault) -> Self {
+        Self::Tls(fault)
+    }
+}
+
+impl From<sasl::Fault> for Fault {
+    fn from(fault: sasl::Fault) -> Self {
+        Self::Sasl(fault)
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -79,8 +87,7 @@ pub(super) enum Command {
     Pass(Secret),
     /// AUTH alone: which mechanisms are there?
     Mechanisms,
-    /// With the decoded initial response, if one came.
-    Auth(sasl::Exchange, Option<Zeroizing<Vec<u8>>>),
+    Auth(sasl::Step),
 }
 
 /// Understands a line, its end included. RFC 8314 section 4.1: while nothing is `private`, a password is not even looked
@@ -102,7 +109,7 @@ pub(super) fn parse(line: &[u8], private: bool) -> Result<Command, Fault> {
         Verb::Stls => none(arguments, Command::Stls),
         Verb::Xclient => Ok(Command::Xclient(xclient::ttl(words(arguments)))),
         Verb::User if is_blank(arguments) => Err(Fault::Usage("USER name")),
-        Verb::User => sasl::user_name(arguments).map(Command::User).map_err(Fault::Sasl),
+        Verb::User => Ok(Command::User(sasl::user_name(arguments)?)),
         Verb::Pass => pass(arguments),
         Verb::Auth => auth(arguments),
     }
@@ -123,15 +130,11 @@ fn pass(password: &[u8]) -> Result<Command, Fault> {
 fn auth(arguments: &[u8]) -> Result<Command, Fault> {
     let mut words = words(arguments);
     let Some(mechanism) = words.next() else { return Ok(Command::Mechanisms) };
-    let exchange = sasl::Exchange::begin(mechanism).ok_or(Fault::UnknownMechanism)?;
-    let message = match (words.next(), words.next()) {
-        (None, _) => None,
-        // RFC 5034 section 4: an initial response of no bytes.
-        (Some(b"="), None) => Some(Zeroizing::default()),
-        (Some(response), None) => Some(sasl::decode(response).map_err(Fault::Sasl)?),
-        _ => return Err(Fault::Usage("AUTH mechanism response")),
-    };
-    Ok(Command::Auth(exchange, message))
+    let initial = words.next().map(sasl::initial);
+    if words.next().is_some() {
+        return Err(Fault::Usage("AUTH mechanism response"));
+    }
+    Ok(Command::Auth(sasl::start(mechanism, initial)?))
 }
 
 fn words(arguments: &[u8]) -> impl Iterator<Item = &[u8]> {

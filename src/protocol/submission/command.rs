@@ -1,16 +1,15 @@
 //! What a client may say before login: one line, from bytes to a type that cannot be wrong.
 
-use zeroize::Zeroizing;
-
 use crate::protocol::buffer::find;
 use crate::protocol::sasl;
+use crate::protocol::talk::TlsFault;
 
 /// Bytes of the name that a client gives itself (RFC 5321 4.5.3.1.2).
 const LONGEST_NAME: usize = 255;
 
 /// What is wrong with a command. `reply.rs` has the words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(in crate::protocol) enum Fault {
     UnknownCommand,
     /// Known, and not for clients of ours.
     NotOffered,
@@ -23,11 +22,20 @@ pub(super) enum Fault {
     /// RFC 4954 section 4: AUTH only behind EHLO.
     EhloFirst,
     TlsRequired,
-    TlsIsOn,
-    NoTls,
-    UnknownMechanism,
+    Tls(TlsFault),
     Sasl(sasl::Fault),
-    Cancelled,
+}
+
+impl From<TlsFault> for Fault {
+    fn from(fault: TlsFault) -> Self {
+        Self::Tls(fault)
+    }
+}
+
+impl From<sasl::Fault> for Fault {
+    fn from(fault: sasl::Fault) -> Self {
+        Self::Sasl(fault)
+    }
 }
 
 /// The commands that mean something before login.
@@ -82,8 +90,7 @@ pub(super) enum Command {
     /// The same, without extensions.
     Helo(String),
     StartTls,
-    /// With the decoded initial response, if one came.
-    Auth(sasl::Exchange, Option<Zeroizing<Vec<u8>>>),
+    Auth(sasl::Step),
     Rset,
     Noop,
     Help,
@@ -150,13 +157,8 @@ fn auth(rest: &[u8]) -> Result<Command, Fault> {
     if mechanism.is_empty() || find(b' ', initial).is_some() {
         return Err(Fault::Usage("AUTH mechanism"));
     }
-    let exchange = sasl::Exchange::begin(mechanism).ok_or(Fault::UnknownMechanism)?;
-    let message = match initial {
-        b"" => return Ok(Command::Auth(exchange, None)),
-        b"=" => Ok(Zeroizing::default()), // RFC 4954 section 4: an initial response of no bytes
-        initial => sasl::decode(initial),
-    };
-    Ok(Command::Auth(exchange, Some(message.map_err(Fault::Sasl)?)))
+    let initial = (!initial.is_empty()).then(|| sasl::initial(initial));
+    Ok(Command::Auth(sasl::start(mechanism, initial)?))
 }
 
 /// A number too large to hold is as good as any other that is too large.
