@@ -27,12 +27,13 @@ pub trait Prober: Send + Sync {
 pub struct Visitor {
     own: OnceLock<Vec<SocketAddr>>,
     offers: Arc<Offers>,
+    host: String,
 }
 
 impl Visitor {
-    /// What backends offer is noted there.
-    pub fn new(offers: Arc<Offers>) -> Self {
-        Self { own: OnceLock::new(), offers }
+    /// What backends offer is noted there. `host` is the name of this proxy, for protocols that greet with one.
+    pub fn new(offers: Arc<Offers>, host: &str) -> Self {
+        Self { own: OnceLock::new(), offers, host: host.to_owned() }
     }
 
     /// This proxy's listeners are open, and a probe that leads to one of them has found no backend. Once is enough.
@@ -47,7 +48,8 @@ impl Prober for Visitor {
         let login =
             config.login.as_ref().map(|login| VisitLogin { user: &login.user, password: login.password.as_deref() });
         let own = self.own.get().map_or(&[][..], Vec::as_slice);
-        visit(server, service, &Visit { login, limit: config.timeout, own, offers: &self.offers }).await
+        let (limit, host) = (config.timeout, self.host.as_str());
+        visit(server, service, &Visit { login, limit, own, host, offers: &self.offers }).await
     }
 }
 

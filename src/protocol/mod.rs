@@ -5,6 +5,7 @@
 
 mod buffer;
 pub mod doveadm;
+mod fault;
 pub mod imap;
 mod line;
 pub mod lmtp;
@@ -13,6 +14,7 @@ mod referral;
 pub mod sasl;
 pub mod sieve;
 pub mod spoken;
+mod step;
 pub mod submission;
 mod talk;
 mod tally;
@@ -94,9 +96,10 @@ pub trait Frontend: Machine<Wish = ClientWish> {
     fn proxy_ttl(&self) -> Option<u32>;
 
     /// The name that the client gave in EHLO, where there is such a thing.
-    fn helo(&self) -> Option<&str> {
-        None
-    }
+    fn helo(&self) -> Option<&str>;
+
+    /// The client has asked for UTF-8 (POP3, RFC 6856), which its mail server must hear before the login.
+    fn utf8(&self) -> bool;
 }
 
 /// The side that faces the mail server, until logged in.
@@ -270,6 +273,8 @@ pub struct BackendLogin {
     pub noauth: bool,
     /// What the passdb wants the backend to know of the user, names and values (submission, by XCLIENT FORWARD).
     pub forward: Vec<(String, String)>,
+    /// The client has asked for UTF-8 (POP3): without it, it is not let in.
+    pub utf8: bool,
 }
 
 /// The true client, as ID, XCLIENT or a PROXY header tell the backend.

@@ -1,6 +1,7 @@
 //! What conversations with mail clients have in common, whatever their words: TLS, the exchange of a login and the verdict
 //! on it, patience. Each protocol's `frontend.rs` is a [`Dialect`]; its `reply.rs` has the [`Words`].
 
+use super::fault::Fault;
 use super::line::without_end;
 use super::sasl::{self, Exchange, Message};
 use super::tally::Tally;
@@ -14,8 +15,8 @@ use crate::model::{Credentials, Refusal};
 pub(super) trait Words {
     /// What an answer repeats of the command that it answers.
     type Tag: Send;
-    /// What is wrong with a command.
-    type Fault: From<sasl::Fault> + From<TlsFault>;
+    /// What only this protocol's commands may have wrong with them.
+    type Own;
 
     /// Our first words.
     fn greeting(settings: &FrontendSettings, out: &mut Output);
@@ -24,7 +25,7 @@ pub(super) trait Words {
     /// A step of an exchange: the client must answer.
     fn challenge(text: &[u8], out: &mut Output);
     /// A command came to nothing. Without a tag, if none could be read.
-    fn fault(tag: Option<&Self::Tag>, fault: Self::Fault, out: &mut Output);
+    fn fault(tag: Option<&Self::Tag>, fault: Fault<Self::Own>, out: &mut Output);
     /// A login is refused by us.
     fn refusal(tag: &Self::Tag, why: Refusal, out: &mut Output);
     /// A login is refused by the backend, in its own words.
@@ -35,13 +36,6 @@ pub(super) trait Words {
     fn farewell(why: Farewell, awaited: bool, out: &mut Output);
     /// The client went too far. Where that was answered already, nothing is said twice.
     fn violation(what: Violation, bounds: &Bounds, out: &mut Output);
-}
-
-/// Why STARTTLS comes to nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum TlsFault {
-    IsOn,
-    IsAbsent,
 }
 
 /// What a frontend has besides what is its protocol's own.
@@ -61,6 +55,8 @@ pub(super) struct Told {
     pub(super) ttl: Option<u32>,
     /// In EHLO or HELO.
     pub(super) helo: Option<String>,
+    /// That it wants UTF-8.
+    pub(super) utf8: bool,
 }
 
 /// What comes next.
@@ -133,6 +129,9 @@ impl<P: Default, T> Step<P, T> {
     }
 }
 
+/// What a client answers to a challenge, out of its frame.
+pub(super) type Answer<D> = Result<Message, Fault<<D as Words>::Own>>;
+
 /// How a protocol's clients are understood.
 pub(super) trait Dialect: Words + Send + Sized {
     /// How much of a command has come.
@@ -146,11 +145,11 @@ pub(super) trait Dialect: Words + Send + Sized {
     fn command(&mut self, place: Self::Place, input: &mut Input, out: &mut Output) -> Outcome<Self>;
 
     /// The answer to a challenge, once it has come.
-    fn response(&mut self, input: &mut Input) -> Result<Option<Result<Message, Self::Fault>>, Violation> {
+    fn response(&mut self, input: &mut Input) -> Result<Option<Answer<Self>>, Violation> {
         let Some(length) = input.line(self.talk().bounds().line)? else { return Ok(None) };
         let message = sasl::response(without_end(&input.filled()[..length]));
         input.consume(length);
-        Ok(Some(message.map_err(Self::Fault::from)))
+        Ok(Some(message.map_err(Fault::from)))
     }
 
     /// TLS is up: what of its own it knows of the client is worthless, too.
@@ -170,10 +169,10 @@ pub(super) trait Dialect: Words + Send + Sized {
 
     fn start_tls(&mut self, tag: &Self::Tag, input: &Input, out: &mut Output) -> Outcome<Self> {
         if self.talk().settings.secured {
-            return self.wrong(Some(tag), TlsFault::IsOn.into(), out);
+            return self.wrong(Some(tag), Fault::TlsIsOn, out);
         }
         if !self.talk().settings.starttls {
-            return self.wrong(Some(tag), TlsFault::IsAbsent.into(), out);
+            return self.wrong(Some(tag), Fault::NoTls, out);
         }
         if !input.is_empty() {
             // Somebody on the way put these in front of what the client will say under TLS (CVE-2011-0411).
@@ -184,7 +183,7 @@ pub(super) trait Dialect: Words + Send + Sized {
     }
 
     /// Answers a faulty command and goes on, unless it was one too many.
-    fn wrong(&mut self, tag: Option<&Self::Tag>, fault: Self::Fault, out: &mut Output) -> Outcome<Self> {
+    fn wrong(&mut self, tag: Option<&Self::Tag>, fault: Fault<Self::Own>, out: &mut Output) -> Outcome<Self> {
         Self::fault(tag, fault, out);
         let Talk { tally, settings, .. } = self.talk();
         tally.error(&settings.bounds)?;
@@ -293,5 +292,9 @@ impl<D: Dialect> Frontend for D {
 
     fn helo(&self) -> Option<&str> {
         self.told().helo.as_deref()
+    }
+
+    fn utf8(&self) -> bool {
+        self.told().utf8
     }
 }

@@ -9,8 +9,7 @@ use super::id;
 use crate::model::{Credentials, Mechanism, Secret};
 use crate::protocol::buffer::find;
 use crate::protocol::line::{literal_at_end, without_end};
-use crate::protocol::sasl;
-use crate::protocol::talk::TlsFault;
+use crate::protocol::{fault, sasl};
 
 /// A tag longer than this is refused rather than repeated. Clients use four to ten characters.
 const LONGEST_TAG: usize = 128;
@@ -25,34 +24,16 @@ impl Tag {
     }
 }
 
-/// What is wrong with a command. `reply.rs` has the words.
+pub(super) type Fault = fault::Fault<Own>;
+
+/// What only IMAP commands may have wrong with them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::protocol) enum Fault {
+pub(in crate::protocol) enum Own {
     EmptyLine,
     BadTag,
     NoCommand,
-    UnknownCommand,
-    /// A command of the authenticated state.
-    LogInFirst,
-    /// The arguments are not as shown.
-    Usage(&'static str),
     NoLiteralHere,
     LiteralTooLong,
-    TlsRequired,
-    Tls(TlsFault),
-    Sasl(sasl::Fault),
-}
-
-impl From<TlsFault> for Fault {
-    fn from(fault: TlsFault) -> Self {
-        Self::Tls(fault)
-    }
-}
-
-impl From<sasl::Fault> for Fault {
-    fn from(fault: sasl::Fault) -> Self {
-        Self::Sasl(fault)
-    }
 }
 
 /// A faulty command, with its tag if it had one.
@@ -160,14 +141,14 @@ pub(super) struct Head<'a> {
 pub(super) fn head(command: &[u8]) -> Result<Head<'_>, Faulty> {
     let command = without_end(command);
     if command.is_empty() {
-        return Err(Faulty { tag: None, fault: Fault::EmptyLine });
+        return Err(Faulty { tag: None, fault: Fault::Own(Own::EmptyLine) });
     }
     let (word, rest) = split_word(command);
     // Without a tag of its own, what looks like one may be a password that lost its command: it is not repeated.
-    let tag = tag(word).ok_or(Faulty { tag: None, fault: Fault::BadTag })?;
+    let tag = tag(word).ok_or(Faulty { tag: None, fault: Fault::Own(Own::BadTag) })?;
     let (word, rest) = match rest {
         [b' ', rest @ ..] => split_word(rest),
-        _ => return Err(Faulty { tag: None, fault: Fault::NoCommand }),
+        _ => return Err(Faulty { tag: None, fault: Fault::Own(Own::NoCommand) }),
     };
     match Verb::parse(word) {
         Ok(verb) => Ok(Head { tag, verb, rest }),

@@ -5,7 +5,7 @@
 
 use zeroize::Zeroizing;
 
-use super::command::{self, Body, Fault, Faulty, Head, Tag};
+use super::command::{self, Body, Fault, Faulty, Head, Own, Tag};
 use super::{id, reply};
 use crate::protocol::buffer::append;
 use crate::protocol::line::{self, Literal};
@@ -108,8 +108,8 @@ impl Frontend {
     fn permit_literal(&self, partial: &Partial, literal: Literal) -> Result<(), Faulty> {
         let head = command::head(&partial.bytes)?;
         let verdict = match self.permit(&head) {
-            Ok(()) if !head.verb.takes_literals() => Err(Fault::NoLiteralHere),
-            Ok(()) if self.is_too_long(partial, literal) => Err(Fault::LiteralTooLong),
+            Ok(()) if !head.verb.takes_literals() => Err(Fault::Own(Own::NoLiteralHere)),
+            Ok(()) if self.is_too_long(partial, literal) => Err(Fault::Own(Own::LiteralTooLong)),
             other => other,
         };
         verdict.map_err(|fault| Faulty { tag: Some(head.tag), fault })

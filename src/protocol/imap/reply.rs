@@ -2,9 +2,9 @@
 //! tell people what to do, and name nothing inside.
 
 use super::Frontend;
-use super::command::{Fault, Tag};
+use super::command::{Fault, Own, Tag};
 use crate::model::{Ending, Refusal};
-use crate::protocol::talk::{TlsFault, Words};
+use crate::protocol::talk::Words;
 use crate::protocol::{BackendRefusal, Bounds, Farewell, FrontendSettings, Handover, Output, Violation, sasl};
 
 /// What is truly handled before login, and nothing else.
@@ -29,7 +29,7 @@ fn capabilities(settings: &FrontendSettings) -> String {
 
 impl Words for Frontend {
     type Tag = Tag;
-    type Fault = Fault;
+    type Own = Own;
 
     fn greeting(settings: &FrontendSettings, out: &mut Output) {
         // A banner with a line end would be a second response.
@@ -123,19 +123,19 @@ pub(super) fn literal_wanted(out: &mut Output) {
 
 fn fault_words(fault: Fault) -> &'static str {
     match fault {
-        Fault::EmptyLine => "BAD Empty line.",
-        Fault::BadTag => "BAD Invalid tag.",
-        Fault::NoCommand => "BAD A tag and a command are needed.",
+        Fault::Own(Own::EmptyLine) => "BAD Empty line.",
+        Fault::Own(Own::BadTag) => "BAD Invalid tag.",
+        Fault::Own(Own::NoCommand) => "BAD A tag and a command are needed.",
         Fault::UnknownCommand => "BAD Unknown command.",
         Fault::LogInFirst => "BAD Log in first.",
         Fault::Usage(_) => "BAD Faulty arguments.",
-        Fault::NoLiteralHere => "BAD No literal is allowed here.",
-        Fault::LiteralTooLong => "NO [TOOBIG] This literal is too long before login.",
+        Fault::Own(Own::NoLiteralHere) => "BAD No literal is allowed here.",
+        Fault::Own(Own::LiteralTooLong) => "NO [TOOBIG] This literal is too long before login.",
         Fault::TlsRequired => {
             "NO [PRIVACYREQUIRED] Turn on TLS (SSL or STARTTLS) first; no password is taken without it."
         }
-        Fault::Tls(TlsFault::IsOn) => "BAD TLS is on already.",
-        Fault::Tls(TlsFault::IsAbsent) => "BAD TLS is not available on this port.",
+        Fault::TlsIsOn => "BAD TLS is on already.",
+        Fault::NoTls => "BAD TLS is not available on this port.",
         Fault::Sasl(sasl::Fault::UnknownMechanism) => {
             "NO [CANNOT] This authentication mechanism is not offered; see CAPABILITY."
         }

@@ -3,36 +3,17 @@
 use crate::model::Secret;
 use crate::protocol::buffer::find;
 use crate::protocol::line::without_end;
-use crate::protocol::talk::TlsFault;
-use crate::protocol::{sasl, xclient};
+use crate::protocol::{fault, sasl, xclient};
 
-/// What is wrong with a command. `reply.rs` has the words.
+pub(super) type Fault = fault::Fault<Own>;
+
+/// What only POP3 commands may have wrong with them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::protocol) enum Fault {
-    UnknownCommand,
-    /// A command of the transaction state.
-    LogInFirst,
+pub(in crate::protocol) enum Own {
     /// One that we know and do not offer.
     NotOffered,
-    /// The arguments are not as shown.
-    Usage(&'static str),
     /// PASS without USER before it.
     NoUser,
-    TlsRequired,
-    Tls(TlsFault),
-    Sasl(sasl::Fault),
-}
-
-impl From<TlsFault> for Fault {
-    fn from(fault: TlsFault) -> Self {
-        Self::Tls(fault)
-    }
-}
-
-impl From<sasl::Fault> for Fault {
-    fn from(fault: sasl::Fault) -> Self {
-        Self::Sasl(fault)
-    }
 }
 
 #[derive(Clone, Copy)]
@@ -45,10 +26,11 @@ enum Verb {
     User,
     Pass,
     Auth,
+    Utf8,
 }
 
 impl Verb {
-    const ALL: [(&'static str, Self); 8] = [
+    const ALL: [(&'static str, Self); 9] = [
         ("CAPA", Self::Capa),
         ("NOOP", Self::Noop),
         ("QUIT", Self::Quit),
@@ -57,18 +39,19 @@ impl Verb {
         ("USER", Self::User),
         ("PASS", Self::Pass),
         ("AUTH", Self::Auth),
+        ("UTF8", Self::Utf8),
     ];
     /// Of RFC 1939, but for NOOP, which other servers answer at any time.
     const AFTER_LOGIN: [&'static str; 8] = ["STAT", "LIST", "RETR", "DELE", "RSET", "TOP", "UIDL", "LAST"];
-    /// APOP needs the password in clear on our side; UTF8 and LANG (RFC 6856) would have to be known by the backend.
-    const NOT_OFFERED: [&'static str; 3] = ["APOP", "UTF8", "LANG"];
+    /// APOP needs the password in clear on our side; the languages of LANG (RFC 6856) are known to the backend alone.
+    const NOT_OFFERED: [&'static str; 2] = ["APOP", "LANG"];
 
     fn parse(word: &[u8]) -> Result<Self, Fault> {
         let is = |name: &str| word.eq_ignore_ascii_case(name.as_bytes());
         match Self::ALL.iter().find(|(name, _)| is(name)) {
             Some((_, verb)) => Ok(*verb),
             None if Self::AFTER_LOGIN.into_iter().any(is) => Err(Fault::LogInFirst),
-            None if Self::NOT_OFFERED.into_iter().any(is) => Err(Fault::NotOffered),
+            None if Self::NOT_OFFERED.into_iter().any(is) => Err(Fault::Own(Own::NotOffered)),
             None => Err(Fault::UnknownCommand),
         }
     }
@@ -81,6 +64,7 @@ pub(super) enum Command {
     Noop,
     Quit,
     Stls,
+    Utf8,
     /// The TTL in it, if there is one.
     Xclient(Option<u32>),
     User(String),
@@ -107,6 +91,7 @@ pub(super) fn parse(line: &[u8], private: bool) -> Result<Command, Fault> {
         Verb::Noop => none(arguments, Command::Noop),
         Verb::Quit => none(arguments, Command::Quit),
         Verb::Stls => none(arguments, Command::Stls),
+        Verb::Utf8 => none(arguments, Command::Utf8),
         Verb::Xclient => Ok(Command::Xclient(xclient::ttl(words(arguments)))),
         Verb::User if is_blank(arguments) => Err(Fault::Usage("USER name")),
         Verb::User => Ok(Command::User(sasl::user_name(arguments)?)),

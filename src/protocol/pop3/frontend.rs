@@ -1,7 +1,8 @@
 //! The side that faces the mail client: from the greeting until the backend has taken over.
 
-use super::command::{self, Command, Fault};
+use super::command::{self, Command, Fault, Own};
 use super::reply;
+use super::response::UTF8;
 use crate::model::{Credentials, Mechanism, Secret};
 use crate::protocol::talk::{Dialect, Outcome, Step, Talk, Told};
 use crate::protocol::{FrontendSettings, Input, Output};
@@ -28,6 +29,7 @@ impl Frontend {
                 self.talk.told.ttl = ttl;
                 reply::announced(out);
             }
+            Command::Utf8 => return self.utf8(out),
             Command::User(name) => {
                 self.user = Some(name);
                 reply::user(out);
@@ -43,8 +45,19 @@ impl Frontend {
         Ok(Step::next())
     }
 
+    /// RFC 6856 section 2.1: for the backend, which hears it before the login.
+    fn utf8(&mut self, out: &mut Output) -> Outcome<Self> {
+        let is_utf8 = |line: &String| line.split(' ').next() == Some(UTF8);
+        if !self.talk.settings.offers.iter().any(is_utf8) {
+            return self.wrong(None, Fault::Own(Own::NotOffered), out);
+        }
+        self.talk.told.utf8 = true;
+        reply::utf8(out);
+        Ok(Step::next())
+    }
+
     fn pass(&mut self, password: Secret, out: &mut Output) -> Outcome<Self> {
-        let Some(user) = self.user.take() else { return self.wrong(None, Fault::NoUser, out) };
+        let Some(user) = self.user.take() else { return self.wrong(None, Fault::Own(Own::NoUser), out) };
         Ok(Step::ask((), Credentials { user, authzid: None, password, mechanism: Mechanism::Command }))
     }
 }

@@ -2,9 +2,9 @@
 //! what to do, and name nothing inside.
 
 use super::Frontend;
-use super::command::Fault;
+use super::command::{Fault, Own};
 use crate::model::Refusal;
-use crate::protocol::talk::{TlsFault, Words};
+use crate::protocol::talk::Words;
 use crate::protocol::{BackendRefusal, Bounds, Farewell, FrontendSettings, Handover, Output, Violation, sasl};
 
 /// What any server of today has, shown until a backend has said what it has.
@@ -12,7 +12,7 @@ const USUAL: [&str; 3] = ["TOP", "UIDL", "PIPELINING"];
 
 impl Words for Frontend {
     type Tag = ();
-    type Fault = Fault;
+    type Own = Own;
 
     /// XCLIENT is offered, where Dovecot's proxy looks for it, for the sake of the TTL, which ends loops of proxies.
     fn greeting(settings: &FrontendSettings, out: &mut Output) {
@@ -118,6 +118,10 @@ pub(super) fn noop(out: &mut Output) {
     out.put("+OK\r\n");
 }
 
+pub(super) fn utf8(out: &mut Output) {
+    out.put("+OK UTF8 enabled.\r\n");
+}
+
 pub(super) fn user(out: &mut Output) {
     out.put("+OK Send the password.\r\n"); // whoever it is: nobody learns here who exists
 }
@@ -134,13 +138,13 @@ fn fault_words(fault: Fault) -> &'static str {
     match fault {
         Fault::UnknownCommand => "Unknown command.",
         Fault::LogInFirst => "Log in first.",
-        Fault::NotOffered => "This command is not offered; see CAPA.",
+        Fault::Own(Own::NotOffered) => "This command is not offered; see CAPA.",
         Fault::Usage(_) => "Faulty arguments.",
-        Fault::NoUser => "Send USER first.",
+        Fault::Own(Own::NoUser) => "Send USER first.",
         // No [AUTH]: it is not the password that is wrong, and clients shall not ask for another.
         Fault::TlsRequired => "Turn on TLS (SSL or STLS) first; no password is taken without it.",
-        Fault::Tls(TlsFault::IsOn) => "TLS is on already.",
-        Fault::Tls(TlsFault::IsAbsent) => "TLS is not available on this port.",
+        Fault::TlsIsOn => "TLS is on already.",
+        Fault::NoTls => "TLS is not available on this port.",
         Fault::Sasl(sasl::Fault::UnknownMechanism) => "This authentication mechanism is not offered; see CAPA.",
         Fault::Sasl(sasl::Fault::NotBase64) => "Invalid base64.",
         Fault::Sasl(sasl::Fault::Malformed) => "Not a message of this authentication mechanism.",

@@ -49,8 +49,8 @@ pub enum Fault {
 pub enum Step {
     /// Show the client this, before base64; what comes back is for the exchange.
     Challenge(Vec<u8>, Exchange),
-    /// Only the session can say how it goes on: it knows the users. The conversation waits for its verdict, so a mechanism
-    /// may ask at any step of its own.
+    /// Only the session can say how it goes on: it knows the users. The conversation waits for its verdict, whatever it is:
+    /// today it lets in or refuses; a mechanism for which it is one more challenge keeps its [`Exchange`] here.
     Ask(Credentials),
 }
 

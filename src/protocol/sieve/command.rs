@@ -4,34 +4,15 @@ use zeroize::Zeroizing;
 
 use super::token::Tokens;
 use crate::protocol::line::without_end;
-use crate::protocol::talk::TlsFault;
-use crate::protocol::{sasl, xclient};
+use crate::protocol::{fault, sasl, xclient};
 
-/// What is wrong with a command. `reply.rs` has the words.
+pub(super) type Fault = fault::Fault<Own>;
+
+/// What only ManageSieve commands may have wrong with them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::protocol) enum Fault {
-    UnknownCommand,
-    /// A command of the authenticated state.
-    LogInFirst,
-    /// The arguments are not as shown.
-    Usage(&'static str),
-    TlsRequired,
-    Tls(TlsFault),
+pub(in crate::protocol) enum Own {
     /// What should answer a prompt is no string.
     NoString,
-    Sasl(sasl::Fault),
-}
-
-impl From<TlsFault> for Fault {
-    fn from(fault: TlsFault) -> Self {
-        Self::Tls(fault)
-    }
-}
-
-impl From<sasl::Fault> for Fault {
-    fn from(fault: sasl::Fault) -> Self {
-        Self::Sasl(fault)
-    }
 }
 
 #[derive(Clone, Copy)]
@@ -130,6 +111,6 @@ pub(super) fn response(line: &[u8]) -> Result<sasl::Message, Fault> {
     if rest.0 == b"*" {
         return Err(sasl::Fault::Cancelled.into());
     }
-    let response = rest.string().filter(|_| rest.is_at_end()).ok_or(Fault::NoString)?;
+    let response = rest.string().filter(|_| rest.is_at_end()).ok_or(Fault::Own(Own::NoString))?;
     Ok(sasl::response(&response)?)
 }

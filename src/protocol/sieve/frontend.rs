@@ -2,12 +2,11 @@
 
 use zeroize::Zeroizing;
 
-use super::command::{self, Command, Fault};
+use super::command::{self, Command};
 use super::reply;
 use crate::protocol::buffer::append;
 use crate::protocol::line::announced;
-use crate::protocol::sasl::Message;
-use crate::protocol::talk::{Dialect, Outcome, Step, Talk, Told, Words};
+use crate::protocol::talk::{Answer, Dialect, Outcome, Step, Talk, Told, Words};
 use crate::protocol::{FrontendSettings, Input, Output, Violation};
 
 /// A conversation with a mail client.
@@ -136,7 +135,7 @@ impl Dialect for Frontend {
         }
     }
 
-    fn response(&mut self, input: &mut Input) -> Result<Option<Result<Message, Fault>>, Violation> {
+    fn response(&mut self, input: &mut Input) -> Result<Option<Answer<Self>>, Violation> {
         self.read(false, input, command::response)
     }
 

@@ -3,16 +3,16 @@
 
 use super::Frontend;
 use super::capability;
-use super::command::Fault;
+use super::command::{Fault, Own};
 use super::response;
 use super::token::quoted;
 use crate::model::{Ending, Refusal};
-use crate::protocol::talk::{TlsFault, Words};
+use crate::protocol::talk::Words;
 use crate::protocol::{BackendRefusal, Bounds, Farewell, FrontendSettings, Handover, Output, Violation, sasl};
 
 impl Words for Frontend {
     type Tag = ();
-    type Fault = Fault;
+    type Own = Own;
 
     /// The greeting is an answer to CAPABILITY that nobody has asked for; so is the one behind STARTTLS.
     fn greeting(settings: &FrontendSettings, out: &mut Output) {
@@ -134,10 +134,10 @@ fn fault_words(fault: Fault) -> &'static str {
         Fault::LogInFirst => "Log in first.",
         Fault::Usage(_) => "Faulty arguments.",
         Fault::TlsRequired => "Turn on TLS first.",
-        Fault::Tls(TlsFault::IsOn) => "TLS is on already.",
-        Fault::Tls(TlsFault::IsAbsent) => "TLS is not available on this port.",
+        Fault::TlsIsOn => "TLS is on already.",
+        Fault::NoTls => "TLS is not available on this port.",
         Fault::Sasl(sasl::Fault::UnknownMechanism) => "This authentication mechanism is not offered; see CAPABILITY.",
-        Fault::NoString => "The answer to a prompt is a string.",
+        Fault::Own(Own::NoString) => "The answer to a prompt is a string.",
         Fault::Sasl(sasl::Fault::NotBase64) => "Invalid base64.",
         Fault::Sasl(sasl::Fault::Malformed) => "Not a message of this authentication mechanism.",
         Fault::Sasl(sasl::Fault::BadName) => "Not a valid user name.",

@@ -1,41 +1,22 @@
 //! What a client may say before login: one line, from bytes to a type that cannot be wrong.
 
 use crate::protocol::buffer::find;
-use crate::protocol::sasl;
-use crate::protocol::talk::TlsFault;
+use crate::protocol::{fault, sasl, xclient};
 
 /// Bytes of the name that a client gives itself (RFC 5321 4.5.3.1.2).
 const LONGEST_NAME: usize = 255;
 
-/// What is wrong with a command. `reply.rs` has the words.
+pub(super) type Fault = fault::Fault<Own>;
+
+/// What only submission commands may have wrong with them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::protocol) enum Fault {
-    UnknownCommand,
+pub(in crate::protocol) enum Own {
     /// Known, and not for clients of ours.
     NotOffered,
-    /// A command that needs a login.
-    LogInFirst,
-    /// The same, where a login needs TLS.
+    /// A command that needs a login, where a login needs TLS.
     TlsFirst,
-    /// The arguments are not as shown.
-    Usage(&'static str),
     /// RFC 4954 section 4: AUTH only behind EHLO.
     EhloFirst,
-    TlsRequired,
-    Tls(TlsFault),
-    Sasl(sasl::Fault),
-}
-
-impl From<TlsFault> for Fault {
-    fn from(fault: TlsFault) -> Self {
-        Self::Tls(fault)
-    }
-}
-
-impl From<sasl::Fault> for Fault {
-    fn from(fault: sasl::Fault) -> Self {
-        Self::Sasl(fault)
-    }
 }
 
 /// The commands that mean something before login.
@@ -50,10 +31,11 @@ pub(super) enum Verb {
     Help,
     Quit,
     Bdat,
+    Xclient,
 }
 
 impl Verb {
-    const ALL: [(&'static str, Self); 9] = [
+    const ALL: [(&'static str, Self); 10] = [
         ("EHLO", Self::Ehlo),
         ("HELO", Self::Helo),
         ("STARTTLS", Self::StartTls),
@@ -63,6 +45,7 @@ impl Verb {
         ("HELP", Self::Help),
         ("QUIT", Self::Quit),
         ("BDAT", Self::Bdat),
+        ("XCLIENT", Self::Xclient),
     ];
 
     fn parse(word: &[u8]) -> Result<Self, Fault> {
@@ -70,7 +53,7 @@ impl Verb {
         match Self::ALL.iter().find(|(name, _)| is(name)) {
             Some((_, verb)) => Ok(*verb),
             None if AFTER_LOGIN.iter().any(&is) => Err(Fault::LogInFirst),
-            None if NOT_OFFERED.iter().any(&is) => Err(Fault::NotOffered),
+            None if is(&"XFORWARD") => Err(Fault::Own(Own::NotOffered)),
             None => Err(Fault::UnknownCommand),
         }
     }
@@ -78,9 +61,6 @@ impl Verb {
 
 /// RFC 4954 section 6: all these are answered with 530 while nobody is logged in.
 const AFTER_LOGIN: [&str; 7] = ["MAIL", "RCPT", "DATA", "BURL", "VRFY", "EXPN", "ETRN"];
-
-/// Who a client is, only a PROXY header can tell us.
-const NOT_OFFERED: [&str; 2] = ["XCLIENT", "XFORWARD"];
 
 /// A command whose arguments have been understood.
 #[derive(Debug)]
@@ -95,6 +75,8 @@ pub(super) enum Command {
     Noop,
     Help,
     Quit,
+    /// The TTL in it, if there is one.
+    Xclient(Option<u32>),
     /// A piece of a mail: so many bytes follow, whatever the answer (RFC 3030 section 2).
     Bdat(usize),
 }
@@ -116,6 +98,8 @@ pub(super) fn body(verb: Verb, rest: &[u8]) -> Result<Command, Fault> {
         Verb::Noop => Ok(Command::Noop),
         Verb::Help => Ok(Command::Help),
         Verb::Quit => none(rest, Command::Quit),
+        Verb::Xclient if rest.is_empty() => Err(Fault::Usage("XCLIENT name=value")),
+        Verb::Xclient => Ok(Command::Xclient(xclient::ttl(rest.split(|byte| *byte == b' ')))),
         Verb::Bdat => bdat(rest).map(Command::Bdat).ok_or(Fault::Usage("BDAT size, or BDAT size LAST")),
     }
 }

@@ -1,8 +1,8 @@
 //! The side that faces the mail client: from the greeting until the backend has taken over.
 
-use super::command::{self, Command, Fault, Verb};
+use super::command::{self, Command, Fault, Own, Verb};
 use super::reply;
-use crate::protocol::talk::{Dialect, Outcome, State, Step, Talk, Told};
+use crate::protocol::talk::{Dialect, Outcome, State, Step, Talk, Told, Words};
 use crate::protocol::{FrontendSettings, Input, Output, Violation};
 
 /// A conversation with a mail client.
@@ -43,7 +43,7 @@ impl Frontend {
     fn understand(&self, line: &[u8]) -> Result<Command, Fault> {
         match command::head(line) {
             Ok((Verb::Auth, _)) if !self.talk.settings.takes_passwords() => Err(Fault::TlsRequired),
-            Ok((Verb::Auth, _)) if !self.extended => Err(Fault::EhloFirst),
+            Ok((Verb::Auth, _)) if !self.extended => Err(Fault::Own(Own::EhloFirst)),
             Ok((verb, rest)) => command::body(verb, rest),
             Err(Fault::LogInFirst) => Err(self.log_in_first()),
             Err(fault) => Err(fault),
@@ -53,7 +53,7 @@ impl Frontend {
     /// RFC 3207 section 4: what a client must do first, while it cannot log in either.
     fn log_in_first(&self) -> Fault {
         let settings = &self.talk.settings;
-        if settings.offers_tls() && !settings.takes_passwords() { Fault::TlsFirst } else { Fault::LogInFirst }
+        if settings.offers_tls() && !settings.takes_passwords() { Fault::Own(Own::TlsFirst) } else { Fault::LogInFirst }
     }
 
     fn perform(&mut self, command: Command, input: &Input, out: &mut Output) -> Outcome<Self> {
@@ -66,6 +66,7 @@ impl Frontend {
                 self.introduced(name, false);
                 reply::helo(&self.talk.settings, out);
             }
+            Command::Xclient(ttl) => self.begin_anew(ttl, out),
             Command::Rset | Command::Noop => reply::done(out),
             Command::Help => reply::help(out),
             Command::Quit => {
@@ -82,6 +83,14 @@ impl Frontend {
     fn introduced(&mut self, name: String, extended: bool) {
         self.talk.told.helo = Some(name);
         self.extended = extended;
+    }
+
+    /// As Postfix has it: the next word is EHLO. Of all that a proxy before us says only the TTL is believed.
+    fn begin_anew(&mut self, ttl: Option<u32>, out: &mut Output) {
+        let told = &mut self.talk.told;
+        *told = Told { ttl: ttl.or(told.ttl), ..Told::default() };
+        self.extended = false;
+        Self::greeting(&self.talk.settings, out);
     }
 
     /// RFC 3030 section 2: the bytes come whatever we say. Swallowing any number would let a stranger keep us reading.

@@ -2,10 +2,10 @@
 //! RFC 3463 and 5248; the texts tell people what to do, and name nothing inside.
 
 use super::Frontend;
-use super::command::Fault;
+use super::command::{Fault, Own};
 use super::response;
 use crate::model::{Ending, Refusal};
-use crate::protocol::talk::{TlsFault, Words};
+use crate::protocol::talk::Words;
 use crate::protocol::{BackendRefusal, Bounds, Farewell, FrontendSettings, Handover, Output, Violation, sasl};
 
 /// What any submission server of today has, shown until a backend has said what it has.
@@ -13,7 +13,7 @@ const USUAL: [&str; 3] = ["PIPELINING", "8BITMIME", "ENHANCEDSTATUSCODES"];
 
 impl Words for Frontend {
     type Tag = ();
-    type Fault = Fault;
+    type Own = Own;
 
     fn greeting(settings: &FrontendSettings, out: &mut Output) {
         // A banner with a line end would be a second reply.
@@ -100,7 +100,8 @@ fn host(settings: &FrontendSettings) -> &str {
     if super::command::is_proper_name(host) { host } else { "homing" }
 }
 
-/// What backends have after login, and what we have before. Not XCLIENT: who the client is, only a PROXY header can tell.
+/// What backends have after login, and what we have before. Of XCLIENT only the TTL, which ends loops of proxies: who the
+/// client is, only a PROXY header can tell.
 pub(super) fn ehlo(settings: &FrontendSettings, out: &mut Output) {
     let usual = if settings.offers.is_empty() { &USUAL[..] } else { &[] };
     let mut lines: Vec<&str> = vec![host(settings)];
@@ -113,6 +114,7 @@ pub(super) fn ehlo(settings: &FrontendSettings, out: &mut Output) {
     if settings.offers_tls() {
         lines.push("STARTTLS");
     }
+    lines.push("XCLIENT TTL");
     for (at, line) in lines.iter().enumerate() {
         let more = if at + 1 < lines.len() { '-' } else { ' ' };
         out.put(format!("250{more}{line}\r\n"));
@@ -138,14 +140,14 @@ pub(super) fn quit(out: &mut Output) {
 fn fault_words(fault: Fault) -> &'static str {
     match fault {
         Fault::UnknownCommand => "500 5.5.2 Unknown command.",
-        Fault::NotOffered => "502 5.5.1 This command is not offered; see EHLO.",
+        Fault::Own(Own::NotOffered) => "502 5.5.1 This command is not offered; see EHLO.",
         Fault::LogInFirst => "530 5.7.0 Log in first.",
-        Fault::TlsFirst => "530 5.7.0 Turn on TLS (STARTTLS) and log in first.",
+        Fault::Own(Own::TlsFirst) => "530 5.7.0 Turn on TLS (STARTTLS) and log in first.",
         Fault::Usage(_) => "501 5.5.4 Faulty arguments.",
-        Fault::EhloFirst => "503 5.5.1 Say EHLO first.",
+        Fault::Own(Own::EhloFirst) => "503 5.5.1 Say EHLO first.",
         Fault::TlsRequired => "523 5.7.10 Turn on TLS (SSL or STARTTLS) first; no password is taken without it.",
-        Fault::Tls(TlsFault::IsOn) => "502 5.5.1 TLS is on already.",
-        Fault::Tls(TlsFault::IsAbsent) => "502 5.5.1 TLS is not available on this port.",
+        Fault::TlsIsOn => "502 5.5.1 TLS is on already.",
+        Fault::NoTls => "502 5.5.1 TLS is not available on this port.",
         Fault::Sasl(sasl::Fault::UnknownMechanism) => {
             "504 5.5.4 This authentication mechanism is not offered; see EHLO."
         }

@@ -173,6 +173,7 @@ impl Leg {
             pipelining: true,
             noauth: false,
             forward: &[],
+            utf8: false,
             host: &services.host,
             close_timeout: services.limits.load().close_timeout,
             limit: None,
