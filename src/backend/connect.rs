@@ -49,6 +49,8 @@ pub struct Request<'a> {
     pub noauth: bool,
     /// What the passdb wants the backend to know of the user, names and values.
     pub forward: &'a [(String, String)],
+    /// The client has asked for UTF-8 (POP3).
+    pub utf8: bool,
     /// The name of this proxy, for protocols that greet with one.
     pub host: &'a str,
     /// How long the backend may take to close a connection that is given up.
@@ -264,6 +266,7 @@ fn login(server: &Server, request: &Request<'_>, road: &Road) -> BackendLogin {
         host: request.host.to_owned(),
         noauth: road.noauth || request.noauth,
         forward: request.forward.to_vec(),
+        utf8: request.utf8,
     }
 }
 

@@ -14,5 +14,3 @@ pub use fault::{ConnectError, Outcome, Seen, Witness};
 pub use offers::Offers;
 pub use table::{Road, Server, Servers, ServersFault, StrangerTls, Tls, added_row};
 pub use visit::{Visit, VisitLogin, visit};
-
-pub use crate::model::Protocol as Service;

@@ -8,9 +8,9 @@ use super::logins::{Bounds, Logins};
 use super::rise_fall::{RiseFall, Verdict};
 use super::window::Window;
 use super::{LastFailure, Opinion, Traffic};
-use crate::backend::{ConnectError, Outcome, Service};
+use crate::backend::{ConnectError, Outcome};
 use crate::config::HealthConfig;
-use crate::model::BackendId;
+use crate::model::{BackendId, Protocol};
 
 /// Users of whom one row of failed logins consists, at least and at most.
 const USERS: (u32, u32) = (3, 32);
@@ -194,7 +194,7 @@ impl Record {
     }
 
     /// All of it, for operators.
-    pub(super) fn opinion(&self, backend: &BackendId, service: Service, probed: bool, now: Instant) -> Opinion {
+    pub(super) fn opinion(&self, backend: &BackendId, service: Protocol, probed: bool, now: Instant) -> Opinion {
         let (good, bad) = self.probes.row();
         let ago = |at: Instant| now.saturating_duration_since(at);
         Opinion {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use homing::backend::{ConnectError, Outcome, Seen, Server, Servers, Service};
+use homing::backend::{ConnectError, Outcome, Seen, Server, Servers};
 use homing::config::{BackendConfig, HealthConfig};
 use homing::health::{Health, Prober, Verdict};
 use homing::model::{BackendId, Protocol};
@@ -22,7 +22,7 @@ struct Played {
     /// All others are good, unless there is none.
     only: Mutex<Vec<&'static str>>,
     /// If there is one, all others are good, and take no time.
-    service: Mutex<Option<Service>>,
+    service: Mutex<Option<Protocol>>,
     takes: Mutex<Duration>,
     /// If there is one, all others take no time.
     slow: Mutex<Option<&'static str>>,
@@ -33,7 +33,7 @@ struct Played {
 
 #[async_trait]
 impl Prober for Played {
-    async fn probe(&self, server: &Server, service: Service, _: &HealthConfig) -> Result<Duration, ConnectError> {
+    async fn probe(&self, server: &Server, service: Protocol, _: &HealthConfig) -> Result<Duration, ConnectError> {
         let (name, began) = (server.id.to_string(), Instant::now());
         if self.service.lock().unwrap().is_some_and(|concerned| concerned != service) {
             return Ok(Duration::ZERO);
@@ -146,7 +146,7 @@ async fn backends_that_die_are_found_out_within_the_times_that_the_manual_names(
                 let error = lost(&backend);
                 let outcome = Outcome::Failed { error: &error, login_sent: false };
                 if users {
-                    health.witness().saw(Seen { backend: &backend, service: Service::Imap, user: "ann", outcome });
+                    health.witness().saw(Seen { backend: &backend, service: Protocol::Imap, user: "ann", outcome });
                 }
                 pass(Duration::from_millis(50)).await;
                 assert!(died.elapsed() <= seconds(within), "{takes} {users} {lived}");
@@ -185,7 +185,7 @@ async fn what_befalls_all_backends_is_told_of_all_at_once_and_so_is_its_end() {
 async fn what_befalls_one_service_of_all_backends_is_told_of_all_at_once() {
     for lived in 0..12 {
         let prober = Arc::new(Played::default());
-        (*prober.service.lock().unwrap(), *prober.slow.lock().unwrap()) = (Some(Service::Pop3), Some("slow"));
+        (*prober.service.lock().unwrap(), *prober.slow.lock().unwrap()) = (Some(Protocol::Pop3), Some("slow"));
         *prober.takes.lock().unwrap() = seconds(5);
         let servers = serving(&plain(&["quick", "slow"]), &[Protocol::Imap, Protocol::Pop3]);
         let health = Health::start(&HealthConfig::default(), servers, prober.clone());
@@ -279,7 +279,7 @@ async fn a_users_failure_brings_the_next_probe_forward_but_not_in_a_flood() {
     for number in 0..100 {
         let outcome = Outcome::Failed { error: &error, login_sent: false };
         let user = number.to_string();
-        health.witness().saw(Seen { backend: &backend, service: Service::Imap, user: &user, outcome });
+        health.witness().saw(Seen { backend: &backend, service: Protocol::Imap, user: &user, outcome });
         pass(Duration::from_millis(50)).await;
     }
     assert!((4..=8).contains(&prober.count("a")), "{} in 5 s", prober.count("a"));
@@ -297,7 +297,7 @@ async fn no_backend_is_probed_twice_at_once_nor_more_than_allowed_together() {
     let error = lost(&backend);
     for _ in 0..60 {
         let outcome = Outcome::Failed { error: &error, login_sent: false };
-        health.witness().saw(Seen { backend: &backend, service: Service::Imap, user: "u", outcome });
+        health.witness().saw(Seen { backend: &backend, service: Protocol::Imap, user: "u", outcome });
         health.update(&config, || all(&names));
         pass(seconds(1)).await;
     }

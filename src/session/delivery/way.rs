@@ -70,6 +70,7 @@ impl Way {
             pipelining: true,
             noauth: false,
             forward: &[], // each recipient has its own
+            utf8: false,
             host: &services.host,
             close_timeout: services.limits.load().close_timeout,
             limit: None,

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use homing::backend::Service;
 use homing::health::Traffic;
+use homing::model::Protocol;
 
 use super::{OFFERS, Post, envelope, go_on, greet, take};
 
@@ -165,7 +165,7 @@ async fn those_who_watch_the_backends_hear_how_deliveries_went() {
     let traffic = || {
         let opinions = post.site.proxy.health().opinions();
         let of_a =
-            |opinion: &&homing::health::Opinion| opinion.backend.as_str() == "a" && opinion.service == Service::Lmtp;
+            |opinion: &&homing::health::Opinion| opinion.backend.as_str() == "a" && opinion.service == Protocol::Lmtp;
         let opinion = opinions.iter().find(of_a).unwrap().clone();
         (opinion.traffic, opinion.last_failure.map_or_else(String::new, |failure| failure.words))
     };
