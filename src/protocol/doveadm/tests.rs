@@ -162,7 +162,7 @@ fn a_command_is_passed_on_as_it_was_said_to_a_server_of_any_version() {
 #[test]
 fn whom_a_command_is_about_is_told_by_the_users_field_else_by_its_arguments() {
     let aim = |line: &str| {
-        Command::parse(line.as_bytes()).unwrap().aim().map(|(aim, command)| (aim, command.arguments.len()))
+        Command::parse(line.as_bytes()).unwrap().aim(Some('*')).map(|(aim, command)| (aim, command.arguments.len()))
     };
     let user = |name: &str| Aim::User(name.to_owned());
     assert_eq!(aim("\tann\tquota get\t-u\tbob\t--"), Ok((user("ann"), 1)));
@@ -178,13 +178,26 @@ fn whom_a_command_is_about_is_told_by_the_users_field_else_by_its_arguments() {
             parameters: serde_json::from_value(parameters).unwrap(),
             tag: String::new(),
         };
-        call.aim().map(|(aim, call)| (aim, call.parameters.len()))
+        call.aim(Some('%')).map(|(aim, call)| (aim, call.parameters.len()))
     };
     assert_eq!(api(json!({ "user": "ann", "x": 1 })), Ok((user("ann"), 1)));
+    assert_eq!(api(json!({ "user": "ann%boss" })), Ok((user("ann"), 0)));
     assert_eq!(api(json!({ "user": "a?n" })), Ok((Aim::Mask("a?n".into()), 0)));
     assert_eq!(api(json!({ "allUsers": true })), Ok((Aim::Mask("*".into()), 0)));
     assert_eq!(api(json!({ "allUsers": false })), Ok((Aim::Nobody, 0)));
     assert!(api(json!({ "userFile": "x" })).is_err() && api(json!({ "user": 7 })).is_err());
+}
+
+#[test]
+fn a_masters_name_is_cut_off_at_the_configured_separator_and_nowhere_else() {
+    let aim = |line: &str, separator| Command::parse(line.as_bytes()).unwrap().aim(separator).unwrap().0;
+    let user = |name: &str| Aim::User(name.to_owned());
+    assert_eq!(aim("\tann%boss\tsearch", Some('%')), user("ann"));
+    assert_eq!(aim("\tann*boss\tsearch", Some('%')), user("ann*boss"));
+    assert_eq!(aim("\tann*boss\tsearch", None), user("ann*boss"));
+    assert_eq!(aim("\t%boss\tsearch", Some('%')), user("%boss"));
+    assert_eq!(aim("\t\tsearch\t-u\tann%boss", Some('%')), user("ann"));
+    assert_eq!(aim("\t\tsearch\t-u\ta*%boss", Some('%')), Aim::Mask("a*%boss".into()));
 }
 
 #[test]

@@ -75,7 +75,7 @@ impl Api {
         let began = Instant::now();
         let name = call.known_name();
         let aimed = match kind(&name) {
-            Kind::OfUser => call.aim().map_err(|fault| Trouble::new(Exit::USAGE, fault.to_string())),
+            Kind::OfUser => call.aim(self.caller.separator()).map_err(|fault| Trouble::new(Exit::USAGE, fault.to_string())),
             _ => Ok((Aim::Nobody, call)),
         };
         let found = match aimed {

@@ -103,6 +103,11 @@ impl Caller {
         self.services.administration.settings.load_full()
     }
 
+    /// What stands between a user's name and a master's.
+    fn separator(&self) -> Option<char> {
+        self.services.passdb.load().separator()
+    }
+
     /// Servers where sessions may be opened, in order.
     fn servers(&self) -> Vec<Arc<Server>> {
         let servers = self.services.servers.load();

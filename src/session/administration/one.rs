@@ -10,7 +10,7 @@ use super::home::{self, Home};
 use super::{Caller, Trouble};
 use crate::backend::Server;
 use crate::doveadm::{Doveadm, Piece, Running};
-use crate::model::{BackendId, Exit};
+use crate::model::{BackendId, Exit, Refusal};
 use crate::protocol::doveadm::{Command, Verdict, reply};
 
 /// A part of what the client is told.
@@ -36,6 +36,9 @@ pub(super) struct Errand {
     pub(super) intake: Option<Receiver<Vec<u8>>>,
     /// Cancelled when the client has gone.
     pub(super) gone: CancellationToken,
+    /// Cancelled when the client says nothing more: it may still listen, or has been interrupted. Nobody else's turn comes
+    /// then.
+    pub(super) leaving: CancellationToken,
 }
 
 impl Errand {
@@ -106,12 +109,15 @@ impl Errand {
     /// One connection, up to the server's end of it: only then it is done with the mailbox.
     async fn converse(&mut self, road: &Doveadm, command: &Command, home: Option<&Home>) -> Result<Verdict, Trouble> {
         let limits = self.caller.services.limits.load_full();
-        let gone = self.gone.clone();
+        let (gone, closing) = (self.gone.clone(), self.caller.services.closing.clone());
         let cut_off = async {
             let leave = async {
                 match home {
                     Some(home) => home.cut_off(limits.kick_deadline).await,
-                    None => std::future::pending().await,
+                    None => {
+                        closing.cancelled().await;
+                        Refusal::ShuttingDown.into()
+                    }
                 }
             };
             tokio::select! {
@@ -141,8 +147,10 @@ impl Errand {
         loop {
             let piece = tokio::select! {
                 Some(bytes) = fed(&mut self.intake) => {
-                    // A server that has heard enough says so; its answer is read next.
-                    let _ = timeout(silence, running.feed(&bytes)).await;
+                    // A server that has heard enough says so; its answer is read next. One that takes nothing has
+                    // half of what it was sent, which must not go on with a gap.
+                    let fed = timeout(silence, running.feed(&bytes)).await;
+                    fed.map(drop).map_err(|_| Trouble::temporary("the backend does not take what is sent to it"))?;
                     continue;
                 }
                 piece = road.next(running, silence) => piece?,

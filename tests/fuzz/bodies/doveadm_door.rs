@@ -24,7 +24,7 @@ pub fn run(data: &[u8]) {
                 again.map(|again| (again.name, again.parameters)),
                 Ok((call.name.clone(), call.parameters.clone()))
             );
-            drop(call.aim());
+            drop(call.aim(Some('*')));
         }
     }
     drop(split_answer(data));
@@ -66,7 +66,7 @@ fn command(line: &[u8]) {
     let again = Command::parse(old.strip_suffix(b"\n").unwrap()).unwrap();
     assert_eq!((&again.user, &again.name, &again.arguments), (&command.user, &command.name, &command.arguments));
     assert!(!command.known_name().contains(char::is_uppercase) || !command.name.is_ascii());
-    drop(command.aim());
+    drop(command.aim(Some('%')));
 }
 
 fn answer(minor: u32, data: &[u8], piece: usize) -> (Vec<u8>, Vec<u8>, String) {
