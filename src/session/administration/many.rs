@@ -100,6 +100,7 @@ async fn each(errand: Errand, shares: Vec<Share>) -> Exit {
     loop {
         while open.len() < parallel
             && !errand.leaving.is_cancelled()
+            && !errand.gone.is_cancelled()
             && let Some(share) = left.next()
         {
             open.push_back(begin(&errand, share));

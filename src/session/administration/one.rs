@@ -6,11 +6,11 @@ use tokio::sync::mpsc::{Receiver, Sender};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::home::{self, Home};
+use super::home::{self, Home, cut_off};
 use super::{Caller, Trouble};
 use crate::backend::Server;
 use crate::doveadm::{Doveadm, Piece, Running};
-use crate::model::{BackendId, Exit, Refusal};
+use crate::model::{BackendId, Exit};
 use crate::protocol::doveadm::{Command, Verdict, reply};
 
 /// A part of what the client is told.
@@ -108,24 +108,8 @@ impl Errand {
 
     /// One connection, up to the server's end of it: only then it is done with the mailbox.
     async fn converse(&mut self, road: &Doveadm, command: &Command, home: Option<&Home>) -> Result<Verdict, Trouble> {
-        let limits = self.caller.services.limits.load_full();
-        let (gone, closing) = (self.gone.clone(), self.caller.services.closing.clone());
-        let cut_off = async {
-            let leave = async {
-                match home {
-                    Some(home) => home.cut_off(limits.kick_deadline).await,
-                    None => {
-                        closing.cancelled().await;
-                        Refusal::ShuttingDown.into()
-                    }
-                }
-            };
-            tokio::select! {
-                trouble = leave => trouble,
-                () = gone.cancelled() => Trouble::temporary("the client has gone"),
-            }
-        };
-        let mut cut_off = std::pin::pin!(cut_off);
+        let (caller, gone) = (self.caller.clone(), self.gone.clone());
+        let mut cut_off = std::pin::pin!(cut_off(&caller, home, &gone));
         let mut running = tokio::select! {
             biased;
             trouble = cut_off.as_mut() => return Err(trouble),
@@ -136,7 +120,7 @@ impl Errand {
             trouble = cut_off => Err(trouble),
             outcome = self.pass_on(road, &mut running) => outcome,
         };
-        running.part(limits.close_timeout).await;
+        running.part(caller.services.limits.load().close_timeout).await;
         outcome
     }
 
