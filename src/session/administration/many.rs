@@ -63,7 +63,9 @@ pub(super) async fn carry_out(errand: Errand) -> Exit {
     let name = errand.command.known_name();
     let whole = Command::clone(&errand.command);
     let aimed = match kind(&name) {
-        Kind::OfUser => whole.aim(errand.caller.separator()).map_err(|fault| Trouble::new(Exit::USAGE, fault.to_string())),
+        Kind::OfUser => {
+            whole.aim(errand.caller.separator()).map_err(|fault| Trouble::new(Exit::USAGE, fault.to_string()))
+        }
         _ => Ok((Aim::Nobody, Command { user: String::new(), ..whole })),
     };
     let found = match aimed {
