@@ -224,7 +224,7 @@ async fn commands_for_many_come_out_in_order_whoever_is_ready_first_and_the_wors
     ann.send("a\t\n+\n").await;
     drop(ann);
     let (mut cat, command) = asked(&home).await;
-    assert_eq!(command, "\tcat\tsearch\tall\n");
+    assert_eq!(command, "\tcat\tsearch\t-A\tall\n", "the server names the user in each row");
     cat.send("c\t\n+\n").await;
     drop(cat);
     client.expect("a\tb\tc\t\n-NOUSER\n").await;

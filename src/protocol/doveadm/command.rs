@@ -116,8 +116,9 @@ impl Command {
     }
 
     /// Whom it is about, and the command without those of its arguments that say so. A name in the user's field is just
-    /// that: who has a mask says it by `-u`, which then stands alone, as Dovecot's own clients never send it. `separator`:
-    /// what stands between a user's name and a master's.
+    /// that: who has a mask says it by `-u`, which then stands alone. Dovecot's own clients look for the users themselves,
+    /// and send a command for each, with the `-A`, `-u` or `-F` that they were given: it has the server put the user's name
+    /// before each row, so for all three an `-A` is left. `separator`: what stands between a user's name and a master's.
     pub fn aim(mut self, separator: Option<char>) -> Result<(Aim, Self), NotForUs> {
         let mut aim = Aim::Nobody;
         let mut kept = Vec::with_capacity(self.arguments.len());
@@ -130,11 +131,18 @@ impl Command {
                 }
                 b"-A" | b"--all-users" => aim = Aim::Mask("*".to_owned()),
                 b"-u" | b"--user" => aim = named(arguments.next(), separator)?,
-                b"-F" | b"--user-file" => {
+                b"-F" | b"--user-file" if self.user.is_empty() => {
                     return Err(NotForUs("-F names a file, which must be read where the command is given"));
+                }
+                b"-F" | b"--user-file" => {
+                    arguments.next();
+                    aim = Aim::Mask("*".to_owned());
                 }
                 _ => kept.push(argument),
             }
+        }
+        if matches!(aim, Aim::Mask(_)) {
+            kept.insert(0, b"-A".to_vec());
         }
         self.arguments = kept;
         let aim = if self.user.is_empty() { aim } else { Aim::User(without_master(&self.user, separator).to_owned()) };

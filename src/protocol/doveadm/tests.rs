@@ -168,8 +168,8 @@ fn whom_a_command_is_about_is_told_by_the_users_field_else_by_its_arguments() {
     assert_eq!(aim("\tann\tquota get\t-u\tbob\t--"), Ok((user("ann"), 1)));
     assert_eq!(aim("\tann*boss\tquota get"), Ok((user("ann"), 0)));
     assert_eq!(aim("\t\tquota get\t-u\tbob\tx"), Ok((user("bob"), 1)));
-    assert_eq!(aim("\t\tquota get\t--user\tb*\tx"), Ok((Aim::Mask("b*".into()), 1)));
-    assert_eq!(aim("\t\tquota get\t-A"), Ok((Aim::Mask("*".into()), 0)));
+    assert_eq!(aim("\t\tquota get\t--user\tb*\tx"), Ok((Aim::Mask("b*".into()), 2)));
+    assert_eq!(aim("\t\tquota get\t-A"), Ok((Aim::Mask("*".into()), 1)));
     assert_eq!(aim("\t\tsearch\t--\t-A"), Ok((Aim::Nobody, 2)));
     assert!(aim("\t\tsearch\t-F\tfile").is_err());
     let api = |parameters| {
@@ -186,6 +186,15 @@ fn whom_a_command_is_about_is_told_by_the_users_field_else_by_its_arguments() {
     assert_eq!(api(json!({ "allUsers": true })), Ok((Aim::Mask("*".into()), 0)));
     assert_eq!(api(json!({ "allUsers": false })), Ok((Aim::Nobody, 0)));
     assert!(api(json!({ "userFile": "x" })).is_err() && api(json!({ "user": 7 })).is_err());
+}
+
+#[test]
+fn a_command_that_was_given_for_many_has_the_server_name_the_user_in_each_row() {
+    for given in ["-A", "-u\ta*", "-F\t", "--user-file\t/etc/passwd"] {
+        let command = Command::parse(format!("\tann\tmailbox list\t{given}\t--\t*").as_bytes()).unwrap();
+        let (aim, command) = command.aim(None).unwrap();
+        assert_eq!((aim, command.line(0, 1)), (Aim::User("ann".into()), b"\tann\tmailbox list\t-A\t--\t*\n".to_vec()));
+    }
 }
 
 #[test]
