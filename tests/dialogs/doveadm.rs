@@ -230,6 +230,7 @@ impl Side {
         match &mut self.machine {
             Machinery::Rows(rows) => {
                 rows.end(&mut self.run.1);
+                self.run.0 = "rows";
                 rows.begin((user != "nobody").then_some(user));
             }
             Machinery::Server(answer) if !self.over => {

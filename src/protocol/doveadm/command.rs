@@ -124,25 +124,30 @@ impl Command {
         let mut kept = Vec::with_capacity(self.arguments.len());
         let mut arguments = std::mem::take(&mut self.arguments).into_iter();
         while let Some(argument) = arguments.next() {
-            match argument.as_slice() {
+            let aimed = match argument.as_slice() {
                 b"--" => {
                     kept.push(argument);
                     kept.extend(arguments.by_ref());
+                    continue;
                 }
-                b"-A" | b"--all-users" => aim = Aim::Mask("*".to_owned()),
-                b"-u" | b"--user" => aim = named(arguments.next(), separator)?,
+                b"-A" | b"--all-users" => Aim::Mask("*".to_owned()),
+                b"-u" | b"--user" => named(arguments.next(), separator)?,
                 b"-F" | b"--user-file" if self.user.is_empty() => {
                     return Err(NotForUs("-F names a file, which must be read where the command is given"));
                 }
                 b"-F" | b"--user-file" => {
                     arguments.next();
-                    aim = Aim::Mask("*".to_owned());
+                    Aim::Mask("*".to_owned())
                 }
-                _ => kept.push(argument),
+                _ => {
+                    kept.push(argument);
+                    continue;
+                }
+            };
+            if matches!(aimed, Aim::Mask(_)) {
+                kept.push(b"-A".to_vec());
             }
-        }
-        if matches!(aim, Aim::Mask(_)) {
-            kept.insert(0, b"-A".to_vec());
+            aim = aimed;
         }
         self.arguments = kept;
         let aim = if self.user.is_empty() { aim } else { Aim::User(without_master(&self.user, separator).to_owned()) };
