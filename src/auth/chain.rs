@@ -56,6 +56,11 @@ impl Chain {
         Self { separator, ..Self::new(sources, masters) }
     }
 
+    /// What stands between a user's name and a master's, if masters may log in so.
+    pub fn separator(&self) -> Option<char> {
+        self.separator
+    }
+
     /// These sources, in this order, of users and of master users.
     pub fn new(sources: Vec<Box<dyn Source>>, masters: Vec<Box<dyn Source>>) -> Self {
         let links = |sources: Vec<Box<dyn Source>>| sources.into_iter().map(Link::new).collect();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use tokio::time::{Duration, sleep};
+use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use super::{Caller, Trouble};
@@ -69,7 +70,7 @@ impl Home {
     }
 
     /// Resolves when the command must end, because the user must leave this home: a little later, if it may finish.
-    pub(super) async fn cut_off(&self, grace: Duration) -> Trouble {
+    async fn cut_off(&self, grace: Duration) -> Trouble {
         let why = tokio::select! {
             why = self.stop.stopped() => why,
             why = isolated(&self.isolation) => why,
@@ -82,6 +83,23 @@ impl Home {
             Ending::Isolated => Refusal::StoreUnavailable.into(),
             _ => Refusal::ShuttingDown.into(),
         }
+    }
+}
+
+/// Resolves when a command must end before the mail server ends it. `home`: where its user is; `None` if it is about a server.
+pub(super) async fn cut_off(caller: &Caller, home: Option<&Home>, gone: &CancellationToken) -> Trouble {
+    let leave = async {
+        match home {
+            Some(home) => home.cut_off(caller.services.limits.load().kick_deadline).await,
+            None => {
+                caller.services.closing.cancelled().await;
+                Refusal::ShuttingDown.into()
+            }
+        }
+    };
+    tokio::select! {
+        trouble = leave => trouble,
+        () = gone.cancelled() => Trouble::temporary("the client has gone"),
     }
 }
 
