@@ -17,6 +17,7 @@ mod chaos;
 mod client_address;
 mod clients;
 mod cut_off;
+mod deferred;
 mod doors;
 mod doveadm;
 mod failover;

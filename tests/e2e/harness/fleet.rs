@@ -242,7 +242,7 @@ impl Plan {
         let name = format!("proxy{number}");
         let mut roads = Roads { store: redis.address, backends: backends.iter().map(|b| b.address).collect() };
         let mut listeners = if self.listeners.is_empty() { vec![PLAIN.to_owned()] } else { self.listeners.clone() };
-        listeners.extend(self.protocols.iter().map(|protocol| format!("protocol = {:?}\n{PLAIN}", protocol.word())));
+        listeners.extend(self.protocols.iter().map(|protocol| listener_of(*protocol)));
         let (listen, reached, runner) = match &mut self.lan {
             Some(lan) => {
                 ensure!(self.protocols.is_empty(), "a lan has cables to one listener of each proxy");
@@ -312,6 +312,12 @@ pub fn backend_entry(backend: &Dovecot) -> String {
 
 fn backend_entry_at(name: &str, address: SocketAddr) -> String {
     format!("[backend.{name}]\nhost = \"{}\"\nport = {}\n", address.ip(), address.port())
+}
+
+/// A plain listener. To doveadm's there are no logins.
+fn listener_of(protocol: Protocol) -> String {
+    let plain = if protocol == Protocol::Doveadm { "tls = \"none\"\n" } else { PLAIN };
+    format!("protocol = {:?}\n{plain}", protocol.word())
 }
 
 /// The keys of `[backend.NAME]` for what it serves beside IMAP.
