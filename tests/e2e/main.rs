@@ -24,6 +24,7 @@ mod failover;
 mod harness;
 mod health;
 mod homes;
+mod large_mail;
 mod link;
 mod lmtp;
 mod login;

@@ -1,9 +1,9 @@
 //! LMTP: one client, several mail servers that the test plays, and a reply for each recipient.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::join_all;
 use homing::app::rules;
 use homing::config::{BackendTls, Config, ListenAddress, ListenerTls, PassdbConfig, SocketMode, TlsConfig};
 use homing::model::{BackendId, Ending, Protocol};
@@ -17,15 +17,14 @@ use crate::parts::{Line, Peer, Server, Site, config, until};
 
 /// What the servers offer, unless a test says otherwise.
 const OFFERS: &str = "250-b\r\n250-PIPELINING\r\n250-8BITMIME\r\n250-SIZE\r\n250 CHUNKING\r\n";
-/// ann and dan are at home at the first server, ben at the second, cat at the third, fay at the fourth, gus at the last.
+/// ann and dan are at home at the first server, ben at the second, cat at the third.
 const USERS: &str = "ann@x:{PLAIN}x::::::host=a\nben@x:{PLAIN}x::::::host=b\ncat@x:{PLAIN}x::::::host=c\n\
-                     dan@x:{PLAIN}x::::::host=a\neve@x:{PLAIN}x::::::host=a destuser=eve.home@y\n\
-                     fay@x:{PLAIN}x::::::host=d\ngus@x:{PLAIN}x::::::host=e\n";
+                     dan@x:{PLAIN}x::::::host=a\neve@x:{PLAIN}x::::::host=a destuser=eve.home@y\n";
 
-/// A proxy before five mail servers.
+/// A proxy before three mail servers.
 struct Post {
     site: Site,
-    others: [Server; 4],
+    others: [Server; 2],
     _directory: tempfile::TempDir,
 }
 
@@ -38,13 +37,12 @@ impl Post {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("users");
         std::fs::write(&path, USERS).unwrap();
-        let others = [Server::open().await, Server::open().await, Server::open().await, Server::open().await];
-        let first = Server::open().await;
+        let (first, others) = (Server::open().await, [Server::open().await, Server::open().await]);
         let mut config = config(first.address);
         config.limits.kick_deadline = Duration::ZERO;
         config.listeners[0].protocol = Protocol::Lmtp;
         let sample = config.backends.pop_first().unwrap().1;
-        for (name, server) in ["a", "b", "c", "d", "e"].into_iter().zip(std::iter::once(&first).chain(&others)) {
+        for (name, server) in ["a", "b", "c"].into_iter().zip([&first, &others[0], &others[1]]) {
             let mut backend = sample.clone();
             backend.lmtp.port = server.address.port();
             config.backends.insert(BackendId::new(name), backend);
@@ -642,7 +640,7 @@ async fn any_envelope(server: &Server, recipients: usize) -> usize {
 #[tokio::test]
 async fn a_large_message_to_many_recipients_is_never_held() {
     const SIZE: usize = 100 << 20;
-    let users = [("ann", 15), ("ben", 14), ("cat", 11), ("fay", 9), ("gus", 1)];
+    let users: BTreeMap<&str, usize> = BTreeMap::from([("ann", 20), ("ben", 20), ("cat", 10)]);
     let post = Post::with(|config| config.lmtp.user_concurrency = 0).await;
     let mut client = post.client().await;
     let rcpt: String = users
@@ -670,11 +668,15 @@ async fn a_large_message_to_many_recipients_is_never_held() {
         }
         most
     };
-    let servers = std::iter::once(&post.site.server).chain(&post.others);
-    let taking = servers.zip(users).map(|(server, (_, count))| any_envelope(server, count));
-    let (most, taken) = tokio::join!(sending, join_all(taking));
+    let servers = (&post.site.server, &post.others);
+    let (most, a, b, c) = tokio::join!(
+        sending,
+        any_envelope(servers.0, 20),
+        any_envelope(&servers.1[0], 20),
+        any_envelope(&servers.1[1], 10)
+    );
     let whole = SIZE / piece.len() * piece.len() + 3;
-    assert_eq!(taken, [whole; 5]);
-    // Other tests run in this process, and the message goes out five times.
+    assert_eq!([a, b, c], [whole; 3]);
+    // Other tests run in this process, and the message goes out three times.
     assert!(most < 64 << 20, "{} MB more", most >> 20);
 }
