@@ -13,6 +13,9 @@ use crate::harness::{Dialect, Fleet, MailStore, Postfix, Protocol, Result, Smtp,
 /// Users log in without a domain, and mail comes with one.
 const ONE_KEY: &str = "[fleet]\naffinity_key = \"{local}\"\n[moves]\nkick_delay = \"200ms\"\n";
 
+/// Twice as long as Postfix ever leaves a message alone.
+const DRAINED: Duration = Duration::from_secs(120);
+
 /// A fleet whose first mail server is at the other end of a wire, and whose users have no home yet. No probe says that it
 /// cannot be reached.
 async fn by_wire() -> Result<(Fleet, Wire)> {
@@ -85,7 +88,7 @@ async fn a_kick_or_a_move_amid_a_delivery_leaves_the_mail_with_the_mta_which_bri
         deferred(&postfix, "451 4.3.2").await?;
         ensure!(copies(&fleet.store, user, command)? == 0 && postfix.queued()?.len() == 1, "{}", postfix.log()?);
         wire.set(Mode::Open);
-        postfix.drained(Duration::from_secs(60)).await?;
+        postfix.drained(DRAINED).await?;
         ensure!(copies(&fleet.store, user, command)? == 1, "{}", postfix.log()?);
         let home = if command == "kick" { "mail1" } else { "mail2" };
         let seen = eventually("the backend tells", Duration::from_secs(10), async || {
@@ -164,7 +167,7 @@ async fn i6_without_redis_mail_is_put_off_or_joins_its_user_and_nothing_is_lost(
     })
     .await?;
     fleet.redis.launch().await?;
-    postfix.drained(Duration::from_secs(90)).await?;
+    postfix.drained(DRAINED).await?;
     ensure!(postfix.outcomes("bounced")?.is_empty(), "{}", postfix.log()?);
     for (number, user) in strangers.iter().enumerate() {
         for user in [user, &known] {
