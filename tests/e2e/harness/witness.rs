@@ -23,11 +23,19 @@ use super::{Dovecot, Protocol, Result};
 /// Protocols with a login.
 const WITH_LOGIN: [Protocol; 4] = [Protocol::Imap, Protocol::Pop3, Protocol::Sieve, Protocol::Submission];
 
+/// What a submission session says of a mail that the relay has taken. If its client goes away before that, the process says
+/// nothing more for minutes. Clients of the tests have come for one mail and go at once: who says no more has gone.
+const RELAYED: &str = ">: Info: Successfully relayed message: ";
+
 /// What the line begins with that reports what doveadm has done for a user. Fields follow, each behind a tab.
 const COMMAND: &str = "stats: Info: event:mail_user_session_finished\t";
 
-/// What a backend says when the connection ended amid an APPEND, or a message for doveadm: no fault of its own.
-const CUT_OFF: [&str; 2] = ["Saving mail: read(<imap client>) failed", "dot-input stream ends without '.' line"];
+/// What a backend says when the connection ended amid an APPEND, or before doveadm's command was whole: no fault of its own.
+const CUT_OFF: [&str; 3] = [
+    "Saving mail: read(<imap client>) failed",
+    "dot-input stream ends without '.' line",
+    "doveadm client disconnected before handshake: EOF",
+];
 
 /// One session, one delivery, or one mailbox in the hands of doveadm, at one backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,7 +100,7 @@ impl Witness {
 
     /// A server that is killed says nothing of its sessions' end: they ended with it.
     fn read(&mut self, backend: &str, log: &str, deaths: &[u64]) -> Result {
-        let mut ends = BTreeMap::new();
+        let (mut ends, mut relayed) = (BTreeMap::new(), BTreeMap::new());
         let mut lmtp = Deliveries::default();
         let first = self.visits.len();
         // A last line without its end is still being written.
@@ -102,6 +110,8 @@ impl Witness {
                 self.visits.push(Visit::begin(protocol, backend, line, micros(stamp)?)?);
             } else if let Some(session) = end(rest) {
                 ends.insert(session, (micros(stamp)?, received(rest)));
+            } else if let Some((who, _)) = rest.split_once(RELAYED) {
+                relayed.insert(who.rsplit_once('<').map_or("", |(_, session)| session), micros(stamp)?);
             } else if let Some(event) = rest.strip_prefix(COMMAND) {
                 self.visits.push(Visit::command(backend, line, event)?);
             } else if let Some(delivery) = lmtp.read(rest, self.visits.len()) {
@@ -120,7 +130,8 @@ impl Witness {
                 visit.from = visit.from.min(*to);
                 (visit.to, visit.received) = (Some(*to), *received);
             } else {
-                visit.to = deaths.iter().copied().find(|death| visit.from <= *death);
+                let death = deaths.iter().copied().find(|death| visit.from <= *death);
+                visit.to = death.or_else(|| relayed.get(&*visit.session).copied());
             }
         }
         Ok(())
