@@ -1,6 +1,6 @@
 //! Where a user belongs, whom a command is about.
 
-use std::collections::BTreeSet;
+use std::iter;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -27,11 +27,12 @@ pub(super) struct Home {
     isolation: Arc<AtomicU64>,
 }
 
-/// What is known of a user.
+/// What is known of a user: of the one whose mailbox it is, and only then of the name with its detail, as which somebody
+/// may be known who has none.
 pub(super) async fn look_up(caller: &Caller, user: &str) -> Result<Grant, Trouble> {
     let bare = caller.services.placement.without_detail(user);
     let passdb = caller.services.passdb.load_full();
-    for name in BTreeSet::from([user, &bare]).into_iter().rev() {
+    for name in iter::once(bare.as_str()).chain((bare != user).then_some(user)) {
         let lookup = Lookup {
             user: name,
             service: Protocol::Doveadm,
