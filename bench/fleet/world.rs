@@ -9,6 +9,7 @@ use tempfile::TempDir;
 use tokio::task::LocalSet;
 
 use crate::auth_http;
+use crate::servers::lmtp::Taken;
 use crate::servers::{imap, lmtp, pop3};
 use crate::tls::Certificate;
 
@@ -38,6 +39,8 @@ pub(crate) struct World {
     pub(crate) pop3_port: u16,
     /// Where all of them speak LMTP.
     pub(crate) lmtp_port: u16,
+    /// What each of them has got of long messages.
+    pub(crate) taken: Vec<Taken>,
     /// Where nginx asks.
     pub(crate) auth_http: SocketAddr,
 }
@@ -58,9 +61,9 @@ impl World {
         let backends = addresses(&servers.imap)?;
         let (pop3_port, lmtp_port) = (port(&servers.pop3)?, port(&servers.lmtp)?);
         let auth_http = oracle.local_addr()?;
-        let homes = backends.clone();
+        let (homes, taken) = (backends.clone(), servers.taken.clone());
         std::thread::Builder::new().name("backends".to_owned()).spawn(move || servers.run(oracle, &homes))?;
-        Ok(Self { dir, certificate, backends, pop3_port, lmtp_port, auth_http })
+        Ok(Self { dir, certificate, backends, pop3_port, lmtp_port, taken, auth_http })
     }
 
     /// Everything here goes when the bench ends.
@@ -80,11 +83,13 @@ struct Servers {
     imap: Vec<TcpListener>,
     pop3: Vec<TcpListener>,
     lmtp: Vec<TcpListener>,
+    taken: Vec<Taken>,
 }
 
 impl Servers {
     fn listen() -> anyhow::Result<Self> {
-        Ok(Self { imap: listen_everywhere()?, pop3: listen_everywhere()?, lmtp: listen_everywhere()? })
+        let taken = (0..BACKENDS).map(|_| Taken::default()).collect();
+        Ok(Self { imap: listen_everywhere()?, pop3: listen_everywhere()?, lmtp: listen_everywhere()?, taken })
     }
 
     /// One thread: with a second one, the fake servers would take cores from the proxies.
@@ -99,8 +104,8 @@ impl Servers {
             for listener in self.pop3 {
                 spawn_local(pop3::serve(listener.try_into()?));
             }
-            for (number, listener) in self.lmtp.into_iter().enumerate() {
-                spawn_local(lmtp::serve(listener.try_into()?, number == 0));
+            for (number, (listener, count)) in self.lmtp.into_iter().zip(self.taken).enumerate() {
+                spawn_local(lmtp::serve(listener.try_into()?, number == 0, count));
             }
             auth_http::serve(oracle.try_into()?, homes).await;
             Ok(())

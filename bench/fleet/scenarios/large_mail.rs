@@ -1,6 +1,6 @@
 //! A large message by LMTP to many recipients on all servers, one of which is slow: what a proxy holds of it.
 
-use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::{line_up_for, proxies};
@@ -22,7 +22,7 @@ const MOST_ROUNDS: u32 = 3;
 pub(super) async fn run(world: &World, args: &Args) -> anyhow::Result<Table> {
     let megabytes = if args.quick { 20 } else { 100 };
     let title = format!("Memory for {megabytes} MB by LMTP to {RECIPIENTS} recipients");
-    let columns = ["peak growth MiB", "RSS before", "CPU s", "seconds", "servers", "failed"];
+    let columns = ["peak growth MiB", "RSS before", "CPU s", "seconds", "servers", "MB sent on", "failed"];
     let mut table = Table::new(title, &columns).against(row(Subject::HomingMemory, Form::Data));
     for _ in 0..args.rounds().min(MOST_ROUNDS) {
         for subject in proxies(args) {
@@ -53,7 +53,8 @@ async fn measure(
     let outcome = client.deliver(&to, &Message::of(PIECE, megabytes), form).await;
     let (elapsed, cpu, growth) = (began.elapsed(), running.cpu() - cpu, running.peak().saturating_sub(before));
     let words = outcome.inspect_err(|error| eprintln!("fleet: {}: {error}", subject.title())).unwrap_or_default();
-    let servers: BTreeSet<&str> = words.iter().filter_map(|line| line.split(" Saved at ").nth(1)).collect();
+    let sent: Vec<u64> = world.taken.iter().map(|taken| taken.swap(0, Ordering::Relaxed)).collect();
+    let servers = sent.iter().filter(|&&bytes| bytes > 0).count();
     let mebibytes = |bytes: u64| f64::from(u32::try_from(bytes / 1024).unwrap_or(u32::MAX)) / 1024.0;
     let count = |number: usize| f64::from(u32::try_from(number).unwrap_or(u32::MAX));
     let sample = vec![
@@ -61,7 +62,8 @@ async fn measure(
         mebibytes(before),
         cpu.total().as_secs_f64(),
         elapsed.as_secs_f64(),
-        count(servers.len()),
+        count(servers),
+        mebibytes(sent.iter().sum()) * 1.048576,
         count(RECIPIENTS - words.len()),
     ];
     table.add_to(&row(subject, form), sample);

@@ -1,7 +1,8 @@
 //! As much LMTP as a proxy or the load needs, with the extensions of a Dovecot that trusts its proxies: LHLO, XCLIENT, MAIL,
 //! RCPT, DATA, BDAT, RSET, NOOP, QUIT. Everybody exists, and every message is taken and thrown away.
 
-use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use memchr::memmem;
@@ -17,6 +18,9 @@ const EXTENSIONS: &str = "250-mail.bench.example\r\n250-8BITMIME\r\n250-CHUNKING
 /// Bytes read at once.
 const PIECE: usize = 64 * 1024;
 
+/// Bytes of the long messages that a server has got to their end.
+pub(crate) type Taken = Arc<AtomicU64>;
+
 /// Of a longer message the slow server takes a piece each [`PAUSE`], so that a proxy has somebody to wait for.
 const LONG: usize = 1 << 20;
 
@@ -27,16 +31,16 @@ const PAUSE: Duration = Duration::from_millis(1);
 const END: &[u8] = b"\r\n.\r\n";
 
 /// Answers for ever. `slow`: see [`LONG`].
-pub(crate) async fn serve(listener: TcpListener, slow: bool) {
+pub(crate) async fn serve(listener: TcpListener, slow: bool, count: Taken) {
     while let Ok((stream, _)) = listener.accept().await {
-        tokio::task::spawn_local(converse(stream, slow));
+        tokio::task::spawn_local(converse(stream, slow, count.clone()));
     }
 }
 
-async fn converse(mut stream: TcpStream, slow: bool) -> std::io::Result<()> {
+async fn converse(mut stream: TcpStream, slow: bool, count: Taken) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     stream.write_all(b"220 mail.bench.example Dovecot ready.\r\n").await?;
-    let mut dialogue = Dialogue { home: stream.local_addr()?.ip(), state: State::Command, to: Vec::new(), taken: 0 };
+    let mut dialogue = Dialogue { state: State::Command, to: Vec::new(), taken: 0, count };
     let (mut input, mut output) = (Vec::with_capacity(PIECE), Vec::new());
     while (&mut stream).take((PIECE - input.len()) as u64).read_buf(&mut input).await? > 0 {
         dialogue.take(&mut input, &mut output);
@@ -56,13 +60,12 @@ async fn converse(mut stream: TcpStream, slow: bool) -> std::io::Result<()> {
 
 /// What must be remembered from one read to the next.
 struct Dialogue {
-    /// Named in the answers to messages.
-    home: IpAddr,
     state: State,
     /// The recipients of the transaction.
     to: Vec<String>,
     /// Bytes of the message at hand.
     taken: usize,
+    count: Taken,
 }
 
 #[derive(Clone, Copy)]
@@ -121,7 +124,10 @@ impl Dialogue {
     /// The message is complete: a word for each recipient.
     fn stored(&mut self, output: &mut Vec<u8>) {
         for recipient in self.to.drain(..) {
-            say(output, &format!("250 2.0.0 {recipient} Saved at {}", self.home));
+            say(output, &format!("250 2.0.0 {recipient} Saved"));
+        }
+        if self.taken > LONG {
+            self.count.fetch_add(self.taken as u64, Ordering::Relaxed);
         }
         (self.state, self.taken) = (State::Command, 0);
     }
