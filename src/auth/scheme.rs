@@ -116,6 +116,16 @@ impl Stored {
         }
     }
 
+    /// A copy for later, of a hash that takes its time; of any other there is no need.
+    pub(super) fn slow_copy(&self) -> Option<Self> {
+        match self {
+            Self::ShaCrypt(hash) => Some(Self::ShaCrypt(hash.clone())),
+            Self::Bcrypt(hash) => Some(Self::Bcrypt(hash.clone())),
+            Self::Argon2(hash) => Some(Self::Argon2(hash.clone())),
+            Self::Empty | Self::Locked | Self::Clear(_) | Self::Digest { .. } => None,
+        }
+    }
+
     /// Compares in constant time; computes for milliseconds up to seconds unless the cost is [`Cost::Cheap`].
     pub(super) fn verify(&self, password: &[u8]) -> Result<bool, NotComputed> {
         if password.len() > MAX_PASSWORD {

@@ -1,11 +1,13 @@
 //! `[[passdb]]`: who knows the passwords. A file per kind; its keys are a section of their own, behind `kind`.
 
 mod file;
+mod remote;
 
 use super::key::{Key, Section, Visit};
 use super::words::words;
 
 pub use file::FilePassdb;
+pub use remote::RemoteKeys;
 
 /// One source; they are asked in order and the first that knows the user decides.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -51,13 +51,6 @@ pub(super) struct Entry {
     pub(super) extra: Extra,
 }
 
-impl Entry {
-    /// No password can be right.
-    pub(super) fn is_locked(&self) -> bool {
-        matches!(self.stored, Stored::Locked | Stored::Empty) && !self.extra.nopassword
-    }
-}
-
 impl Table {
     /// Indexes and checks every line. `text` must be shorter than 4 GiB; what is beyond is not looked at.
     pub(super) fn build(text: Vec<u8>, default_scheme: &str) -> (Self, Findings) {

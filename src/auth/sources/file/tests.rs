@@ -4,14 +4,18 @@ use std::fs;
 use std::net::SocketAddr;
 
 use super::*;
+use crate::auth::Denial;
 use crate::auth::fault::Fault;
+use crate::auth::hasher::Hasher;
 use crate::auth::tests::{credentials, question};
+use crate::auth::verifier::Verifier;
 use crate::model::SessionId;
 
 /// A file and the source that reads it, which looks after it at every question.
 struct Rig {
     dir: tempfile::TempDir,
     source: FileSource,
+    verifier: Verifier,
 }
 
 impl Rig {
@@ -19,9 +23,9 @@ impl Rig {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("users");
         fs::write(&path, text).unwrap();
-        let mut source = FileSource::new(&path, "CRYPT", Hasher::new(2));
+        let mut source = FileSource::new(&path, "CRYPT");
         source.check_interval = Duration::ZERO;
-        Self { dir, source }
+        Self { dir, source, verifier: Verifier::new(Hasher::new(2)) }
     }
 
     fn path(&self) -> PathBuf {
@@ -29,14 +33,18 @@ impl Rig {
     }
 
     async fn ask(&self, user: &str, password: &str) -> Verdict {
-        self.source.ask(&question(&credentials(user, password), &SessionId::random())).await
+        self.judge(&question(&credentials(user, password), &SessionId::random())).await
     }
 
     async fn ask_from(&self, client: &str, user: &str, password: &str) -> Verdict {
         let (given, session) = (credentials(user, password), SessionId::random());
         let mut question = question(&given, &session);
         question.client = client.parse::<SocketAddr>().unwrap();
-        self.source.ask(&question).await
+        self.judge(&question).await
+    }
+
+    async fn judge(&self, question: &Question<'_>) -> Verdict {
+        self.verifier.judge(self.source.ask(question).await, question, || self.source.decoy()).await
     }
 
     async fn lets_in(&self, user: &str, password: &str) -> bool {
@@ -102,7 +110,7 @@ async fn nopassword_leaves_the_check_to_the_backend_and_needs_an_empty_password(
     let Verdict::Granted(grant) = rig.ask("ann", "anything").await else { panic!("ann") };
     assert!(grant.unproven);
     for user in ["bob", "cat"] {
-        assert!(matches!(rig.ask(user, "b").await, Verdict::Unavailable(_)), "{user}");
+        assert!(matches!(rig.ask(user, "b").await, Verdict::Faulty(_)), "{user}");
     }
     assert!(is_wrong_password(&rig.ask("dan", "").await));
 }
@@ -112,7 +120,7 @@ async fn a_faulty_line_stops_only_its_own_user_and_is_named() {
     let rig = Rig::new("ann:{PLAIN}a\nbob\ncat:{MD5}c\ndan:{PLAIN}d::::::port=x\neve:{PLAIN}e\n");
     assert!(rig.lets_in("ann", "a").await && rig.lets_in("eve", "e").await);
     for (user, line) in [("bob", 2), ("cat", 3), ("dan", 4)] {
-        let Verdict::Unavailable(why) = rig.ask(user, "x").await else { panic!("{user}") };
+        let Verdict::Faulty(why) = rig.ask(user, "x").await else { panic!("{user}") };
         assert!(why.contains(&format!("users:{line}: ")), "{why}");
     }
 }
