@@ -3,7 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::auth::sources::check_passwd_file;
+use crate::auth::Schemes;
+use crate::auth::sources::{check_passwd_file, check_remote};
 use crate::backend::Servers;
 use crate::config::{BackendConfig, Config, FilePassdb, PassdbConfig, StoreConfig};
 use crate::doveadm::Doveadm;
@@ -30,7 +31,7 @@ pub fn check(config: &Config) -> Vec<String> {
     if let Err(fault) = Hook::new(&config.moves) {
         faults.push(format!("[moves] before_move_url: {fault}"));
     }
-    faults.extend(config.passdb.iter().flat_map(check_passdb));
+    faults.extend(config.passdb.iter().flat_map(|passdb| check_passdb(passdb, config.auth.weak_schemes)));
     faults
 }
 
@@ -44,11 +45,13 @@ fn check_doveadm((name, backend): (&BackendId, &BackendConfig)) -> Option<String
     Some(format!("[backend.{name}] doveadm: {fault}"))
 }
 
-fn check_passdb(passdb: &PassdbConfig) -> Vec<String> {
-    let PassdbConfig::File(FilePassdb { path, default_scheme, .. }) = passdb else { return Vec::new() };
+fn check_passdb(passdb: &PassdbConfig, weak: bool) -> Vec<String> {
+    let PassdbConfig::File(FilePassdb { path, default_scheme, .. }) = passdb else {
+        return check_remote(passdb).map(|why| format!("[[passdb]] {why}")).into_iter().collect();
+    };
     match std::fs::read(path) {
         Ok(text) => {
-            let complaints = check_passwd_file(text, default_scheme);
+            let complaints = check_passwd_file(text, &Schemes::new(default_scheme, weak));
             complaints.into_iter().map(|complaint| format!("{}:{complaint}", path.display())).collect()
         }
         Err(error) => vec![format!("{} cannot be read: {error}", path.display())],

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 
 use super::hasher::Hasher;
 use super::link::{Answer, Link, SourceStats};
-use super::sources::{BackendSource, FileSource};
+use super::sources::{BackendSource, BrokenSource, FileSource, LdapSource, SqlSource};
 use super::verifier::Verifier;
-use super::{Denial, Grant, Lookup, Question, Source};
-use crate::config::{FilePassdb, PassdbConfig};
+use super::{Denial, Grant, Lookup, Question, Schemes, Source};
+use crate::config::{AuthConfig, FilePassdb, PassdbConfig};
 use crate::model::{Credentials, Refusal, SessionId};
 
 /// Longest user name in bytes. RFC 5321 4.5.3.1 allows no longer address, and a name becomes a key of the store.
@@ -32,22 +32,14 @@ impl Chain {
     /// Makes the sources and reads their files, off the event loop. A file that cannot be read is logged and tried again
     /// at each login, but once a second at most; until it can, logins that reach it get a temporary failure. At most
     /// `hash_threads` password hashes are computed at once.
-    pub async fn open(passdb: &[PassdbConfig], separator: Option<char>, hash_threads: usize) -> Self {
+    pub async fn open(passdb: &[PassdbConfig], auth: &AuthConfig, hash_threads: usize) -> Self {
         let hasher = Hasher::new(hash_threads);
         let (mut links, mut masters) = (Vec::new(), Vec::new());
         for config in passdb {
-            let verifier = Verifier::new(hasher.clone());
-            match config {
-                PassdbConfig::File(FilePassdb { path, default_scheme, master }) => {
-                    let source = FileSource::new(path, default_scheme);
-                    source.refresh().await;
-                    let link = Link::local(Box::new(source), verifier);
-                    if *master { &mut masters } else { &mut links }.push(link);
-                }
-                PassdbConfig::Backend => links.push(Link::local(Box::new(BackendSource), verifier)),
-            }
+            let link = link(config, auth.weak_schemes, Verifier::new(hasher.clone())).await;
+            if config.has_users() { &mut links } else { &mut masters }.push(link);
         }
-        Self { links, masters, separator }
+        Self { links, masters, separator: auth.master_separator.0 }
     }
 
     /// These sources, in this order, of users and of master users.
@@ -130,6 +122,38 @@ impl Chain {
             }
         }
         Ok(None)
+    }
+}
+
+/// The source as configured, and what surrounds it.
+async fn link(config: &PassdbConfig, weak: bool, verifier: Verifier) -> Link {
+    match config {
+        PassdbConfig::File(FilePassdb { path, default_scheme, .. }) => {
+            let source = FileSource::new(path, Schemes::new(default_scheme, weak));
+            source.refresh().await;
+            Link::local(Box::new(source), verifier)
+        }
+        PassdbConfig::Ldap(ldap) => {
+            let source = made(LdapSource::new(ldap, weak), || LdapSource::name_of(ldap));
+            Link::remote(source, &ldap.remote, verifier)
+        }
+        PassdbConfig::Sql(sql) => {
+            let source = made(SqlSource::new(sql, weak), || SqlSource::name_of(sql));
+            Link::remote(source, &sql.remote, verifier)
+        }
+        PassdbConfig::Backend => Link::local(Box::new(BackendSource), verifier),
+    }
+}
+
+/// The source, or what stands for it.
+fn made<S: Source + 'static>(source: Result<S, String>, name: impl Fn() -> String) -> Box<dyn Source> {
+    match source {
+        Ok(source) => Box::new(source),
+        Err(why) => {
+            let name = name();
+            tracing::error!("passdb {name} cannot be used: {why}");
+            Box::new(BrokenSource { name, why })
+        }
     }
 }
 

@@ -21,6 +21,7 @@ use async_trait::async_trait;
 
 pub use chain::Chain;
 pub use link::{LATENCY_BOUNDS, SourceStats};
+pub use scheme::Schemes;
 pub use verifier::{Decoy, StoredUser};
 
 use crate::model::{Credentials, Pool, Protocol, Secret, SessionId, User};

@@ -1,7 +1,11 @@
 //! Stored passwords: `{SCHEME}text` as Dovecot writes it, checked for form and cost when read, and verified.
 
+mod derived;
+mod md5_crypt;
 #[cfg(test)]
 mod tests;
+
+use std::borrow::Cow;
 
 use aws_lc_rs::digest;
 use base64::Engine;
@@ -10,6 +14,7 @@ use subtle::ConstantTimeEq;
 
 use super::fault::Fault;
 use crate::model::Secret;
+use derived::{Hash, Pbkdf2, ScramKeys};
 
 /// passlib writes 656,000 rounds by default; a million takes about half a second.
 const MAX_SHA_ROUNDS: u32 = 1_000_000;
@@ -29,8 +34,7 @@ const MAX_PASSWORD: usize = 1024;
 
 /// Schemes of Dovecot that are broken or need more than a name and a password. Named so that the log may name them; any
 /// other text between braces may be a piece of a password.
-const REFUSED: [&str; 15] = [
-    "MD5-CRYPT",
+const REFUSED: [&str; 11] = [
     "DES-CRYPT",
     "MD5",
     "SMD5",
@@ -41,11 +45,24 @@ const REFUSED: [&str; 15] = [
     "DIGEST-MD5",
     "CRAM-MD5",
     "HMAC-MD5",
-    "SCRAM-SHA-1",
-    "SCRAM-SHA-256",
-    "PBKDF2",
     "OTP",
 ];
+
+/// How stored passwords of a source are read.
+#[derive(Clone, Debug)]
+pub struct Schemes {
+    /// Scheme of those without one.
+    default: Box<str>,
+    /// MD5-CRYPT is taken, too.
+    weak: bool,
+}
+
+impl Schemes {
+    /// `default` is for text without a {SCHEME}; `weak` is `auth.weak_schemes`.
+    pub fn new(default: &str, weak: bool) -> Self {
+        Self { default: default.into(), weak }
+    }
+}
 
 /// A password as it is stored.
 pub(super) enum Stored {
@@ -63,6 +80,10 @@ pub(super) enum Stored {
     ShaCrypt(Box<str>),
     Bcrypt(Box<str>),
     Argon2(Box<str>),
+    /// `$1$`: salt and hash.
+    Md5Crypt(Box<str>, Box<str>),
+    Pbkdf2(Pbkdf2),
+    Scram(ScramKeys),
 }
 
 /// How dear a verification is. Two users of equal cost cannot be told apart by time.
@@ -80,6 +101,12 @@ pub(super) enum Cost {
         passes: u32,
         lanes: u32,
     },
+    Derived {
+        hash: Hash,
+        rounds: u32,
+    },
+    /// A third of a millisecond.
+    Md5Crypt,
 }
 
 /// The hash could not be computed; says nothing about the password.
@@ -88,9 +115,9 @@ pub(super) enum Cost {
 pub(super) struct NotComputed;
 
 impl Stored {
-    /// Reads the password field of a passwd-file. `default_scheme` is for text without a {SCHEME}.
-    pub(super) fn parse(text: &str, default_scheme: &str) -> Result<(Self, Cost), Fault> {
-        let (scheme, value) = split_scheme(text).unwrap_or((default_scheme, text));
+    /// Reads a password as it is stored, with its {SCHEME} or without.
+    pub(super) fn parse(text: &str, schemes: &Schemes) -> Result<(Self, Cost), Fault> {
+        let (scheme, value) = split_scheme(text).unwrap_or((&schemes.default, text));
         let (name, encoding) = match scheme.split_once('.') {
             Some((name, encoding)) => (name, Some(Encoding::parse(encoding)?)),
             None => (scheme, None),
@@ -98,11 +125,13 @@ impl Stored {
         if value.is_empty() {
             return Ok((Self::Empty, Cost::Cheap));
         }
-        match name.to_ascii_uppercase().as_str() {
+        let parsed = match name.to_ascii_uppercase().as_str() {
             "PLAIN" | "CLEARTEXT" | "CLEAR" => clear(value, encoding),
-            "CRYPT" | "SHA512-CRYPT" | "SHA256-CRYPT" | "BLF-CRYPT" | "ARGON2ID" | "ARGON2I" if encoding.is_none() => {
-                crypt(value)
-            }
+            "CRYPT" | "SHA512-CRYPT" | "SHA256-CRYPT" | "BLF-CRYPT" | "MD5-CRYPT" | "ARGON2ID" | "ARGON2I"
+            | "ARGON2" => crypt(&decoded(value, encoding)?),
+            "PBKDF2" => derived::pbkdf2_sha1(&decoded(value, encoding)?),
+            "SCRAM-SHA-1" => derived::scram(Hash::Sha1, &decoded(value, encoding)?),
+            "SCRAM-SHA-256" => derived::scram(Hash::Sha256, &decoded(value, encoding)?),
             "SHA" | "SHA1" => plain_digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, value, encoding),
             "SHA256" => plain_digest(&digest::SHA256, value, encoding),
             "SHA512" => plain_digest(&digest::SHA512, value, encoding),
@@ -110,9 +139,22 @@ impl Stored {
             "SSHA256" => salted_digest(&digest::SHA256, value, encoding),
             "SSHA512" => salted_digest(&digest::SHA512, value, encoding),
             other => Err(match REFUSED.iter().find(|refused| **refused == other) {
-                Some(refused) => Fault::WeakScheme(refused),
+                Some(refused) => Fault::UnsupportedScheme(refused),
                 None => Fault::UnknownScheme,
             }),
+        }?;
+        if parsed.1 == Cost::Md5Crypt && !schemes.weak {
+            return Err(Fault::WeakScheme("MD5-CRYPT"));
+        }
+        Ok(parsed)
+    }
+
+    /// What a SCRAM exchange with this user needs, if that is what is stored.
+    #[cfg(test)]
+    fn scram_keys(&self) -> Option<&ScramKeys> {
+        match self {
+            Self::Scram(keys) => Some(keys),
+            _ => None,
         }
     }
 
@@ -122,6 +164,9 @@ impl Stored {
             Self::ShaCrypt(hash) => Some(Self::ShaCrypt(hash.clone())),
             Self::Bcrypt(hash) => Some(Self::Bcrypt(hash.clone())),
             Self::Argon2(hash) => Some(Self::Argon2(hash.clone())),
+            Self::Md5Crypt(salt, hash) => Some(Self::Md5Crypt(salt.clone(), hash.clone())),
+            Self::Pbkdf2(derived) => Some(Self::Pbkdf2(derived.clone())),
+            Self::Scram(keys) => Some(Self::Scram(keys.clone())),
             Self::Empty | Self::Locked | Self::Clear(_) | Self::Digest { .. } => None,
         }
     }
@@ -146,6 +191,11 @@ impl Stored {
             }
             Self::Bcrypt(hash) => bcrypt::verify(password, hash).map_err(|_| NotComputed),
             Self::Argon2(hash) => verify_argon2(hash, password),
+            Self::Md5Crypt(salt, hash) => {
+                Ok(md5_crypt::hash(password, salt.as_bytes()).as_slice().ct_eq(hash.as_bytes()).into())
+            }
+            Self::Pbkdf2(derived) => Ok(derived.verify(password)),
+            Self::Scram(keys) => Ok(keys.verify(password)),
         }
     }
 }
@@ -195,6 +245,14 @@ fn split_scheme(text: &str) -> Option<(&str, &str)> {
     text.strip_prefix('{')?.split_once('}')
 }
 
+/// A text that may have been written as Base64 or hex.
+fn decoded(value: &str, encoding: Option<Encoding>) -> Result<Cow<'_, str>, Fault> {
+    match encoding {
+        Some(encoding) => String::from_utf8(encoding.decode(value)?).map(Cow::Owned).map_err(|_| Fault::BadHash),
+        None => Ok(Cow::Borrowed(value)),
+    }
+}
+
 fn clear(value: &str, encoding: Option<Encoding>) -> Result<(Stored, Cost), Fault> {
     let bytes = match encoding {
         Some(encoding) => encoding.decode(value)?,
@@ -241,12 +299,22 @@ fn crypt(value: &str) -> Result<(Stored, Cost), Fault> {
     } else if value.starts_with("$argon2id$") || value.starts_with("$argon2i$") {
         Ok((Stored::Argon2(value.into()), argon2_cost(value)?))
     } else if value.starts_with("$1$") {
-        Err(Fault::WeakScheme("MD5-CRYPT"))
+        md5(value)
     } else if value.starts_with(['!', '*']) {
         Ok((Stored::Locked, Cost::Cheap))
     } else {
         Err(Fault::UnknownHash)
     }
+}
+
+/// `$1$salt$hash`.
+fn md5(value: &str) -> Result<(Stored, Cost), Fault> {
+    let fields: Vec<&str> = value.splitn(5, '$').collect();
+    let ["", "1", salt, hash] = fields[..] else { return Err(Fault::BadHash) };
+    if hash.len() != 22 || salt.len() > 8 {
+        return Err(Fault::BadHash);
+    }
+    Ok((Stored::Md5Crypt(salt.into(), hash.into()), Cost::Md5Crypt))
 }
 
 fn sha_crypt_cost(value: &str) -> Result<Cost, Fault> {

@@ -17,7 +17,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::canonical;
-use crate::auth::{Decoy, Grant, Lookup, Question, Source, StoredUser, Verdict};
+use crate::auth::{Decoy, Grant, Lookup, Question, Schemes, Source, StoredUser, Verdict};
 use crate::model::User;
 use table::{Entry, Findings, Table};
 
@@ -30,7 +30,7 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// One passwd-file.
 pub struct FileSource {
     path: PathBuf,
-    default_scheme: Box<str>,
+    schemes: Schemes,
     check_interval: Duration,
     current: ArcSwapOption<Loaded>,
     watch: Mutex<Watch>,
@@ -60,16 +60,16 @@ struct Watch {
 }
 
 /// What is wrong with the text of a passwd-file: `LINE: complaint`, the first few of each kind. Quotes nothing of it.
-pub fn check_passwd_file(text: Vec<u8>, default_scheme: &str) -> Vec<String> {
-    Table::build(text, default_scheme).1.complaints()
+pub fn check_passwd_file(text: Vec<u8>, schemes: &Schemes) -> Vec<String> {
+    Table::build(text, schemes).1.complaints()
 }
 
 impl FileSource {
     /// Nothing is read yet: see [`FileSource::refresh`].
-    pub(in crate::auth) fn new(path: &Path, default_scheme: &str) -> Self {
+    pub(in crate::auth) fn new(path: &Path, schemes: Schemes) -> Self {
         Self {
             path: path.to_owned(),
-            default_scheme: default_scheme.into(),
+            schemes,
             check_interval: CHECK_INTERVAL,
             current: ArcSwapOption::empty(),
             watch: Mutex::new(Watch { checked: None, failing: None }),
@@ -102,9 +102,9 @@ impl FileSource {
 
     async fn check(&self, watch: &mut Watch) {
         watch.checked = Some(Instant::now());
-        let (path, scheme) = (self.path.clone(), self.default_scheme.clone());
+        let (path, schemes) = (self.path.clone(), self.schemes.clone());
         let marks = self.current.load().as_ref().map(|loaded| loaded.marks);
-        let read = tokio::task::spawn_blocking(move || read_if_changed(&path, &scheme, marks)).await;
+        let read = tokio::task::spawn_blocking(move || read_if_changed(&path, &schemes, marks)).await;
         match read.unwrap_or_else(|panic| Err(io::Error::other(panic))) {
             Ok(None) => watch.failing = None,
             Ok(Some((loaded, findings))) => {
@@ -193,7 +193,7 @@ impl Source for FileSource {
 }
 
 /// Nothing if the file still has those marks. Blocks.
-fn read_if_changed(path: &Path, default_scheme: &str, known: Option<Marks>) -> io::Result<Option<(Loaded, Findings)>> {
+fn read_if_changed(path: &Path, schemes: &Schemes, known: Option<Marks>) -> io::Result<Option<(Loaded, Findings)>> {
     let file = File::open(path)?;
     let about = file.metadata()?;
     // Taken before reading: what is written meanwhile shows at the next look.
@@ -210,7 +210,7 @@ fn read_if_changed(path: &Path, default_scheme: &str, known: Option<Marks>) -> i
     // One byte more, so that a file that grows meanwhile is noticed and memory stays bounded.
     let mut text = Vec::with_capacity(about.len() as usize + 1); // at most 1 GiB
     file.take(MAX_FILE).read_to_end(&mut text)?;
-    let (table, findings) = Table::build(text, default_scheme);
+    let (table, findings) = Table::build(text, schemes);
     Ok(Some((Loaded { table, marks }, findings)))
 }
 

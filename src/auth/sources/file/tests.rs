@@ -23,7 +23,7 @@ impl Rig {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("users");
         fs::write(&path, text).unwrap();
-        let mut source = FileSource::new(&path, "CRYPT");
+        let mut source = FileSource::new(&path, Schemes::new("CRYPT", false));
         source.check_interval = Duration::ZERO;
         Self { dir, source, verifier: Verifier::new(Hasher::new(2)) }
     }
@@ -174,25 +174,28 @@ async fn a_file_is_not_looked_after_more_often_than_once_in_the_interval() {
 fn an_unknown_user_costs_as_much_as_most_users_do() {
     let sha = "$6$a./b$.tth8GtN/eCuj01z.nAYmKZoRIXaDFy2UdmlMIZxlEGCti6tvehSJwfwkAsdC9Y1EY3SCWDdD8WnC1xusztBZ1";
     let text = format!("ann:{{PLAIN}}a\nbob:{sha}\ncat:{sha}\n");
-    let (table, findings) = Table::build(text.into_bytes(), "CRYPT");
+    let (table, findings) = Table::build(text.into_bytes(), &Schemes::new("CRYPT", false));
     assert_eq!(findings.users, 3);
     let (_, typical) = table.typical().unwrap();
     let Some(Ok(bob)) = table.find("bob") else { panic!("bob") };
     assert_eq!(typical, bob.cost);
-    assert!(Table::build(Vec::new(), "CRYPT").0.typical().is_none());
+    assert!(Table::build(Vec::new(), &Schemes::new("CRYPT", false)).0.typical().is_none());
 }
 
 #[test]
 fn doubtful_lines_are_counted_and_the_first_are_named() {
     let text = "ann:{PLAIN}first\nAnn:{PLAIN}x\nann:{PLAIN}second::::::quota=1\nbob:{PLAIN}b::::::quota=1\n".repeat(20);
-    let (table, findings) = Table::build(text.into_bytes(), "CRYPT");
+    let (table, findings) = Table::build(text.into_bytes(), &Schemes::new("CRYPT", false));
     assert_eq!((findings.users, findings.unreachable, findings.first_unreachable), (2, 20, 2));
     assert_eq!((findings.repeated, findings.repeats.len(), findings.repeats[0]), (58, 10, 3));
     assert_eq!(findings.unknown_fields.into_iter().collect::<Vec<_>>(), ["quota"]);
     let Some(Ok(ann)) = table.find("ann") else { panic!("ann") };
     assert!(ann.stored.verify(b"first").unwrap(), "the first line counts");
 
-    let (_, findings) = Table::build((0..30).map(|i| format!("u{i}:x\n")).collect::<String>().into_bytes(), "CRYPT");
+    let (_, findings) = Table::build(
+        (0..30).map(|i| format!("u{i}:x\n")).collect::<String>().into_bytes(),
+        &Schemes::new("CRYPT", false),
+    );
     assert_eq!((findings.faulty, findings.faults.len(), findings.faults[9]), (30, 10, (10, Fault::UnknownHash)));
 }
 
@@ -205,7 +208,7 @@ fn a_million_users_take_little_more_than_their_text() {
     }
     text.shrink_to_fit();
     let length = text.len();
-    let (table, findings) = Table::build(text.into_bytes(), "CRYPT");
+    let (table, findings) = Table::build(text.into_bytes(), &Schemes::new("CRYPT", false));
     assert_eq!((findings.users, findings.faulty), (1_000_000, 0));
     assert!(table.size() <= length + 17_000_000, "{} bytes for {length} bytes of text", table.size());
     for i in [0, 1, 499_999, 999_999] {
@@ -249,7 +252,7 @@ fn no_bytes_crash_the_reader() {
     let lines = proptest::collection::vec(pieces, 0..60).prop_map(|pieces| pieces.concat());
     let mut runner = TestRunner::default();
     let outcome = runner.run(&lines, |text| {
-        let (table, _) = Table::build(text, "CRYPT");
+        let (table, _) = Table::build(text, &Schemes::new("CRYPT", false));
         for name in ["ann", "", "port", "ä", "9"] {
             if let Some(Ok(entry)) = table.find(name) {
                 let _ = entry.cost;

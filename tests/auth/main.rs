@@ -1,0 +1,1 @@
+//! Sources of the passdb over real servers.
