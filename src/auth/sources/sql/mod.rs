@@ -175,7 +175,7 @@ impl Known<'_> {
             Parameter::User => self.user.to_owned(),
             Parameter::Local => local.to_owned(),
             Parameter::Domain => domain.to_owned(),
-            Parameter::Service => self.service.to_string(),
+            Parameter::Service => self.service.word().to_owned(),
             Parameter::Client => self.client.to_canonical().to_string(),
             Parameter::Server => self.server.to_canonical().to_string(),
         }
