@@ -220,7 +220,7 @@ pub(crate) fn mariadb(sql: &str) -> Server {
         command.args(["--no-defaults", "--user=root", "--bind-address=127.0.0.1", "--skip-name-resolve"]);
         command.arg(format!("--datadir={}", dir.join("data").display()));
         command.arg(format!("--socket={}", dir.join("my.sock").display()));
-        command.args([&format!("--port={port}"), "--innodb-flush-log-at-trx-commit=0", "--innodb-log-file-size=8M"]);
+        command.args([&format!("--port={port}"), "--innodb-flush-log-at-trx-commit=2", "--innodb-log-file-size=8M"]);
         command
     });
     let mut client = program("mariadb", None);

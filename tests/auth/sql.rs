@@ -138,7 +138,7 @@ async fn a_database_that_is_not_there_is_no_empty_one() {
 async fn a_user_whom_nobody_knows_costs_the_time_of_a_hash() {
     let (_dir, passdb) = sqlite().await;
     let site = Site::new(&passdb).await;
-    let mut times = |user: &'static str| {
+    let times = |user: &'static str| {
         let site = &site;
         async move {
             let mut times = Vec::new();

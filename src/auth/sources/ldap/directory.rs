@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use ldap3::adapters::{Adapter, EntriesOnly, PagedResults};
-use ldap3::{Ldap, LdapConnAsync, LdapConnSettings, ResultEntry, Scope, SearchOptions};
+use ldap3::{Ldap, LdapConnAsync, LdapConnSettings, LdapError, ResultEntry, Scope, SearchOptions};
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
@@ -99,12 +99,16 @@ impl Directory {
             }
         });
         let mut session = Session { ldap, task: task.abort_handle() };
-        if let Some((dn, password)) = &self.service {
-            let word = std::str::from_utf8(password.expose()).map_err(|_| away("its password is not UTF-8".into()))?;
-            let said = session.ldap.simple_bind(dn, word).await.map_err(|error| away(error.to_string()))?;
-            if said.rc != 0 {
-                return Err(away(format!("bind_dn {dn} is refused with code {}: {}", said.rc, said.text)));
-            }
+        let (dn, word) = match &self.service {
+            Some((dn, password)) => (dn.as_str(), std::str::from_utf8(password.expose())),
+            None => ("", Ok("")),
+        };
+        let word = word.map_err(|_| away("its password is not UTF-8".into()))?;
+        // Nobody, without a password: that may be refused, but only a server that works says so. One that hangs is connected
+        // to all the same, by its kernel.
+        let said = session.ldap.simple_bind(dn, word).await.map_err(|error| away(error.to_string()))?;
+        if said.rc != 0 && !dn.is_empty() {
+            return Err(away(format!("bind_dn {dn} is refused with code {}: {}", said.rc, said.text)));
         }
         Ok(session)
     }
@@ -117,7 +121,7 @@ impl Directory {
         filter: &str,
         attribute: &str,
     ) -> Result<Vec<String>, Trouble> {
-        let failed = |error: ldap3::LdapError| Trouble::Away(format!("the list failed: {error}"));
+        let failed = |error: LdapError| Trouble::Away(format!("the list failed: {error}"));
         let late = |_| Trouble::Away("the list failed: no answer in time".to_owned());
         let mut session = self.connect().await?;
         let adapters: Vec<Box<dyn Adapter<'_, String, Vec<String>>>> =
@@ -182,8 +186,10 @@ impl Session {
     ) -> Result<Vec<Entry>, Trouble> {
         self.ldap.with_search_options(SearchOptions::new().sizelimit(2));
         let found = self.ldap.search(base, scope, filter, attributes).await;
-        let ldap3::SearchResult(entries, said) =
-            found.map_err(|error| Trouble::Away(format!("the search failed: {error}")))?;
+        let ldap3::SearchResult(entries, said) = found.map_err(|error| match error {
+            LdapError::FilterParsing => Trouble::Odd(format!("{filter} is no filter")),
+            error => Trouble::Away(format!("the search failed: {error}")),
+        })?;
         let text = || format!("the search below \"{base}\" ended with code {}: {}", said.rc, said.text);
         match said.rc {
             0 | SIZE_LIMIT_EXCEEDED => Ok(entries.into_iter().filter_map(Entry::read).collect()),

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use std::time::Instant;
 
 use async_trait::async_trait;
-use ldap3::{Scope, dn_escape, ldap_escape};
+use ldap3::{Scope, dn_escape};
 use zeroize::Zeroizing;
 
 use super::canonical;
@@ -192,9 +192,19 @@ impl Source for LdapSource {
     }
 }
 
-/// RFC 4515 section 3: what would end or widen a filter is written as its code.
+/// RFC 4515 section 3: whatever is not plainly a letter of a name is written as its code. That is more than must be, and
+/// leaves nothing that a parser of filters, here or there, could see another meaning in.
 fn search_filter(template: &Template, user: &str) -> String {
-    template.fill(user, |piece| ldap_escape(piece))
+    template.fill(user, |piece| {
+        let mut escaped = String::with_capacity(piece.len());
+        for byte in piece.bytes() {
+            match byte {
+                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'@' | b'.' | b'-' | b'_' => escaped.push(char::from(byte)),
+                _ => escaped.push_str(&format!("\\{byte:02x}")),
+            }
+        }
+        Cow::Owned(escaped)
+    })
 }
 
 /// RFC 4514 section 2.4.
