@@ -73,17 +73,19 @@ mod tests {
         let (users, nonsense) = (file("users", "ann:{PLAIN}x\nbob:{NOPE}y\n"), file("pem", "nonsense"));
         let text = format!(
             "[[listener]]\naddress = \"127.0.0.1:0\"\n[tls]\n[[tls.certificate]]\ncertificate = \"{nonsense}\"\n\
-             key = \"{nonsense}\"\n[[passdb]]\nkind = \"file\"\npath = \"{users}\"\n[backend.one]\nhost = \"127.0.0.1\"\n\
+             key = \"{nonsense}\"\n[[passdb]]\nkind = \"file\"\npath = \"{users}\"\n[[passdb]]\nkind = \"ldap\"\n\
+             uri = [\"ldaps://h\"]\nbase = \"dc=x\"\ntls_ca = \"{nonsense}\"\n[backend.one]\nhost = \"127.0.0.1\"\n\
              tls = \"starttls\"\ntls_ca = \"{nonsense}\"\n[store]\nkind = \"redis\"\nurl = \"rediss://h\"\n\
              tls_ca = \"{nonsense}\"\n[backend.two]\nhost = \"127.0.0.1\"\ndoveadm = \"tls://127.0.0.1:24245\"\n\
              doveadm_password = \"x\"\ntls_ca = \"{nonsense}\"\n[moves]\nbefore_move_url = \"https://h/x\"\n"
         );
         let config = Config::parse(&text, "test.toml").unwrap_or_else(|faults| panic!("{}", faults.report(false)));
         let faults = check(&config);
-        assert_eq!(faults.len(), 5, "{faults:?}");
+        assert_eq!(faults.len(), 6, "{faults:?}");
         assert_eq!(faults[1], format!("[store] {nonsense} holds no certificate"));
         assert!(faults[2].contains("[backend.one]"), "{faults:?}");
         assert!(faults[3].starts_with(&format!("[backend.two] doveadm: {nonsense}")), "{faults:?}");
         assert!(faults[4].starts_with(&format!("{users}:2: ")), "{faults:?}");
+        assert_eq!(faults[5], format!("[[passdb]] {nonsense} holds no certificate"));
     }
 }

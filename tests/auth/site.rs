@@ -17,7 +17,8 @@ impl Site {
     /// With these tables of the configuration.
     pub(crate) async fn new(passdb: &str) -> Self {
         let text = format!(
-            "[[listener]]\naddress = \"127.0.0.1:0\"\ntls = \"none\"\nplaintext_login = true\n[backend.a]\nhost = \"h\"\n{passdb}"
+            "[[listener]]\naddress = \"127.0.0.1:0\"\ntls = \"none\"\nplaintext_login = true\n[backend.a]\nhost = \"h\"\n\
+             [auth]\nmaster_separator = \"\"\n{passdb}"
         );
         let config = Config::parse(&text, "test.toml").unwrap_or_else(|faults| panic!("{}", faults.report(false)));
         Self { chain: Chain::open(&config.passdb, &config.auth, 2).await }
