@@ -20,7 +20,7 @@ pub use statement::{Parameter, Piece, Statement};
 pub use template::Template;
 
 /// One source; they are asked in order and the first that knows the user decides.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub enum PassdbConfig {
     /// `kind = "file"`: Dovecot's passwd-file. Read again when it changes.
     File(FilePassdb),
@@ -29,6 +29,7 @@ pub enum PassdbConfig {
     /// `kind = "sql"`: a database.
     Sql(Box<SqlPassdb>),
     /// `kind = "backend"`: the backend decides. Must be the last.
+    #[default]
     Backend,
 }
 
@@ -80,12 +81,6 @@ impl PassdbConfig {
             Self::Sql(_) => Kind::Sql,
             Self::Backend => Kind::Backend,
         }
-    }
-}
-
-impl Default for PassdbConfig {
-    fn default() -> Self {
-        Self::Backend
     }
 }
 

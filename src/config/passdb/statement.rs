@@ -104,7 +104,7 @@ fn uninterpreted(rest: &str) -> Option<usize> {
         [b':', b':', ..] => Some(2 + word(&rest[2..]).len()),
         _ if !word(rest).is_empty() => {
             let length = word(rest).len();
-            match rest[length..].as_bytes() {
+            match &rest.as_bytes()[length..] {
                 // A colon within a word ("12:30") is none of ours.
                 [b':', next, ..] if *next != b':' => Some(length + 1 + word(&rest[length + 1..]).len()),
                 _ => Some(length),

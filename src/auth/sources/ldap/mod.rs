@@ -94,7 +94,8 @@ impl LdapSource {
 
     fn read(&self, user: &str, entry: &Entry) -> Result<Located, Verdict> {
         let mut found = Found::default();
-        let password = (self.keys.method == LdapMethod::Password).then(|| ("password", &self.keys.password_attribute));
+        let password =
+            (self.keys.method == LdapMethod::Password).then_some(("password", &self.keys.password_attribute));
         let fields = self.keys.fields.0.iter().map(|(field, attribute)| (field.as_str(), attribute));
         for (field, attribute) in fields.chain(password) {
             match entry.attributes.get(&attribute.to_ascii_lowercase()).map(Vec::as_slice) {
