@@ -73,3 +73,26 @@ fn a_template_takes_the_parts_of_a_name() {
     assert_eq!(filled("%n@%d"), "(a=%n)(b=%d)(c=%n@%d)(d=%u)");
     assert_eq!(filled("ann"), "(a=ann)(b=)(c=ann)(d=%u)");
 }
+
+#[tokio::test(start_paused = true)]
+async fn whoever_is_not_known_waits_as_long_as_the_directory_takes_to_refuse_a_password() {
+    use std::time::Duration;
+    let pace = Pace::default();
+    let timed = async || {
+        let begun = tokio::time::Instant::now();
+        pace.keep().await;
+        begun.elapsed().as_millis()
+    };
+    assert_eq!(timed().await, 0, "nothing is known yet");
+    for millis in (0..10).chain(100..132) {
+        pace.note(Duration::from_millis(millis)); // the last 32 count
+    }
+    let mut waited = Vec::new();
+    for _ in 0..32 {
+        waited.push(timed().await);
+    }
+    assert!(waited.iter().all(|millis| (100..=133).contains(millis)), "{waited:?}");
+    waited.sort_unstable();
+    waited.dedup();
+    assert!(waited.len() > 20, "they spread: {waited:?}");
+}
