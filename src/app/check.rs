@@ -86,6 +86,6 @@ mod tests {
         assert!(faults[2].contains("[backend.one]"), "{faults:?}");
         assert!(faults[3].starts_with(&format!("[backend.two] doveadm: {nonsense}")), "{faults:?}");
         assert!(faults[4].starts_with(&format!("{users}:2: ")), "{faults:?}");
-        assert_eq!(faults[5], format!("[[passdb]] {nonsense} holds no certificate"));
+        assert!(faults[5].starts_with(&format!("[[passdb]] {nonsense}: holds no certificate")), "{faults:?}");
     }
 }

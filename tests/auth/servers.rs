@@ -71,20 +71,29 @@ impl Server {
 
     /// It and its children neither answer nor close.
     pub(crate) fn hang(&self) {
-        self.signal("STOP");
+        let stopped = self.signal("STOP");
+        let begun = Instant::now();
+        while !stopped.iter().all(|pid| is_stopped(pid)) {
+            assert!(begun.elapsed() < PATIENCE, "it does not stop");
+            pause();
+        }
     }
 
     pub(crate) fn go_on(&self) {
         self.signal("CONT");
     }
 
-    fn signal(&self, name: &str) {
+    /// To whom the signal went.
+    fn signal(&self, name: &str) -> Vec<String> {
         let pid = self.child.as_ref().unwrap().id().to_string();
         let children = Command::new("ps").args(["-o", "pid=", "--ppid", &pid]).output().unwrap().stdout;
         let children = String::from_utf8(children).unwrap();
-        for pid in std::iter::once(pid.as_str()).chain(children.split_whitespace()) {
+        let pids: Vec<String> =
+            std::iter::once(pid.as_str()).chain(children.split_whitespace()).map(str::to_owned).collect();
+        for pid in &pids {
             let _ = Command::new("kill").args([&format!("-{name}"), pid]).status().unwrap();
         }
+        pids
     }
 
     pub(crate) fn file(&self, name: &str, text: &str) -> String {
@@ -101,6 +110,14 @@ impl Drop for Server {
             self.kill();
         }
     }
+}
+
+/// Every thread of it, or it is gone.
+fn is_stopped(pid: &str) -> bool {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let states = threads.filter_map(|thread| fs::read_to_string(thread.path().join("stat")).ok());
+    let mut states = states.filter_map(|stat| stat.rsplit_once(") ").map(|(_, state)| state.to_owned()));
+    states.all(|state| state.starts_with(['T', 'Z']))
 }
 
 fn pause() {
