@@ -1,13 +1,15 @@
 //! All sources in their order: the first that knows the user decides.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::hasher::Hasher;
 use super::link::{Answer, Link, SourceStats};
-use super::sources::{BackendSource, BrokenSource, FileSource, LdapSource, SqlSource};
+use super::policy::Policy;
+use super::sources::{BackendSource, BrokenSource, FileSource, LdapSource, Oauth2Source, SqlSource};
 use super::verifier::Verifier;
 use super::{Denial, Grant, Lookup, Question, Schemes, Source};
-use crate::config::{AuthConfig, FilePassdb, PassdbConfig};
+use crate::config::{AuthConfig, AuthPolicyConfig, FilePassdb, PassdbConfig};
 use crate::model::{Credentials, Refusal, SessionId};
 
 /// Longest user name in bytes. RFC 5321 4.5.3.1 allows no longer address, and a name becomes a key of the store.
@@ -20,6 +22,7 @@ pub struct Chain {
     masters: Vec<Link>,
     /// What stands between a user's name and a master's.
     separator: Option<char>,
+    policy: Option<Arc<Policy>>,
 }
 
 /// Who logs in as whom.
@@ -39,7 +42,16 @@ impl Chain {
             let link = link(config, auth.weak_schemes, Verifier::new(hasher.clone())).await;
             if config.has_users() { &mut links } else { &mut masters }.push(link);
         }
-        Self { links, masters, separator: auth.master_separator.0 }
+        Self { links, masters, separator: auth.master_separator.0, policy: None }
+    }
+
+    /// Asks this policy server about each login. One that cannot be used is logged and left out.
+    pub fn with_policy(self, config: &AuthPolicyConfig) -> Self {
+        let policy = Policy::new(config).unwrap_or_else(|why| {
+            tracing::error!("[auth_policy] cannot be used: {why}");
+            None
+        });
+        Self { policy, ..self }
     }
 
     /// What stands between a user's name and a master's, if masters may log in so.
@@ -51,7 +63,7 @@ impl Chain {
     pub fn new(sources: Vec<Box<dyn Source>>, masters: Vec<Box<dyn Source>>) -> Self {
         let link = |source| Link::local(source, Verifier::new(Hasher::new(1)));
         let links = |sources: Vec<Box<dyn Source>>| sources.into_iter().map(link).collect();
-        Self { links: links(sources), masters: links(masters), separator: None }
+        Self { links: links(sources), masters: links(masters), separator: None, policy: None }
     }
 
     /// How each source fares, those of users before those of master users.
@@ -66,9 +78,23 @@ impl Chain {
         if !is_acceptable(user) || !master.is_none_or(is_acceptable) {
             return Err(Refusal::BadCredentials);
         }
-        match master {
-            Some(master) => self.act_for(user, master, question).await,
-            None => ask(&self.links, question).await,
+        let decide = async {
+            match master {
+                Some(master) => self.act_for(user, master, question).await,
+                None => ask(&self.links, question).await,
+            }
+        };
+        match &self.policy {
+            Some(policy) => policy.surround(master.unwrap_or(user), question, decide).await,
+            None => decide.await,
+        }
+    }
+
+    /// A backend has decided about somebody who was unproven.
+    pub fn settle(&self, question: &Question<'_>, success: bool) {
+        let Roles { user, master } = self.roles(question.credentials);
+        if let Some(policy) = &self.policy {
+            policy.settle(master.unwrap_or(user), question, success);
         }
     }
 
@@ -145,6 +171,10 @@ async fn link(config: &PassdbConfig, weak: bool, verifier: Verifier) -> Link {
         PassdbConfig::Sql(sql) => {
             let source = made(SqlSource::new(sql, weak), || SqlSource::name_of(sql));
             Link::remote(source, &sql.remote, verifier)
+        }
+        PassdbConfig::Oauth2(oauth2) => {
+            let source = made(Oauth2Source::new(oauth2), || Oauth2Source::name_of(oauth2));
+            Link::remote(source, &oauth2.remote, verifier)
         }
         PassdbConfig::Backend => Link::local(Box::new(BackendSource), verifier),
     }

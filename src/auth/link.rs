@@ -19,10 +19,10 @@ use super::verifier::Verifier;
 use super::{Denial, Grant, Lookup, Question, Source, Verdict};
 use crate::config::RemoteKeys;
 use crate::model::SessionId;
-use breaker::{Breaker, Change};
-use complaints::Complaints;
 use stats::{Counters, Outcome};
 
+pub(super) use breaker::{Breaker, Change};
+pub(super) use complaints::Complaints;
 pub use stats::{LATENCY_BOUNDS, SourceStats};
 
 /// A source, and what surrounds it.
@@ -103,7 +103,7 @@ impl Link {
     /// names, so that it is not timed here.
     pub(super) async fn list(&self, session: &SessionId) -> Option<Result<Vec<String>, ()>> {
         let names = self.source.list().await?;
-        Some(names.map_err(|why| self.complaints.add(&self.source.name(), &why, session)))
+        Some(names.map_err(|why| self.complaints.add(&self.who(), &why, session)))
     }
 
     /// How it fares.
@@ -140,6 +140,11 @@ impl Link {
         }
     }
 
+    /// For complaints.
+    fn who(&self) -> String {
+        format!("passdb {}", self.source.name())
+    }
+
     fn tell(&self, gate: &Gate, change: Change) {
         let source = self.source.name();
         match change {
@@ -159,7 +164,7 @@ impl Link {
             Verdict::Unknown => (Outcome::Unknown, Answer::Unknown),
             Verdict::Stored(_) => (Outcome::Denied, Answer::Denied(Denial::Password)), // nobody verified it
             Verdict::Unavailable(why) | Verdict::Faulty(why) => {
-                self.complaints.add(&self.source.name(), &why, session);
+                self.complaints.add(&self.who(), &why, session);
                 (Outcome::Unavailable, Answer::Unavailable)
             }
         };
@@ -175,7 +180,7 @@ impl Link {
             }
             NoVerdict::TimedOut => (Outcome::TimedOut, "no answer in time"),
         };
-        self.complaints.add(&self.source.name(), text, session);
+        self.complaints.add(&self.who(), text, session);
         self.counters.note(outcome, begun.elapsed());
         Answer::Unavailable
     }

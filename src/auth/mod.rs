@@ -9,11 +9,13 @@ mod extra;
 mod fault;
 mod hasher;
 mod link;
+mod policy;
 mod scheme;
 pub mod sources;
 #[cfg(test)]
 mod tests;
 mod verifier;
+mod web;
 
 use std::net::SocketAddr;
 

@@ -37,6 +37,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Config {
         tls: tls(reader),
         limits: reader.section("limits"),
         auth: reader.section("auth"),
+        auth_policy: reader.section("auth_policy"),
         lmtp: reader.section("lmtp"),
         doveadm: doveadm_door(reader),
         moves: reader.section("moves"),
@@ -98,6 +99,12 @@ fn source(reader: &mut Reader<'_>, path: &str) -> PassdbConfig {
         }
         PassdbConfig::Sql(sql) => {
             sql.password = reader.secret_file(&format!("{path}.password_file"), sql.keys.password_file.as_deref());
+        }
+        PassdbConfig::Oauth2(oauth2) => {
+            let key = format!("{path}.hmac_key_file");
+            oauth2.hmac_key = reader.secret_file(&key, oauth2.keys.hmac_key_file.as_deref());
+            let key = format!("{path}.client_secret_file");
+            oauth2.client_secret = reader.secret_file(&key, oauth2.keys.client_secret_file.as_deref());
         }
         PassdbConfig::File(_) | PassdbConfig::Backend => {}
     }

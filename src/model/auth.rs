@@ -58,3 +58,15 @@ pub struct Credentials {
     /// How it came.
     pub mechanism: Mechanism,
 }
+
+impl Credentials {
+    /// The token, if there is one to verify.
+    pub fn token(&self) -> Option<&Secret> {
+        None
+    }
+
+    /// What could be used by whoever learns it.
+    pub fn secret(&self) -> Option<&Secret> {
+        Some(&self.password)
+    }
+}

@@ -21,7 +21,7 @@ impl Site {
              [auth]\nmaster_separator = \"\"\n{passdb}"
         );
         let config = Config::parse(&text, "test.toml").unwrap_or_else(|faults| panic!("{}", faults.report(false)));
-        Self { chain: Chain::open(&config.passdb, &config.auth, 2).await }
+        Self { chain: Chain::open(&config.passdb, &config.auth, 2).await.with_policy(&config.auth_policy) }
     }
 
     pub(crate) async fn ask(&self, user: &str, password: &str) -> Result<Grant, Refusal> {

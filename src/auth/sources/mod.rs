@@ -6,12 +6,14 @@ mod connections;
 mod file;
 mod found;
 mod ldap;
+mod oauth2;
 mod sql;
 
 pub use backend::BackendSource;
 pub(in crate::auth) use broken::BrokenSource;
 pub use file::{FileSource, check_passwd_file};
 pub use ldap::LdapSource;
+pub use oauth2::Oauth2Source;
 pub use sql::SqlSource;
 
 use crate::config::PassdbConfig;
@@ -21,6 +23,7 @@ pub fn check_remote(passdb: &PassdbConfig) -> Option<String> {
     match passdb {
         PassdbConfig::Ldap(ldap) => LdapSource::new(ldap, false).err(),
         PassdbConfig::Sql(sql) => SqlSource::new(sql, false).err(),
+        PassdbConfig::Oauth2(oauth2) => Oauth2Source::new(oauth2).err(),
         PassdbConfig::File(_) | PassdbConfig::Backend => None,
     }
 }

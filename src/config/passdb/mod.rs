@@ -3,6 +3,7 @@
 mod check;
 mod file;
 mod ldap;
+mod oauth2;
 mod remote;
 mod sql;
 mod statement;
@@ -11,9 +12,10 @@ mod template;
 use super::key::{Key, Section, Visit};
 use super::words::words;
 
-pub(super) use check::{check_ldap, check_sql};
+pub(super) use check::{check_ldap, check_oauth2, check_sql};
 pub use file::FilePassdb;
 pub use ldap::{Attributes, LdapKeys, LdapMethod, LdapPassdb, LdapScope, LdapUri};
+pub use oauth2::{Oauth2Keys, Oauth2Method, Oauth2Passdb, TokenAlgorithm};
 pub use remote::RemoteKeys;
 pub use sql::{SqlKeys, SqlPassdb, SqlUrl};
 pub use statement::{Parameter, Piece, Statement};
@@ -28,6 +30,8 @@ pub enum PassdbConfig {
     Ldap(Box<LdapPassdb>),
     /// `kind = "sql"`: a database.
     Sql(Box<SqlPassdb>),
+    /// `kind = "oauth2"`: tokens.
+    Oauth2(Box<Oauth2Passdb>),
     /// `kind = "backend"`: the backend decides. Must be the last.
     #[default]
     Backend,
@@ -39,16 +43,17 @@ enum Kind {
     File,
     Ldap,
     Sql,
+    Oauth2,
     Backend,
 }
 
-words!(Kind { File = "file", Ldap = "ldap", Sql = "sql", Backend = "backend" });
+words!(Kind { File = "file", Ldap = "ldap", Sql = "sql", Oauth2 = "oauth2", Backend = "backend" });
 
 const KIND: Key = Key::new(
     "kind",
     &[
         "\"file\" for a passwd-file as Dovecot knows it, \"ldap\" for a directory, \"sql\" for a database (PostgreSQL, MySQL,",
-        "MariaDB, SQLite), or \"backend\" to let the backend decide, which must be the last.",
+        "MariaDB, SQLite), \"oauth2\" for tokens of an issuer, or \"backend\" to let the backend decide, which must be the last.",
     ],
 )
 .required()
@@ -62,7 +67,7 @@ impl PassdbConfig {
 
     /// One of each kind, for the file of defaults.
     pub(super) fn kinds() -> impl Iterator<Item = Self> {
-        [Kind::File, Kind::Ldap, Kind::Sql, Kind::Backend].into_iter().map(Self::of)
+        [Kind::File, Kind::Ldap, Kind::Sql, Kind::Oauth2, Kind::Backend].into_iter().map(Self::of)
     }
 
     fn of(kind: Kind) -> Self {
@@ -70,6 +75,7 @@ impl PassdbConfig {
             Kind::File => Self::File(FilePassdb::default()),
             Kind::Ldap => Self::Ldap(Box::default()),
             Kind::Sql => Self::Sql(Box::default()),
+            Kind::Oauth2 => Self::Oauth2(Box::default()),
             Kind::Backend => Self::Backend,
         }
     }
@@ -79,6 +85,7 @@ impl PassdbConfig {
             Self::File(_) => Kind::File,
             Self::Ldap(_) => Kind::Ldap,
             Self::Sql(_) => Kind::Sql,
+            Self::Oauth2(_) => Kind::Oauth2,
             Self::Backend => Kind::Backend,
         }
     }
@@ -100,6 +107,7 @@ impl Section for PassdbConfig {
             Self::File(keys) => keys.fields(visit),
             Self::Ldap(ldap) => ldap.fields(visit),
             Self::Sql(sql) => sql.fields(visit),
+            Self::Oauth2(oauth2) => oauth2.fields(visit),
             Self::Backend => {}
         }
     }
