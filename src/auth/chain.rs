@@ -8,7 +8,7 @@ use super::sources::{BackendSource, BrokenSource, FileSource, LdapSource, SqlSou
 use super::verifier::Verifier;
 use super::{Denial, Grant, Lookup, Question, Schemes, Source};
 use crate::config::{AuthConfig, FilePassdb, PassdbConfig};
-use crate::model::{Credentials, Refusal, SessionId};
+use crate::model::{Credentials, Proof, Refusal, SessionId};
 
 /// Longest user name in bytes. RFC 5321 4.5.3.1 allows no longer address, and a name becomes a key of the store.
 const MAX_USER: usize = 255;
@@ -66,6 +66,9 @@ impl Chain {
         if !is_acceptable(user) || !master.is_none_or(is_acceptable) {
             return Err(Refusal::BadCredentials);
         }
+        if matches!(question.credentials.proof, Proof::Failed) {
+            return Err(Refusal::BadCredentials);
+        }
         match master {
             Some(master) => self.act_for(user, master, question).await,
             None => ask(&self.links, question).await,
@@ -89,7 +92,8 @@ impl Chain {
     async fn act_for(&self, user: &str, master: &str, question: &Question<'_>) -> Result<Grant, Refusal> {
         let own = &question.credentials;
         // The same for every name, and before it is looked up.
-        if self.masters.is_empty() && !self.links.iter().any(|link| link.leaves_it_to_the_backend()) {
+        let by_backend = self.links.iter().any(|link| link.leaves_it_to_the_backend());
+        if self.masters.is_empty() && (!by_backend || matches!(own.proof, Proof::Proven)) {
             return Err(Refusal::Forbidden);
         }
         let mut unproven = true;
@@ -97,7 +101,7 @@ impl Chain {
             let credentials = Credentials {
                 user: master.to_owned(),
                 authzid: None,
-                password: own.password.duplicate(),
+                proof: own.proof.duplicate(),
                 mechanism: own.mechanism,
             };
             unproven = ask(&self.masters, &Question { credentials: &credentials, ..*question }).await?.unproven;
