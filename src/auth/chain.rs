@@ -10,7 +10,7 @@ use super::sources::{BackendSource, BrokenSource, FileSource, LdapSource, Oauth2
 use super::verifier::Verifier;
 use super::{Denial, Grant, Lookup, Question, Schemes, Source};
 use crate::config::{AuthConfig, AuthPolicyConfig, FilePassdb, PassdbConfig};
-use crate::model::{Credentials, Refusal, SessionId};
+use crate::model::{Credentials, Proof, Refusal, SessionId};
 
 /// Longest user name in bytes. RFC 5321 4.5.3.1 allows no longer address, and a name becomes a key of the store.
 const MAX_USER: usize = 255;
@@ -75,10 +75,15 @@ impl Chain {
     /// Says who the client is, or why it is turned away.
     pub async fn authenticate(&self, question: &Question<'_>) -> Result<Grant, Refusal> {
         let Roles { user, master } = self.roles(question.credentials);
-        if !is_acceptable(user) || !master.is_none_or(is_acceptable) {
+        // A token names its user by itself (RFC 7628 section 3.1).
+        let by_token = user.is_empty() && question.credentials.token().is_some();
+        if !(is_acceptable(user) || by_token) || !master.is_none_or(is_acceptable) {
             return Err(Refusal::BadCredentials);
         }
         let decide = async {
+            if matches!(question.credentials.proof, Proof::Failed) {
+                return Err(Refusal::BadCredentials);
+            }
             match master {
                 Some(master) => self.act_for(user, master, question).await,
                 None => ask(&self.links, question).await,
@@ -115,7 +120,8 @@ impl Chain {
     async fn act_for(&self, user: &str, master: &str, question: &Question<'_>) -> Result<Grant, Refusal> {
         let own = &question.credentials;
         // The same for every name, and before it is looked up.
-        if self.masters.is_empty() && !self.links.iter().any(|link| link.leaves_it_to_the_backend()) {
+        let by_backend = self.links.iter().any(|link| link.leaves_it_to_the_backend());
+        if self.masters.is_empty() && (!by_backend || matches!(own.proof, Proof::Proven)) {
             return Err(Refusal::Forbidden);
         }
         let mut unproven = true;
@@ -123,7 +129,7 @@ impl Chain {
             let credentials = Credentials {
                 user: master.to_owned(),
                 authzid: None,
-                password: own.password.duplicate(),
+                proof: own.proof.duplicate(),
                 mechanism: own.mechanism,
             };
             unproven = ask(&self.masters, &Question { credentials: &credentials, ..*question }).await?.unproven;
@@ -196,6 +202,7 @@ fn made<S: Source + 'static>(source: Result<S, String>, name: impl Fn() -> Strin
 async fn ask(links: &[Link], question: &Question<'_>) -> Result<Grant, Refusal> {
     for link in links {
         match link.ask(question).await {
+            Answer::Granted(grant) if grant.user.as_str().is_empty() => return Err(Refusal::BadCredentials),
             Answer::Granted(grant) => return Ok(*grant),
             Answer::Denied(Denial::Password) => return Err(Refusal::BadCredentials),
             Answer::Denied(Denial::Forbidden) => return Err(Refusal::Forbidden),

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use homing::auth::{Chain, Grant, Lookup, Question, SourceStats};
 use homing::config::Config;
-use homing::model::{Credentials, Mechanism, Protocol, Refusal, Secret, SessionId};
+use homing::model::{Credentials, Mechanism, Proof, Protocol, Refusal, Secret, SessionId};
 
 /// How long anything may take that is waited for.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -29,8 +29,15 @@ impl Site {
     }
 
     pub(crate) async fn ask_with(&self, user: &str, password: &[u8]) -> Result<Grant, Refusal> {
-        let password = Secret::new(password.to_vec());
-        let credentials = Credentials { user: user.to_owned(), authzid: None, password, mechanism: Mechanism::Plain };
+        self.prove(user, Proof::Password(Secret::new(password.to_vec())), Mechanism::Plain).await
+    }
+
+    pub(crate) async fn ask_token(&self, user: &str, token: &str) -> Result<Grant, Refusal> {
+        self.prove(user, Proof::Token(Secret::new(token.as_bytes().to_vec())), Mechanism::OAuthBearer).await
+    }
+
+    async fn prove(&self, user: &str, proof: Proof, mechanism: Mechanism) -> Result<Grant, Refusal> {
+        let credentials = Credentials { user: user.to_owned(), authzid: None, proof, mechanism };
         let question = Question {
             credentials: &credentials,
             service: Protocol::Imap,
@@ -51,6 +58,26 @@ impl Site {
         match self.ask(user, password).await {
             Ok(grant) => panic!("{user} was let in as {}", grant.user),
             Err(refusal) => refusal,
+        }
+    }
+
+    pub(crate) async fn refuses_token(&self, user: &str, token: &str) -> Refusal {
+        match self.ask_token(user, token).await {
+            Ok(grant) => panic!("{} was let in with {token}", grant.user),
+            Err(refusal) => refusal,
+        }
+    }
+
+    /// Shows ann's token until the answer is as it should be.
+    pub(crate) async fn comes_to(&self, wanted: impl Fn(&Result<Grant, Refusal>) -> bool, token: &str) {
+        let begun = Instant::now();
+        loop {
+            let answer = self.ask_token("ann@x.org", token).await;
+            if wanted(&answer) {
+                return;
+            }
+            assert!(begun.elapsed() < PATIENCE, "{answer:?} {:?}", self.stats());
+            tokio::time::sleep(Duration::from_millis(20)).await; // between two looks at the condition
         }
     }
 

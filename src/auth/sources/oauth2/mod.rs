@@ -169,6 +169,10 @@ impl Source for Oauth2Source {
         }
     }
 
+    fn takes_tokens(&self) -> bool {
+        true
+    }
+
     /// Nothing is known about anybody without a token.
     async fn find(&self, _: &Lookup<'_>) -> Verdict {
         Verdict::Unknown
