@@ -36,9 +36,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 pub use auth::{AuthConfig, MasterSeparator};
-pub use auth_policy::{
-    AuthPolicyConfig, PolicyAttribute, PolicyAttributes, PolicyHash, PolicyPiece, PolicyVariable,
-};
+pub use auth_policy::{AuthPolicyConfig, PolicyAttribute, PolicyAttributes, PolicyHash, PolicyPiece, PolicyVariable};
 pub use backends::{Announce, BackendConfig, BackendTls, Master, Reach};
 pub use changes::Changes;
 pub use doveadm::{DoveadmConfig, DoveadmCredential, DoveadmDoorConfig, DoveadmUrl};
@@ -53,13 +51,14 @@ pub use lmtp::{Delimiter, LmtpConfig};
 pub use moves::{HookUrl, MovesConfig};
 pub use operations::{AdminConfig, LogConfig, LogFormat};
 pub use passdb::{
-    Attributes, FilePassdb, LdapKeys, LdapMethod, LdapPassdb, LdapScope, LdapUri, Oauth2Keys, Oauth2Method, Oauth2Passdb, Parameter, PassdbConfig, Piece,
-    RemoteKeys, SqlKeys, SqlPassdb, SqlUrl, Statement, Template, TokenAlgorithm,
+    Attributes, FilePassdb, LdapKeys, LdapMethod, LdapPassdb, LdapScope, LdapUri, Oauth2Keys, Oauth2Method,
+    Oauth2Passdb, Parameter, PassdbConfig, Piece, RemoteKeys, SqlKeys, SqlPassdb, SqlUrl, Statement, Template,
+    TokenAlgorithm,
 };
 pub use sieve::SieveConfig;
 pub use store::{RedisConfig, RedisLogin, RedisServers, RedisTls, StoreAddress, StoreConfig};
-pub use web_url::WebUrl;
 use toml::de::DeTable;
+pub use web_url::WebUrl;
 use zeroize::Zeroizing;
 
 use crate::model::{BackendId, Protocol};

@@ -66,13 +66,25 @@ pub(super) async fn enter(
         why = over.as_mut() => return Err(Failure::Over(why)),
         grant = check(services, guest, credentials, record) => grant?,
     };
+    let unproven = grant.unproven;
+    let settle = |success: bool, protocol: Protocol| {
+        if unproven {
+            services.passdb.load().settle(&question(guest, credentials, protocol), success);
+        }
+    };
     let mut referrals = services.limits.load().max_referrals;
     loop {
         let failure = match enter_home(services, guest, credentials, announcement, &grant, over.as_mut(), record).await
         {
-            Ok(entry) => return Ok(entry),
+            Ok(entry) => {
+                settle(true, record.protocol);
+                return Ok(entry);
+            }
             Err(failure) => failure,
         };
+        if matches!(&failure, Failure::Backend(words) if words.referral.is_none() && !words.temporary) {
+            settle(false, record.protocol);
+        }
         let Failure::Backend(BackendRefusal { referral: Some(referral), .. }) = failure else { return Err(failure) };
         if referrals == 0 {
             error!(session = %guest.session, user = %grant.user.as_str(), host = referral.host, "referred once too often; see limits.max_referrals");
@@ -184,6 +196,18 @@ pub(super) async fn isolated(deadline: &AtomicU64) -> Ending {
     .await
 }
 
+/// What is asked about a login.
+fn question<'a>(guest: &'a Guest, credentials: &'a Credentials, service: Protocol) -> Question<'a> {
+    Question {
+        credentials,
+        service,
+        client: guest.client,
+        local: guest.local,
+        secured: guest.is_secured(),
+        session: &guest.session,
+    }
+}
+
 /// Asks the passdb.
 async fn check(
     services: &Services,
@@ -192,14 +216,7 @@ async fn check(
     record: &mut Record,
 ) -> Result<Grant, Refusal> {
     record.reached(Phase::Auth);
-    let question = Question {
-        credentials,
-        service: record.protocol,
-        client: guest.client,
-        local: guest.local,
-        secured: guest.is_secured(),
-        session: &guest.session,
-    };
+    let question = question(guest, credentials, record.protocol);
     services.passdb.load_full().authenticate(&question).await
 }
 

@@ -238,11 +238,7 @@ async fn keys(State(shared): State<Arc<Shared>>) -> Json<Value> {
 }
 
 /// Only for homing, whose password has every character that must be encoded.
-async fn introspect(
-    State(shared): State<Arc<Shared>>,
-    headers: HeaderMap,
-    body: String,
-) -> impl IntoResponse {
+async fn introspect(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: String) -> impl IntoResponse {
     shared.questions.fetch_add(1, Ordering::SeqCst);
     shared.answers().await;
     let expected = format!("Basic {}", STANDARD.encode("homing:p%3A%25ss+w%2Brd"));

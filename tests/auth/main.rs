@@ -5,6 +5,7 @@
 
 mod directory;
 mod issuer;
+mod policy;
 mod servers;
 mod site;
 mod sql;

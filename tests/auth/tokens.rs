@@ -230,10 +230,18 @@ async fn an_issuer_that_dies_or_hangs_is_missed_only_when_its_keys_have_expired(
     let good = ec.sign(&issuer.claims(ANN));
     assert!(site.ask_token(ANN, &good).await.is_ok());
     for hangs in [false, true] {
-        if hangs { issuer.hang(true) } else { issuer.die().await }
+        if hangs {
+            issuer.hang(true)
+        } else {
+            issuer.die().await
+        }
         assert!(site.ask_token(ANN, &good).await.is_ok(), "the keys are known");
         site.comes_to(|answer| matches!(answer, Err(Refusal::PassdbUnavailable)), &good).await;
-        if hangs { issuer.hang(false) } else { issuer.live_again().await }
+        if hangs {
+            issuer.hang(false)
+        } else {
+            issuer.live_again().await
+        }
         site.comes_to(|answer| answer.is_ok(), &good).await;
     }
 }

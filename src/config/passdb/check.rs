@@ -160,8 +160,7 @@ fn introspected(oauth2: &Oauth2Passdb, path: &str, reader: &mut Reader<'_>) {
     let [id, secret] = ["client_id", "client_secret_file"].map(key);
     let key = |name: &str| format!("{path}.{name}");
     if reader.is_given(&id) != reader.is_given(&secret) {
-        let (given, missing) =
-            if reader.is_given(&id) { (&id, "client_secret_file") } else { (&secret, "client_id") };
+        let (given, missing) = if reader.is_given(&id) { (&id, "client_secret_file") } else { (&secret, "client_id") };
         let meaning = format!("has no use without {missing}");
         reader.fault(given, &meaning, "the issuer would not answer", &format!("add {missing}"));
     }

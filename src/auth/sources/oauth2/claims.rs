@@ -95,7 +95,9 @@ impl Demands {
             }
         }
         self.in_time(claims, now, silence)?;
-        if !self.audience.is_empty() && !words(claims.get("aud"), false).any(|aud| self.audience.iter().any(|a| a == aud)) {
+        if !self.audience.is_empty()
+            && !words(claims.get("aud"), false).any(|aud| self.audience.iter().any(|a| a == aud))
+        {
             return Err(Flaw::Audience);
         }
         // RFC 8693 section 4.2 has one text with spaces; some issuers write `scp` or a list.

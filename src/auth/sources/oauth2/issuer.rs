@@ -88,9 +88,7 @@ impl Whereabouts {
     pub(super) async fn introspection(&self, web: &Web) -> Result<WebUrl, String> {
         match self {
             Self::Url(url) => Ok(url.clone()),
-            Self::Discovered { issuer, description } => {
-                named(web, issuer, description, "introspection_endpoint").await
-            }
+            Self::Discovered { issuer, description } => named(web, issuer, description, "introspection_endpoint").await,
             Self::File(path) => Err(format!("{} answers no questions", path.display())),
         }
     }

@@ -83,10 +83,10 @@ impl Header {
     /// RFC 8725 section 3.11: a token that the issuer has signed for something else, such as the end of a session.
     fn is_of_access(&self) -> bool {
         let Some(typ) = &self.typ else { return true };
-        let typ = typ.get(.."application/".len()).filter(|start| start.eq_ignore_ascii_case("application/")).map_or(
-            typ.as_str(),
-            |start| &typ[start.len()..],
-        );
+        let typ = typ
+            .get(.."application/".len())
+            .filter(|start| start.eq_ignore_ascii_case("application/"))
+            .map_or(typ.as_str(), |start| &typ[start.len()..]);
         ["jwt", "at+jwt", "bearer"].iter().any(|known| typ.eq_ignore_ascii_case(known))
     }
 }
@@ -94,7 +94,8 @@ impl Header {
 impl<'a> Unverified<'a> {
     pub(super) fn parse(token: &'a str) -> Result<Self, Flaw> {
         let (message, signature) = token.rsplit_once('.').ok_or(Flaw::NotJwt)?;
-        let (header, claims) = message.split_once('.').filter(|(_, claims)| !claims.contains('.')).ok_or(Flaw::NotJwt)?;
+        let (header, claims) =
+            message.split_once('.').filter(|(_, claims)| !claims.contains('.')).ok_or(Flaw::NotJwt)?;
         Ok(Self { header: part(header)?, claims: part(claims)?, message, signature })
     }
 }

@@ -66,7 +66,11 @@ impl Ring {
     }
 
     /// The keys that can have made a signature.
-    pub(super) async fn find(self: &Arc<Self>, id: Option<&str>, algorithm: Algorithm) -> Result<Vec<DecodingKey>, NoKey> {
+    pub(super) async fn find(
+        self: &Arc<Self>,
+        id: Option<&str>,
+        algorithm: Algorithm,
+    ) -> Result<Vec<DecodingKey>, NoKey> {
         let asked = Instant::now();
         if let Some(known) = self.usable() {
             if known.read.elapsed() >= self.pace.refresh {
