@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
+use super::servers::{dovecot_auth, log_in_at_dovecot};
 use super::site::Site;
 
 /// How long anything may take that is waited for.
@@ -222,4 +223,31 @@ async fn while_the_server_is_away_logins_go_on_after_a_bounded_wait() {
     // An answer that is none.
     server.will_say(&[json!({ "status": "0" }), json!([])]);
     assert!(open.ask("ann@x.org", "secret-ann").await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_server_is_told_what_a_dovecot_would_tell_it() {
+    let (server, users) = (Server::new().await, tempfile::tempdir().unwrap());
+    let lines = format!(
+        "auth_policy_server_url = http://{}/policy\nauth_policy_server_api_header = policy-key\n\
+         auth_policy_hash_nonce = salt\nauth_policy_hash_truncate = 21",
+        server.address
+    );
+    let dovecot = dovecot_auth(&lines, "ann@x.org:{PLAIN}secret-ann::::::\n");
+    let site = site(&server, "hash_truncate = 21", &users).await;
+    for (user, password, count) in [("Ann@X.org", "secret-ann", 3), ("ann@x.org", "wrong", 2), ("eve@x.org", "x", 2)] {
+        let right = log_in_at_dovecot(&dovecot, &["rip=192.0.2.7", "service=imap", "secured"], user, password);
+        let by_dovecot = comparable(server.hears(count).await);
+        assert_eq!(site.ask(user, password).await.is_ok(), right);
+        assert_eq!(comparable(server.hears(count).await), by_dovecot, "{user}");
+    }
+}
+
+/// Without what is another each time, and TLS, which a Dovecot that is asked so does not know.
+fn comparable(mut heard: Vec<(String, Value)>) -> Vec<(String, Value)> {
+    for (_, body) in &mut heard {
+        let body = body.as_object_mut().unwrap();
+        assert!(body.remove("session_id").is_some() && body.remove("tls").is_some());
+    }
+    heard
 }

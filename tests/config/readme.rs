@@ -27,9 +27,10 @@ fn whole(snippet: &str) -> String {
 
 /// The files that the snippets name.
 fn write_files(dir: &Path) {
-    for name in ["redis.password", "doveadm.password", "mail1.password"] {
+    for name in ["redis.password", "doveadm.password", "mail1.password", "ldap.password", "sql.password"] {
         std::fs::write(dir.join(name), "word\n").unwrap();
     }
+    std::fs::write(dir.join("users.passwd"), "ann:{PLAIN}word\n").unwrap();
     let made = rcgen::generate_simple_self_signed(["mail.example.org".to_owned()]).unwrap();
     std::fs::write(dir.join("mail.example.org.pem"), made.cert.pem()).unwrap();
     std::fs::write(dir.join("mail.example.org.key"), made.signing_key.serialize_pem()).unwrap();

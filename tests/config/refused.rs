@@ -461,13 +461,13 @@ fault! {
     keys_in_two_places: oauth2("jwks_url = \"https://h/\"\njwks_file = \"word\"") => "passdb[1].jwks_file", 4, "stands beside jwks_url", "remove one";
     keys_in_a_file_that_is_not_there: oauth2("jwks_file = \"none\"") => "passdb[1].jwks_file", 3, "cannot be read", "";
     keys_at_no_url: oauth2("jwks_url = \"ftp://h/\"") => "passdb[1].jwks_url", 3, "does not start with", "https://";
-    an_issuer_without_a_name: oauth2("issuer = \"\"") => "passdb[1].issuer", 3, "is no name of an issuer", "as the issuer does";
+    an_issuer_without_a_name: oauth2("issuer = \"\"") => "passdb[1].issuer", 3, "is empty", "printable";
     no_algorithm_at_all: oauth2("issuer = \"https://h\"\nalgorithms = []") => "passdb[1].algorithms", 4, "is empty", "at least one";
     an_algorithm_that_signs_nothing: oauth2("issuer = \"https://h\"\nalgorithms = [\"none\"]") => "passdb[1].algorithms", 4, "must be one of", "";
     a_shared_secret_that_is_not_given: oauth2("issuer = \"https://h\"\nalgorithms = [\"HS256\"]") => "passdb[1].algorithms", 4, "without hmac_key_file", "add hmac_key_file";
     a_shared_secret_for_nothing: oauth2("hmac_key_file = \"hmac\"") => "passdb[1].hmac_key_file", 3, "has no use without HS256", "HS256";
     a_shared_secret_that_can_be_guessed: oauth2("algorithms = [\"HS256\"]\nhmac_key_file = \"word\"") => "passdb[1].hmac_key_file", 4, "less than 32 bytes", "longer";
-    a_claim_without_name: oauth2("issuer = \"https://h\"\nuser_claim = \"\"") => "passdb[1].user_claim", 4, "is empty", "a claim";
+    a_claim_without_name: oauth2("issuer = \"https://h\"\nuser_claim = \"\"") => "passdb[1].user_claim", 4, "is empty", "printable";
     a_client_that_nobody_asks_for: oauth2("issuer = \"https://h\"\nclient_id = \"x\"") => "passdb[1].client_id", 4, "no use with method \"local\"", "introspection";
     nobody_to_ask_about_tokens: oauth2("method = \"introspection\"") => "passdb[1]", 1, "nobody to ask", "introspection_url";
     a_client_without_password: oauth2("method = \"introspection\"\nissuer = \"https://h\"\nclient_id = \"x\"") => "passdb[1].client_id", 5, "no use without client_secret_file", "add client_secret_file";

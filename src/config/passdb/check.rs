@@ -94,18 +94,9 @@ pub(in crate::config) fn check_oauth2(oauth2: &Oauth2Passdb, path: &str, reader:
             readable(&key(name), file, reader);
         }
     }
-    if let Some(issuer) = &keys.issuer
-        && (issuer.is_empty() || issuer.contains(char::is_control))
-        && reader.is_sound(&key("issuer"))
-    {
-        reader.fault(&key("issuer"), "is no name of an issuer", REFUSED, "write it as the issuer does");
-    }
     match keys.method {
         Oauth2Method::Local => verified_here(oauth2, path, reader),
         Oauth2Method::Introspection => introspected(oauth2, path, reader),
-    }
-    if keys.user_claim.is_empty() && reader.is_sound(&key("user_claim")) {
-        reader.fault(&key("user_claim"), "is empty", "nobody could log in", "write the name of a claim");
     }
 }
 

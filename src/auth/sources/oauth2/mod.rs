@@ -35,7 +35,7 @@ pub struct Oauth2Source {
 
 enum Method {
     Local(Signatures),
-    Introspection(Introspection),
+    Introspection(Box<Introspection>),
 }
 
 impl Oauth2Source {
@@ -52,7 +52,7 @@ impl Oauth2Source {
                 let hmac = config.hmac_key.as_ref().map(|key| key.expose());
                 Method::Local(Signatures::new(&keys.algorithms, hmac, ring))
             }
-            Oauth2Method::Introspection => Method::Introspection(Introspection::new(config)?),
+            Oauth2Method::Introspection => Method::Introspection(Box::new(Introspection::new(config)?)),
         };
         Ok(Self { name: Self::name_of(config), method, demands: Demands::new(keys) })
     }
