@@ -60,7 +60,7 @@ impl Proxy {
     /// Fails if a file cannot be used or an address cannot be bound; waits while the store cannot be reached.
     pub async fn start(config: Config, store: Arc<dyn Store>) -> Result<Self> {
         let servers = Arc::new(ArcSwap::from_pointee(Servers::new(&config.backends, config.served())?));
-        let passdb = Chain::open(&config.passdb, config.auth.master_separator.0, config.limits.hash_threads).await;
+        let passdb = Chain::open(&config.passdb, &config.auth, config.limits.hash_threads).await;
         let tls = server_tls(&config)?;
         // Before any user comes, so that there is an opinion by then.
         let offers = Arc::new(Offers::default());

@@ -33,7 +33,7 @@ impl Proxy {
         let changes = config.changes(&new);
         same_servers(&config, &new)?;
         let servers = Servers::new(&new.backends, new.served()).map_err(anyhow::Error::from)?;
-        let passdb = Chain::open(&new.passdb, new.auth.master_separator.0, new.limits.hash_threads).await;
+        let passdb = Chain::open(&new.passdb, &new.auth, new.limits.hash_threads).await;
         self.reload_tls(&new.tls)?;
         let old = self.services.servers.load_full();
         self.fleet.change_file(old.rows(), servers.rows().clone());

@@ -1,20 +1,17 @@
 //! All sources in their order: the first that knows the user decides.
 
 use std::collections::BTreeSet;
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
 
 use super::hasher::Hasher;
-use super::sources::{BackendSource, FileSource};
-use super::{Denial, Grant, Lookup, Question, Source, Verdict};
-use crate::config::{FilePassdb, PassdbConfig};
+use super::link::{Answer, Link, SourceStats};
+use super::sources::{BackendSource, BrokenSource, FileSource, LdapSource, SqlSource};
+use super::verifier::Verifier;
+use super::{Denial, Grant, Lookup, Question, Schemes, Source};
+use crate::config::{AuthConfig, FilePassdb, PassdbConfig};
 use crate::model::{Credentials, Refusal, SessionId};
 
 /// Longest user name in bytes. RFC 5321 4.5.3.1 allows no longer address, and a name becomes a key of the store.
 const MAX_USER: usize = 255;
-
-/// How often a source that does not answer is written about.
-const COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The passdb as configured. Immutable: a reload makes a new one, and logins under way end with the old one.
 pub struct Chain {
@@ -23,11 +20,6 @@ pub struct Chain {
     masters: Vec<Link>,
     /// What stands between a user's name and a master's.
     separator: Option<char>,
-}
-
-struct Link {
-    source: Box<dyn Source>,
-    complaints: Mutex<Complaints>,
 }
 
 /// Who logs in as whom.
@@ -40,20 +32,14 @@ impl Chain {
     /// Makes the sources and reads their files, off the event loop. A file that cannot be read is logged and tried again
     /// at each login, but once a second at most; until it can, logins that reach it get a temporary failure. At most
     /// `hash_threads` password hashes are computed at once.
-    pub async fn open(passdb: &[PassdbConfig], separator: Option<char>, hash_threads: usize) -> Self {
+    pub async fn open(passdb: &[PassdbConfig], auth: &AuthConfig, hash_threads: usize) -> Self {
         let hasher = Hasher::new(hash_threads);
-        let (mut sources, mut masters) = (Vec::<Box<dyn Source>>::new(), Vec::<Box<dyn Source>>::new());
+        let (mut links, mut masters) = (Vec::new(), Vec::new());
         for config in passdb {
-            match config {
-                PassdbConfig::File(FilePassdb { path, default_scheme, master }) => {
-                    let source = FileSource::new(path, default_scheme, hasher.clone());
-                    source.refresh().await;
-                    if *master { &mut masters } else { &mut sources }.push(Box::new(source));
-                }
-                PassdbConfig::Backend => sources.push(Box::new(BackendSource)),
-            }
+            let link = link(config, auth.weak_schemes, Verifier::new(hasher.clone())).await;
+            if config.has_users() { &mut links } else { &mut masters }.push(link);
         }
-        Self { separator, ..Self::new(sources, masters) }
+        Self { links, masters, separator: auth.master_separator.0 }
     }
 
     /// What stands between a user's name and a master's, if masters may log in so.
@@ -63,8 +49,15 @@ impl Chain {
 
     /// These sources, in this order, of users and of master users.
     pub fn new(sources: Vec<Box<dyn Source>>, masters: Vec<Box<dyn Source>>) -> Self {
-        let links = |sources: Vec<Box<dyn Source>>| sources.into_iter().map(Link::new).collect();
+        let link = |source| Link::local(source, Verifier::new(Hasher::new(1)));
+        let links = |sources: Vec<Box<dyn Source>>| sources.into_iter().map(link).collect();
         Self { links: links(sources), masters: links(masters), separator: None }
+    }
+
+    /// How each source fares, those of users before those of master users.
+    pub fn stats(&self) -> Vec<SourceStats> {
+        let users = self.links.iter().map(|link| link.stats(false));
+        users.chain(self.masters.iter().map(|link| link.stats(true))).collect()
     }
 
     /// Says who the client is, or why it is turned away.
@@ -96,7 +89,7 @@ impl Chain {
     async fn act_for(&self, user: &str, master: &str, question: &Question<'_>) -> Result<Grant, Refusal> {
         let own = &question.credentials;
         // The same for every name, and before it is looked up.
-        if self.masters.is_empty() && !self.links.iter().any(|link| link.source.leaves_it_to_the_backend()) {
+        if self.masters.is_empty() && !self.links.iter().any(|link| link.leaves_it_to_the_backend()) {
             return Err(Refusal::Forbidden);
         }
         let mut unproven = true;
@@ -127,32 +120,58 @@ impl Chain {
             return Ok(None);
         }
         for link in &self.links {
-            match link.source.find(lookup).await {
-                Verdict::Granted(grant) => return Ok(Some(*grant)),
-                Verdict::Denied(_) | Verdict::Unknown => {}
-                Verdict::Unavailable(why) => {
-                    link.complain(&why, lookup.session);
-                    return Err(Refusal::PassdbUnavailable);
-                }
+            match link.find(lookup).await {
+                Answer::Granted(grant) => return Ok(Some(*grant)),
+                Answer::Denied(_) | Answer::Unknown => {}
+                Answer::Unavailable => return Err(Refusal::PassdbUnavailable),
             }
         }
         Ok(None)
     }
 }
 
+/// The source as configured, and what surrounds it.
+async fn link(config: &PassdbConfig, weak: bool, verifier: Verifier) -> Link {
+    match config {
+        PassdbConfig::File(FilePassdb { path, default_scheme, .. }) => {
+            let source = FileSource::new(path, Schemes::new(default_scheme, weak));
+            source.refresh().await;
+            Link::local(Box::new(source), verifier)
+        }
+        PassdbConfig::Ldap(ldap) => {
+            let source = made(LdapSource::new(ldap, weak), || LdapSource::name_of(ldap));
+            Link::remote(source, &ldap.remote, verifier)
+        }
+        PassdbConfig::Sql(sql) => {
+            let source = made(SqlSource::new(sql, weak), || SqlSource::name_of(sql));
+            Link::remote(source, &sql.remote, verifier)
+        }
+        PassdbConfig::Backend => Link::local(Box::new(BackendSource), verifier),
+    }
+}
+
+/// The source, or what stands for it.
+fn made<S: Source + 'static>(source: Result<S, String>, name: impl Fn() -> String) -> Box<dyn Source> {
+    match source {
+        Ok(source) => Box::new(source),
+        Err(why) => {
+            let name = name();
+            tracing::error!("passdb {name} cannot be used: {why}");
+            Box::new(BrokenSource { name, why })
+        }
+    }
+}
+
 /// The first that knows the user decides.
 async fn ask(links: &[Link], question: &Question<'_>) -> Result<Grant, Refusal> {
     for link in links {
-        match link.source.ask(question).await {
-            Verdict::Granted(grant) => return Ok(*grant),
-            Verdict::Denied(Denial::Password) => return Err(Refusal::BadCredentials),
-            Verdict::Denied(Denial::Forbidden) => return Err(Refusal::Forbidden),
-            Verdict::Unknown => {}
+        match link.ask(question).await {
+            Answer::Granted(grant) => return Ok(*grant),
+            Answer::Denied(Denial::Password) => return Err(Refusal::BadCredentials),
+            Answer::Denied(Denial::Forbidden) => return Err(Refusal::Forbidden),
+            Answer::Unknown => {}
             // Not on to the next: it might let in, with another home, a user whom this one knows.
-            Verdict::Unavailable(why) => {
-                link.complain(&why, question.session);
-                return Err(Refusal::PassdbUnavailable);
-            }
+            Answer::Unavailable => return Err(Refusal::PassdbUnavailable),
         }
     }
     Err(Refusal::BadCredentials)
@@ -166,12 +185,9 @@ impl Chain {
     pub async fn list(&self, session: &SessionId) -> Result<Option<BTreeSet<String>>, Refusal> {
         let mut names = BTreeSet::new();
         for link in &self.links {
-            match link.source.list().await {
+            match link.list(session).await {
                 Some(Ok(known)) => names.extend(known),
-                Some(Err(why)) => {
-                    link.complain(&why, session);
-                    return Err(Refusal::PassdbUnavailable);
-                }
+                Some(Err(())) => return Err(Refusal::PassdbUnavailable),
                 None => return Ok(None),
             }
         }
@@ -181,30 +197,4 @@ impl Chain {
 
 fn is_acceptable(name: &str) -> bool {
     !name.is_empty() && name.len() <= MAX_USER && !name.contains(char::is_control)
-}
-
-/// What was said about one source, so that an outage under load does not fill the disk.
-#[derive(Default)]
-struct Complaints {
-    last: Option<Instant>,
-    unsaid: u64,
-}
-
-impl Link {
-    fn new(source: Box<dyn Source>) -> Self {
-        Self { source, complaints: Mutex::default() }
-    }
-
-    fn complain(&self, why: &str, session: &SessionId) {
-        let mut complaints = self.complaints.lock().unwrap_or_else(PoisonError::into_inner);
-        if complaints.last.is_some_and(|last| last.elapsed() < COMPLAINT_INTERVAL) {
-            complaints.unsaid += 1;
-            return;
-        }
-        let unsaid = std::mem::take(&mut complaints.unsaid);
-        complaints.last = Some(Instant::now());
-        drop(complaints);
-        let source = self.source.name();
-        tracing::error!(%session, unsaid, "passdb {source} could not answer: {why}");
-    }
 }

@@ -27,10 +27,17 @@ pub(super) struct Extra {
 
 impl Extra {
     /// Reads `key=value key=value ...`. `unknown` hears the names of fields that mean nothing here.
-    pub(super) fn parse(text: &str, mut unknown: impl FnMut(&str)) -> Result<Self, Fault> {
+    pub(super) fn parse(text: &str, unknown: impl FnMut(&str)) -> Result<Self, Fault> {
+        Self::read(text.split_ascii_whitespace().map(|field| field.split_once('=').unwrap_or((field, ""))), unknown)
+    }
+
+    /// Reads fields that are apart already.
+    pub(super) fn read<'a>(
+        fields: impl Iterator<Item = (&'a str, &'a str)>,
+        mut unknown: impl FnMut(&str),
+    ) -> Result<Self, Fault> {
         let mut extra = Self::default();
-        for field in text.split_ascii_whitespace() {
-            let (key, value) = field.split_once('=').unwrap_or((field, ""));
+        for (key, value) in fields {
             if !extra.set(key, value)? {
                 unknown(key);
             }

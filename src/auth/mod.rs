@@ -1,22 +1,28 @@
 //! Who is this user: sources in a list, the first that knows the user decides.
 //!
-//! `chain.rs` asks the `sources/`; `scheme.rs` reads and verifies stored passwords, `hasher.rs` keeps that off the event
-//! loop; `extra.rs` reads the fields of a passdb. No password is ever logged, nor quoted in an error.
+//! `chain.rs` asks the `sources/`, each through a `link.rs`, which bounds how long and how often. Sources that store
+//! passwords only look them up: `verifier.rs` compares, `scheme.rs` reads what is stored, and `hasher.rs` keeps the work
+//! off the event loop. `extra.rs` reads the fields of a passdb. No password is ever logged, nor quoted in an error.
 
 mod chain;
 mod extra;
 mod fault;
 mod hasher;
+mod link;
 mod scheme;
 pub mod sources;
 #[cfg(test)]
 mod tests;
+mod verifier;
 
 use std::net::SocketAddr;
 
 use async_trait::async_trait;
 
 pub use chain::Chain;
+pub use link::{LATENCY_BOUNDS, SourceStats};
+pub use scheme::Schemes;
+pub use verifier::{Decoy, StoredUser};
 
 use crate::model::{Credentials, Pool, Protocol, Secret, SessionId, User};
 
@@ -70,6 +76,12 @@ pub trait Source: Send + Sync {
     /// (`nologin`, `allow_nets`) does not count.
     async fn find(&self, lookup: &Lookup<'_>) -> Verdict;
 
+    /// A stored password that costs as much to verify as most do, if the source knows: what a user whom nobody knows is
+    /// held against, for the time that it takes.
+    fn decoy(&self) -> Option<Decoy> {
+        None
+    }
+
     /// The names of all users that it knows; `None` if it cannot list them.
     async fn list(&self) -> Option<Result<Vec<String>, String>> {
         None
@@ -83,9 +95,13 @@ pub enum Verdict {
     Granted(Box<Grant>),
     /// The user is known and the password is wrong, or the user may not log in.
     Denied(Denial),
+    /// The user is known by this stored password, which is still to be compared.
+    Stored(Box<StoredUser>),
     /// Not known here: ask the next.
     Unknown,
-    /// The source could not answer; the text is for the operator.
+    /// The source is well, but what it has about this user cannot be used; the text is for the operator.
+    Faulty(String),
+    /// The source could not answer; the text is for the operator. Several in a row, and it is left alone for a while.
     Unavailable(String),
 }
 

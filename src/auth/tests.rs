@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::*;
-use crate::config::{FilePassdb, PassdbConfig};
+use crate::config::{AuthConfig, FilePassdb, MasterSeparator, PassdbConfig};
 use crate::model::{Mechanism, Refusal};
 
 pub(super) fn credentials(user: &str, password: &str) -> Credentials {
@@ -113,6 +113,10 @@ async fn acting_as_somebody_else_is_refused_alike_for_whoever_is_meant() {
     assert!(ask_stubs(&[|| granted("ann")], &ann).await.0.is_ok());
 }
 
+fn separated_by(separator: Option<char>) -> AuthConfig {
+    AuthConfig { master_separator: MasterSeparator(separator), ..AuthConfig::default() }
+}
+
 /// A chain with a file of users and one of masters.
 async fn with_masters(separator: Option<char>) -> (tempfile::TempDir, Chain) {
     let dir = tempfile::tempdir().unwrap();
@@ -123,7 +127,7 @@ async fn with_masters(separator: Option<char>) -> (tempfile::TempDir, Chain) {
     };
     let masters = source("masters", "admin:geheim\nlocked:{PLAIN}x::::::nologin\nopen:::::::nopassword\n", true);
     let users = source("users", "ann:hers::::::pool=p\n", false);
-    (dir, Chain::open(&[masters, users], separator, 2).await)
+    (dir, Chain::open(&[masters, users], &separated_by(separator), 2).await)
 }
 
 #[tokio::test]
@@ -167,7 +171,7 @@ async fn without_a_separator_it_is_part_of_the_name() {
 
 #[tokio::test]
 async fn where_the_backend_decides_it_decides_about_masters_too() {
-    let chain = Chain::open(&[PassdbConfig::Backend], Some('*'), 2).await;
+    let chain = Chain::open(&[PassdbConfig::Backend], &separated_by(Some('*')), 2).await;
     let (given, session) = (credentials("Ann*admin", "geheim"), SessionId::random());
     let grant = chain.authenticate(&question(&given, &session)).await.unwrap();
     assert_eq!((grant.user.as_str(), grant.master.as_deref(), grant.unproven), ("ann", Some("admin"), true));
@@ -179,7 +183,7 @@ async fn a_user_is_found_without_a_password_also_one_who_may_not_log_in() {
     let path = dir.path().join("users");
     std::fs::write(&path, "ann:{PLAIN}x::::::nologin destuser=anna\n").unwrap();
     let file = PassdbConfig::File(FilePassdb { path, default_scheme: "PLAIN".to_owned(), master: false });
-    let chain = Chain::open(&[file], Some('*'), 2).await;
+    let chain = Chain::open(&[file], &separated_by(Some('*')), 2).await;
     let session = SessionId::random();
     let lookup = |user| Lookup {
         user,
@@ -196,7 +200,7 @@ async fn a_user_is_found_without_a_password_also_one_who_may_not_log_in() {
 
 #[tokio::test]
 async fn the_backend_source_lets_everybody_through_unproven() {
-    let chain = Chain::open(&[PassdbConfig::Backend], Some('*'), 2).await;
+    let chain = Chain::open(&[PassdbConfig::Backend], &separated_by(Some('*')), 2).await;
     let session = SessionId::random();
     let grant = chain.authenticate(&question(&credentials("Ann@Example.ORG", "x"), &session)).await.unwrap();
     assert!(grant.unproven);
@@ -251,7 +255,7 @@ async fn i9_no_password_is_in_any_log_or_debug_text() {
         tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(move || writer.clone()).finish();
     let guard = tracing::subscriber::set_default(subscriber);
     let passdb = [PassdbConfig::File(FilePassdb { path, default_scheme: "CRYPT".to_owned(), master: false })];
-    let chain = Chain::open(&passdb, Some('*'), 2).await;
+    let chain = Chain::open(&passdb, &separated_by(Some('*')), 2).await;
     let session = SessionId::random();
     let mut shown = String::new();
     for user in ["ann", "bob", "cat", "dan", "eve", "fay", "gus"] {

@@ -14,6 +14,9 @@ section! {
         /// What stands between a user's name and that of a master user who logs in on the user's behalf, with the master's own
         /// password: "ann*admin" (as Dovecot's `auth_master_user_separator`). "" for none: the character is part of the name.
         pub master_separator: MasterSeparator = MasterSeparator(Some('*'));
+        /// Verify stored passwords of the scheme MD5-CRYPT, too, which is broken: for the time of a migration. Dovecot calls
+        /// it `auth_allow_weak_schemes`.
+        pub weak_schemes: bool = false;
     }
 }
 
