@@ -81,11 +81,24 @@ fn passdb(reader: &mut Reader<'_>) -> Vec<PassdbConfig> {
     if paths.is_empty() {
         return vec![PassdbConfig::Backend];
     }
-    let mut sources: Vec<PassdbConfig> = paths.iter().map(|path| reader.section(path)).collect();
+    let mut sources: Vec<PassdbConfig> = paths.iter().map(|path| source(reader, path)).collect();
     if !sources.iter().any(PassdbConfig::has_users) {
         sources.push(PassdbConfig::Backend);
     }
     sources
+}
+
+fn source(reader: &mut Reader<'_>, path: &str) -> PassdbConfig {
+    let mut source = reader.section(path);
+    if let PassdbConfig::Http(keys, _) = &mut source {
+        let [word, file] = ["header", "header_file"].map(|name| format!("{path}.{name}"));
+        if reader.is_given(&word) && reader.is_given(&file) {
+            reader.fault(&file, "gives a second header", REFUSED, "remove one of them");
+        }
+        let read = reader.secret_file(&file, keys.header_file.take().as_deref());
+        keys.header = read.or(keys.header.take());
+    }
+    source
 }
 
 fn health(reader: &mut Reader<'_>) -> HealthConfig {

@@ -47,7 +47,9 @@ pub use listen::{ListenAddress, SocketMode};
 pub use lmtp::{Delimiter, LmtpConfig};
 pub use moves::{HookUrl, MovesConfig};
 pub use operations::{AdminConfig, LogConfig, LogFormat};
-pub use passdb::{FilePassdb, PassdbConfig, RemoteKeys};
+pub use passdb::{
+    AttributeField, AuthSocket, DovecotPassdb, FilePassdb, HttpFormat, HttpPassdb, HttpUrl, PassdbConfig, RemoteKeys,
+};
 pub use sieve::SieveConfig;
 pub use store::{RedisConfig, RedisLogin, RedisServers, RedisTls, StoreAddress, StoreConfig};
 use toml::de::DeTable;

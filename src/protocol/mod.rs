@@ -15,11 +15,13 @@ pub mod sieve;
 pub mod spoken;
 pub mod submission;
 mod tally;
+mod worded;
 mod xclient;
 
 use std::sync::Arc;
 
 pub use buffer::{Input, Output};
+pub use worded::refusal_in_words;
 
 use crate::model::{Credentials, Refusal, Secret};
 

@@ -1,20 +1,29 @@
 //! `[[passdb]]`: who knows the passwords. A file per kind; its keys are a section of their own, behind `kind`.
 
+mod dovecot;
 mod file;
+mod http;
 mod remote;
 
 use super::key::{Key, Section, Visit};
 use super::words::words;
 
+pub use dovecot::{AuthSocket, DovecotPassdb};
 pub use file::FilePassdb;
+pub use http::{AttributeField, HttpFormat, HttpPassdb, HttpUrl};
 pub use remote::RemoteKeys;
 
 /// One source; they are asked in order and the first that knows the user decides.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum PassdbConfig {
     /// `kind = "file"`: Dovecot's passwd-file. Read again when it changes.
     File(FilePassdb),
+    /// `kind = "dovecot"`: the auth service of a Dovecot.
+    Dovecot(DovecotPassdb, RemoteKeys),
+    /// `kind = "http"`: a web service.
+    Http(HttpPassdb, RemoteKeys),
     /// `kind = "backend"`: the backend decides. Must be the last.
+    #[default]
     Backend,
 }
 
@@ -22,14 +31,19 @@ pub enum PassdbConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     File,
+    Dovecot,
+    Http,
     Backend,
 }
 
-words!(Kind { File = "file", Backend = "backend" });
+words!(Kind { File = "file", Dovecot = "dovecot", Http = "http", Backend = "backend" });
 
 const KIND: Key = Key::new(
     "kind",
-    &["\"file\" for a passwd-file as Dovecot knows it, or \"backend\" to let the backend decide, which must be the last."],
+    &[
+        "\"file\" for a passwd-file as Dovecot knows it, \"dovecot\" for the auth service of a Dovecot, \"http\" for a web",
+        "service, or \"backend\" to let the backend decide, which must be the last.",
+    ],
 )
 .required()
 .example("\"file\"");
@@ -42,12 +56,14 @@ impl PassdbConfig {
 
     /// One of each kind, for the file of defaults.
     pub(super) fn kinds() -> impl Iterator<Item = Self> {
-        [Kind::File, Kind::Backend].into_iter().map(Self::of)
+        [Kind::File, Kind::Dovecot, Kind::Http, Kind::Backend].into_iter().map(Self::of)
     }
 
     fn of(kind: Kind) -> Self {
         match kind {
             Kind::File => Self::File(FilePassdb::default()),
+            Kind::Dovecot => Self::Dovecot(DovecotPassdb::default(), RemoteKeys::default()),
+            Kind::Http => Self::Http(HttpPassdb::default(), RemoteKeys::default()),
             Kind::Backend => Self::Backend,
         }
     }
@@ -55,14 +71,10 @@ impl PassdbConfig {
     fn kind(&self) -> Kind {
         match self {
             Self::File(_) => Kind::File,
+            Self::Dovecot(..) => Kind::Dovecot,
+            Self::Http(..) => Kind::Http,
             Self::Backend => Kind::Backend,
         }
-    }
-}
-
-impl Default for PassdbConfig {
-    fn default() -> Self {
-        Self::Backend
     }
 }
 
@@ -80,6 +92,14 @@ impl Section for PassdbConfig {
         }
         match self {
             Self::File(keys) => keys.fields(visit),
+            Self::Dovecot(keys, remote) => {
+                keys.fields(visit);
+                remote.fields(visit);
+            }
+            Self::Http(keys, remote) => {
+                keys.fields(visit);
+                remote.fields(visit);
+            }
             Self::Backend => {}
         }
     }
