@@ -1,12 +1,13 @@
 //! All sources in their order: the first that knows the user decides.
 
 use std::collections::BTreeSet;
+use std::time::{Duration, SystemTime};
 
 use super::hasher::Hasher;
 use super::link::{Answer, Link, SourceStats};
-use super::sources::{BackendSource, BrokenSource, FileSource, LdapSource, SqlSource};
+use super::sources::{BackendSource, BrokenSource, DovecotSource, FileSource, HttpSource, LdapSource, SqlSource};
 use super::verifier::Verifier;
-use super::{Denial, Grant, Lookup, Question, Schemes, Source};
+use super::{Grant, LONGEST_WAIT, Lookup, Question, Refused, Schemes, Source};
 use crate::config::{AuthConfig, FilePassdb, PassdbConfig};
 use crate::model::{Credentials, Refusal, SessionId};
 
@@ -61,10 +62,10 @@ impl Chain {
     }
 
     /// Says who the client is, or why it is turned away.
-    pub async fn authenticate(&self, question: &Question<'_>) -> Result<Grant, Refusal> {
+    pub async fn authenticate(&self, question: &Question<'_>) -> Result<Grant, Refused> {
         let Roles { user, master } = self.roles(question.credentials);
         if !is_acceptable(user) || !master.is_none_or(is_acceptable) {
-            return Err(Refusal::BadCredentials);
+            return Err(Refusal::BadCredentials.into());
         }
         match master {
             Some(master) => self.act_for(user, master, question).await,
@@ -86,11 +87,11 @@ impl Chain {
 
     /// A master user logs in for `user`: the masters' sources check the password; if there are none, the backend does, if
     /// it is the one that checks passwords at all.
-    async fn act_for(&self, user: &str, master: &str, question: &Question<'_>) -> Result<Grant, Refusal> {
+    async fn act_for(&self, user: &str, master: &str, question: &Question<'_>) -> Result<Grant, Refused> {
         let own = &question.credentials;
         // The same for every name, and before it is looked up.
         if self.masters.is_empty() && !self.links.iter().any(|link| link.leaves_it_to_the_backend()) {
-            return Err(Refusal::Forbidden);
+            return Err(Refusal::Forbidden.into());
         }
         let mut unproven = true;
         if !self.masters.is_empty() {
@@ -106,7 +107,7 @@ impl Chain {
         let lookup = Lookup { user, service, client, local, session };
         let grant = self.find(&lookup).await?.ok_or(Refusal::BadCredentials)?;
         if self.masters.is_empty() && !grant.unproven {
-            return Err(Refusal::BadCredentials);
+            return Err(Refusal::BadCredentials.into());
         }
         Ok(Grant { master: Some(master.to_owned()), unproven, ..grant })
     }
@@ -146,6 +147,8 @@ async fn link(config: &PassdbConfig, weak: bool, verifier: Verifier) -> Link {
             let source = made(SqlSource::new(sql, weak), || SqlSource::name_of(sql));
             Link::remote(source, &sql.remote, verifier)
         }
+        PassdbConfig::Dovecot(keys, remote) => Link::remote(Box::new(DovecotSource::new(keys)), remote, verifier),
+        PassdbConfig::Http(keys, remote) => Link::remote(Box::new(HttpSource::open(keys).await), remote, verifier),
         PassdbConfig::Backend => Link::local(Box::new(BackendSource), verifier),
     }
 }
@@ -163,18 +166,32 @@ fn made<S: Source + 'static>(source: Result<S, String>, name: impl Fn() -> Strin
 }
 
 /// The first that knows the user decides.
-async fn ask(links: &[Link], question: &Question<'_>) -> Result<Grant, Refusal> {
+async fn ask(links: &[Link], question: &Question<'_>) -> Result<Grant, Refused> {
     for link in links {
         match link.ask(question).await {
-            Answer::Granted(grant) => return Ok(*grant),
-            Answer::Denied(Denial::Password) => return Err(Refusal::BadCredentials),
-            Answer::Denied(Denial::Forbidden) => return Err(Refusal::Forbidden),
+            Answer::Granted(grant) => {
+                let until = grant.fields.delay_until.unwrap_or(SystemTime::UNIX_EPOCH);
+                pause(until.duration_since(SystemTime::now()).unwrap_or_default()).await;
+                return Ok(*grant);
+            }
+            Answer::Denied(denial) => {
+                let refused = Refused::from(denial);
+                pause(refused.wait).await;
+                return Err(refused);
+            }
             Answer::Unknown => {}
             // Not on to the next: it might let in, with another home, a user whom this one knows.
-            Answer::Unavailable => return Err(Refusal::PassdbUnavailable),
+            Answer::Unavailable => return Err(Refusal::PassdbUnavailable.into()),
         }
     }
-    Err(Refusal::BadCredentials)
+    Err(Refusal::BadCredentials.into())
+}
+
+/// As long as a source says that a login is to wait. The source has done its part, and is not waited for.
+async fn pause(wait: Duration) {
+    if !wait.is_zero() {
+        tokio::time::sleep(wait.min(LONGEST_WAIT)).await;
+    }
 }
 
 impl Chain {

@@ -21,6 +21,7 @@ pub(super) fn question<'a>(credentials: &'a Credentials, session: &'a SessionId)
         local: "192.0.2.1:993".parse().unwrap(),
         secured: true,
         session,
+        around: Circumstances::default(),
     }
 }
 
@@ -59,7 +60,7 @@ async fn ask_stubs(says: &[fn() -> Verdict], given: &Credentials) -> (Result<Gra
         Box::new(Stub(*say, Arc::clone(counter)))
     };
     let chain = Chain::new(says.iter().zip(&counters).map(stub).collect(), Vec::new());
-    let answer = chain.authenticate(&question(given, &SessionId::random())).await;
+    let answer = chain.authenticate(&question(given, &SessionId::random())).await.map_err(|refused| refused.refusal);
     (answer, counters.iter().map(|counter| counter.load(Ordering::Relaxed)).collect())
 }
 
@@ -151,7 +152,7 @@ async fn a_master_user_logs_in_for_a_user_whose_fields_count() {
         ("admin", "geheim", Refusal::BadCredentials),
     ] {
         let given = credentials(name, password);
-        assert_eq!(chain.authenticate(&question(&given, &session)).await.unwrap_err(), refusal, "{name}");
+        assert_eq!(chain.authenticate(&question(&given, &session)).await.unwrap_err().refusal, refusal, "{name}");
     }
 }
 
@@ -166,7 +167,7 @@ async fn a_master_whose_password_nobody_checks_proves_nothing() {
 async fn without_a_separator_it_is_part_of_the_name() {
     let (_dir, chain) = with_masters(None).await;
     let (given, session) = (credentials("ann*admin", "geheim"), SessionId::random());
-    assert_eq!(chain.authenticate(&question(&given, &session)).await.unwrap_err(), Refusal::BadCredentials);
+    assert_eq!(chain.authenticate(&question(&given, &session)).await.unwrap_err().refusal, Refusal::BadCredentials);
 }
 
 #[tokio::test]
@@ -206,7 +207,7 @@ async fn the_backend_source_lets_everybody_through_unproven() {
     assert!(grant.unproven);
     assert_eq!(grant.user, User::new("ann@example.org"));
     for name in [" ann", "ann ", "\u{a0}ann"] {
-        let refused = chain.authenticate(&question(&credentials(name, "x"), &session)).await.unwrap_err();
+        let refused = chain.authenticate(&question(&credentials(name, "x"), &session)).await.unwrap_err().refusal;
         assert_eq!(refused, Refusal::BadCredentials, "a backend may take {name:?} for ann");
     }
 }

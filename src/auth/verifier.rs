@@ -86,8 +86,8 @@ impl Verifier {
             Err(error) => return Verdict::Faulty(error.to_string()),
         }
         // Only who knows the password learns that it would not help.
-        if extra.nologin || !extra.admits(question.client.ip()) {
-            return Verdict::Denied(Denial::Forbidden);
+        if let Some(denial) = extra.forbids(question.client.ip()) {
+            return Verdict::Denied(denial);
         }
         Verdict::Granted(Box::new(Grant { user: User::new(name), unproven, master: None, fields: extra.fields }))
     }
