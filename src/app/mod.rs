@@ -10,6 +10,6 @@ mod reload;
 mod tools;
 
 pub use check::check;
-pub use process::{open_store, serve};
+pub use process::{close_to_others, open_store, serve};
 pub use proxy::{Proxy, rules};
 pub use reload::ReloadError;

@@ -1,5 +1,6 @@
 //! The process around a proxy: its limits, its signals, its admin door.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -20,7 +21,7 @@ use crate::telemetry::LogHandle;
 
 /// Runs a proxy until SIGTERM or SIGINT. `path`: the file that SIGHUP and `homing reload` read again, if there is one.
 pub async fn serve(config: Config, path: Option<PathBuf>, log: LogHandle) -> Result<()> {
-    harden();
+    raise_limits();
     for warning in config.warnings() {
         warn!("{warning}");
     }
@@ -87,11 +88,14 @@ pub fn open_store(config: &Config) -> Arc<dyn Store> {
     }
 }
 
-/// No core dumps, for they would hold passwords; and as many sockets as the system lets us have.
-fn harden() {
-    if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
-        warn!(%error, "core dumps could not be switched off");
-    }
+/// No core dumps, for they would hold passwords, and nobody but root looks into this process: neither a debugger nor `/proc`
+/// of the same user. To be called before anything secret is read.
+pub fn close_to_others() -> io::Result<()> {
+    Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
+}
+
+/// As many sockets as the system lets us have.
+fn raise_limits() {
     let limit = getrlimit(Resource::Nofile);
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
         warn!(%error, limit = ?limit.current, "the limit of open files could not be raised");
