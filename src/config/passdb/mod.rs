@@ -8,11 +8,12 @@ use super::words::words;
 pub use file::FilePassdb;
 
 /// One source; they are asked in order and the first that knows the user decides.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum PassdbConfig {
     /// `kind = "file"`: Dovecot's passwd-file. Read again when it changes.
     File(FilePassdb),
     /// `kind = "backend"`: the backend decides. Must be the last.
+    #[default]
     Backend,
 }
 
@@ -55,12 +56,6 @@ impl PassdbConfig {
             Self::File(_) => Kind::File,
             Self::Backend => Kind::Backend,
         }
-    }
-}
-
-impl Default for PassdbConfig {
-    fn default() -> Self {
-        Self::Backend
     }
 }
 
