@@ -3,6 +3,7 @@
 //! `chain.rs` asks the `sources/`; `scheme.rs` reads and verifies stored passwords, `hasher.rs` keeps that off the event
 //! loop; `extra.rs` reads the fields of a passdb. No password is ever logged, nor quoted in an error.
 
+pub mod cache;
 mod chain;
 mod extra;
 mod fault;
