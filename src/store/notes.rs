@@ -13,7 +13,7 @@ use super::StoreError;
 pub struct Name(pub [u8; 16]);
 
 impl Name {
-    /// In which of `shards` shards it is noted.
+    /// In which of `shards` shards what has this name is noted, and whatever else is to be had in the same round trip.
     pub fn shard(&self, shards: u16) -> u16 {
         u16::from_be_bytes([self.0[0], self.0[1]]) % shards.max(1)
     }
@@ -57,7 +57,7 @@ pub enum Noted {
 /// Where notes are.
 #[async_trait]
 pub trait Notes: Send + Sync + 'static {
-    /// Does all of it in one round trip, in this order. All names must belong to `shard`. Gives up at once for a while
+    /// Does all of it in one round trip, in this order. A name means something else in another shard. Gives up at once for a while
     /// after the store could not be reached, so that an outage does not slow every login.
     async fn exchange(&self, shard: u16, notes: &[Note]) -> Result<Vec<Noted>, StoreError>;
 

@@ -8,6 +8,7 @@
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::{hkdf, hmac, rand};
+use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use crate::model::Secret;
@@ -44,6 +45,8 @@ pub enum Purpose {
     User = 3,
     /// Sessions of a user from one address.
     Sessions = 4,
+    /// A password or token.
+    Proof = 5,
 }
 
 /// No random bytes could be had, or the key was refused.
@@ -74,6 +77,12 @@ impl Seals {
     /// A digest that says whether two things are the same, and nothing else without the secret.
     pub fn mark(&self, purpose: Purpose, about: &[&[u8]]) -> [u8; 32] {
         digest(&self.first.mark, purpose, about)
+    }
+
+    /// The mark was made of this, with one of the secrets. In constant time.
+    pub fn bears(&self, mark: &[u8; 32], purpose: Purpose, about: &[&[u8]]) -> bool {
+        let same = |keys: &Keys| bool::from(digest(&keys.mark, purpose, about).ct_eq(mark));
+        same(&self.first) | self.second.as_ref().is_some_and(same)
     }
 
     /// Seals a note for that name.

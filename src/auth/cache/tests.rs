@@ -1,9 +1,18 @@
-//! Names and seals.
+//! Names, seals, and what is answered without asking.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
 use super::seal::{MIN_SECRET, Purpose, Seals};
-use crate::model::Secret;
+use super::{About, Cache, Times};
+use crate::auth::{Denial, FieldTls, Fields, Grant, Verdict};
+use crate::model::{Pool, Protocol, Secret, User};
+use crate::store::Rules;
+use crate::store::memory::Memory;
 
 fn secret(byte: u8) -> Secret {
     Secret::new(vec![byte; MIN_SECRET])
@@ -70,5 +79,191 @@ proptest! {
     fn garbage_does_not_open(garbage: Vec<u8>) {
         let ours = seals(1, Some(2));
         prop_assert!(ours.open(&ours.name(Purpose::User, &[b"x"]), &garbage).is_none());
+    }
+}
+
+/// What a source says to one question, and how often it was asked.
+#[derive(Clone, Default)]
+struct Asked(Arc<AtomicU32>);
+
+impl Asked {
+    async fn says(&self, verdict: Verdict) -> Verdict {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        verdict
+    }
+
+    fn times(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+const TIMES: Times =
+    Times { positive: Duration::from_secs(600), negative: Duration::from_secs(60), stale: Duration::from_secs(600) };
+
+fn cache_over(notes: &Memory, secret: u8) -> Cache {
+    Cache::new(Arc::new(notes.clone()), 1, seals(secret, None), TIMES)
+}
+
+fn granted() -> Verdict {
+    let fields = Fields {
+        pool: Some(Pool::new("blue")),
+        host: Some("mail1".to_owned()),
+        port: Some(144),
+        destuser: Some("ann@x".to_owned()),
+        master: Some("boss".to_owned()),
+        pass: Some(Secret::new(b"boss's \xff".to_vec())),
+        tls: Some(FieldTls { starttls: true, verify: false }),
+        timeout: Some(Duration::from_millis(1500)),
+        no_pipelining: true,
+        not_trusted: true,
+        no_auth: true,
+        forward: vec![("quota".to_owned(), "1G".to_owned())],
+    };
+    Verdict::Granted(Box::new(Grant { user: User::new("ann"), unproven: false, master: None, fields }))
+}
+
+fn about(proof: Option<&Secret>) -> About<'_> {
+    About { user: "Ann", service: Protocol::Imap, client: IpAddr::from([192, 0, 2, 1]), proof }
+}
+
+async fn ask(cache: &Cache, password: &str, asked: &Asked, says: Verdict) -> Verdict {
+    let password = Secret::new(password.as_bytes().to_vec());
+    let about = about(Some(&password));
+    let mut recalled = cache.recall(&["ldap"], &about).await;
+    let verdict = cache.answer(&mut recalled, 0, &about, asked.says(says)).await;
+    tokio::task::yield_now().await; // the note is written by a task of its own
+    verdict
+}
+
+fn shown(verdict: &Verdict) -> String {
+    format!("{verdict:?}")
+}
+
+#[tokio::test]
+async fn a_good_answer_is_given_again_by_a_peer_with_all_its_fields() {
+    let (notes, asked) = (Memory::embedded(Rules::default()), Asked::default());
+    ask(&cache_over(&notes, 1), "right", &asked, granted()).await;
+    let again = ask(&cache_over(&notes, 1), "right", &asked, Verdict::Unknown).await;
+    assert_eq!((shown(&again), asked.times()), (shown(&granted()), 1));
+    let Verdict::Granted(grant) = again else { panic!("not granted") };
+    assert_eq!(grant.fields.pass.unwrap().expose(), b"boss's \xff");
+}
+
+#[tokio::test]
+async fn another_password_is_shown_to_the_source_and_a_wrong_one_but_once() {
+    let (notes, asked) = (Memory::embedded(Rules::default()), Asked::default());
+    let cache = cache_over(&notes, 1);
+    ask(&cache, "right", &asked, granted()).await;
+    let wrong = Verdict::Denied(Denial::Password);
+    for _ in 0..3 {
+        assert!(matches!(ask(&cache, "wrong", &asked, wrong.duplicate()).await, Verdict::Denied(Denial::Password)));
+    }
+    assert_eq!(asked.times(), 2);
+    assert!(matches!(ask(&cache, "right", &asked, Verdict::Unknown).await, Verdict::Granted(_)), "still good");
+    assert!(matches!(ask(&cache, "new", &asked, granted()).await, Verdict::Granted(_)), "changed meanwhile");
+    assert_eq!(asked.times(), 3);
+}
+
+#[tokio::test]
+async fn a_password_that_the_source_takes_no_more_is_good_no_more() {
+    let (notes, asked) = (Memory::embedded(Rules::default()), Asked::default());
+    let old = Times { positive: Duration::ZERO, ..TIMES };
+    let cache = Cache::new(Arc::new(notes.clone()), 1, seals(1, None), old);
+    ask(&cache, "right", &asked, granted()).await;
+    ask(&cache, "right", &asked, Verdict::Denied(Denial::Password)).await;
+    let down = Verdict::Unavailable("down".to_owned());
+    assert!(matches!(ask(&cache, "right", &asked, down).await, Verdict::Denied(Denial::Password)));
+}
+
+#[tokio::test]
+async fn an_old_answer_is_good_while_the_source_is_away_and_only_for_its_password() {
+    let (notes, asked) = (Memory::embedded(Rules::default()), Asked::default());
+    let old = Times { positive: Duration::ZERO, ..TIMES };
+    let cache = Cache::new(Arc::new(notes.clone()), 1, seals(1, None), old);
+    ask(&cache, "right", &asked, granted()).await;
+    let down = Verdict::Unavailable("down".to_owned());
+    assert!(matches!(ask(&cache, "right", &asked, down.duplicate()).await, Verdict::Granted(_)));
+    assert!(matches!(ask(&cache, "wrong", &asked, down).await, Verdict::Unavailable(_)));
+    assert_eq!(asked.times(), 3);
+    let stats = cache.stats();
+    assert_eq!((stats.fresh, stats.stale, stats.missed), (0, 1, 3));
+}
+
+#[tokio::test]
+async fn who_is_not_known_is_not_asked_about_again_until_forgotten() {
+    let (notes, asked) = (Memory::embedded(Rules::default()), Asked::default());
+    let cache = cache_over(&notes, 1);
+    for password in ["a", "b"] {
+        assert!(matches!(ask(&cache, password, &asked, Verdict::Unknown).await, Verdict::Unknown));
+    }
+    assert_eq!(asked.times(), 1);
+    assert_eq!(cache.forget(&["ldap"], "ANN").await.unwrap(), 1);
+    assert!(matches!(ask(&cache, "a", &asked, granted()).await, Verdict::Granted(_)));
+    assert_eq!(cache.forget_all().await.unwrap(), 1);
+    ask(&cache, "a", &asked, granted()).await;
+    assert_eq!(asked.times(), 3);
+}
+
+#[tokio::test]
+async fn a_fleet_with_another_secret_believes_nothing() {
+    let (notes, asked) = (Memory::embedded(Rules::default()), Asked::default());
+    ask(&cache_over(&notes, 1), "right", &asked, granted()).await;
+    let other = cache_over(&notes, 2);
+    assert!(matches!(ask(&other, "right", &asked, Verdict::Unknown).await, Verdict::Unknown));
+}
+
+#[tokio::test]
+async fn what_is_refused_for_another_reason_or_left_to_the_backend_is_not_kept() {
+    let (notes, asked) = (Memory::embedded(Rules::default()), Asked::default());
+    let cache = cache_over(&notes, 1);
+    let Verdict::Granted(mut unproven) = granted() else { panic!("not granted") };
+    unproven.unproven = true;
+    let answers =
+        [Verdict::Denied(Denial::Forbidden), Verdict::Unavailable("down".to_owned()), Verdict::Granted(unproven)];
+    for answer in answers {
+        ask(&cache, "right", &asked, answer.duplicate()).await;
+        ask(&cache, "right", &asked, answer).await;
+    }
+    assert_eq!(asked.times(), 6);
+}
+
+#[tokio::test]
+async fn who_asks_the_same_at_once_asks_once_also_if_the_first_gives_up() {
+    let notes = Memory::embedded(Rules::default());
+    let (cache, asked) = (Arc::new(cache_over(&notes, 1)), Asked::default());
+    let gate = Arc::new(tokio::sync::Semaphore::new(0));
+    let login = || {
+        let (cache, asked, gate) = (cache.clone(), asked.clone(), gate.clone());
+        tokio::spawn(async move {
+            let password = Secret::new(b"right".to_vec());
+            let about = about(Some(&password));
+            let mut recalled = cache.recall(&["ldap"], &about).await;
+            let source = async {
+                let verdict = asked.says(granted()).await;
+                let _permit = gate.acquire().await.unwrap();
+                verdict
+            };
+            cache.answer(&mut recalled, 0, &about, source).await
+        })
+    };
+    let first = login();
+    until(|| asked.times() == 1).await;
+    let others: Vec<_> = (0..50).map(|_| login()).collect();
+    tokio::task::yield_now().await;
+    first.abort();
+    until(|| asked.times() == 2).await;
+    gate.add_permits(1);
+    for other in others {
+        assert!(matches!(other.await.unwrap(), Verdict::Granted(_)));
+    }
+    assert_eq!((asked.times(), cache.stats().shared), (2, 49));
+    assert!(cache.flights.is_empty());
+}
+
+async fn until(mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !holds() {
+        assert!(Instant::now() < deadline, "it never comes to that");
+        tokio::task::yield_now().await;
     }
 }

@@ -18,7 +18,7 @@ pub(super) struct Board(Mutex<Notices>);
 
 #[derive(Debug, Default)]
 struct Notices {
-    kept: HashMap<Name, Kept>,
+    kept: HashMap<(u16, Name), Kept>,
     /// How many may be there before somebody looks which have lapsed.
     look_at: usize,
 }
@@ -31,23 +31,23 @@ struct Kept {
 }
 
 impl Notices {
-    fn apply(&mut self, note: &Note, now: u64) -> Noted {
+    fn apply(&mut self, shard: u16, note: &Note, now: u64) -> Noted {
         match note {
-            Note::Recall(name) => Noted::Kept(self.live(name, now).map(|kept| kept.value.clone())),
+            Note::Recall(name) => Noted::Kept(self.live(&(shard, *name), now).map(|kept| kept.value.clone())),
             Note::Keep { name, value, ttl } => {
                 self.make_room(now);
-                self.kept.insert(*name, Kept { value: value.clone(), until: now.saturating_add(*ttl) });
+                self.kept.insert((shard, *name), Kept { value: value.clone(), until: now.saturating_add(*ttl) });
                 Noted::Done
             }
             Note::Drop(name) => {
-                let was_there = self.live(name, now).is_some();
-                self.kept.remove(name);
+                let was_there = self.live(&(shard, *name), now).is_some();
+                self.kept.remove(&(shard, *name));
                 Noted::Dropped(was_there)
             }
         }
     }
 
-    fn live(&self, name: &Name, now: u64) -> Option<&Kept> {
+    fn live(&self, name: &(u16, Name), now: u64) -> Option<&Kept> {
         self.kept.get(name).filter(|kept| kept.until > now)
     }
 
@@ -67,18 +67,17 @@ impl Memory {
 
 #[async_trait]
 impl Notes for Memory {
-    async fn exchange(&self, _shard: u16, notes: &[Note]) -> Result<Vec<Noted>, StoreError> {
+    async fn exchange(&self, shard: u16, notes: &[Note]) -> Result<Vec<Noted>, StoreError> {
         let now = self.state.server.ms();
         let mut board = self.board();
-        Ok(notes.iter().map(|note| board.apply(note, now)).collect())
+        Ok(notes.iter().map(|note| board.apply(shard, note, now)).collect())
     }
 
     async fn forget_all(&self, shard: u16) -> Result<u64, StoreError> {
-        let (shards, now) = (self.shards().len().max(1) as u16, self.state.server.ms()); // as many as the config has
+        let now = self.state.server.ms();
         let mut board = self.board();
-        let goes = |name: &Name| name.shard(shards) == shard;
-        let gone = board.kept.iter().filter(|(name, kept)| goes(name) && kept.until > now).count() as u64;
-        board.kept.retain(|name, _| !goes(name));
+        let gone = board.kept.iter().filter(|((at, _), kept)| *at == shard && kept.until > now).count() as u64;
+        board.kept.retain(|(at, _), _| *at != shard);
         Ok(gone)
     }
 }

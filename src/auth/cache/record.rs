@@ -1,0 +1,249 @@
+//! What is kept of one source's answers about one user: the last good one, and what was wrong.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use zeroize::{Zeroize, Zeroizing};
+
+use super::seal::{NotSealed, Purpose, Seals};
+use crate::auth::{Denial, FieldTls, Fields, Grant, Verdict};
+use crate::model::{Pool, Secret, User};
+
+/// Room for what most records need, so that growing leaves no copy of a password behind.
+const ROOM: usize = 4096;
+
+/// How long what was kept is good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Times {
+    /// A good answer, before the source is asked again.
+    pub positive: Duration,
+    /// A wrong password, or a user who is not known.
+    pub negative: Duration,
+    /// A good answer that is older than `positive`, while the source cannot answer.
+    pub stale: Duration,
+}
+
+/// All that is kept. Times are seconds since 1970, for proxies have not started together.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct Record {
+    good: Option<Good>,
+    /// A password that the source found wrong.
+    wrong: Option<Mark>,
+    /// When the source did not know the user.
+    unknown: Option<u64>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Good {
+    made: u64,
+    /// Of the password that was right; `None` if none was asked for.
+    proof: Option<Mark>,
+    grant: Kept,
+}
+
+/// What tells a password from others, for those who have the secret.
+#[derive(Debug, Serialize, Deserialize)]
+struct Mark {
+    made: u64,
+    salt: [u8; 16],
+    mark: [u8; 32],
+}
+
+/// A [`Grant`], as a source gives it.
+#[derive(Debug, Serialize, Deserialize)]
+struct Kept {
+    user: Box<str>,
+    pool: Option<Pool>,
+    host: Option<String>,
+    port: Option<u16>,
+    destuser: Option<String>,
+    master: Option<String>,
+    pass: Option<Wiped>,
+    /// STARTTLS, and whether the certificate is verified.
+    tls: Option<(bool, bool)>,
+    timeout_ms: Option<u64>,
+    no_pipelining: bool,
+    not_trusted: bool,
+    no_auth: bool,
+    forward: Vec<(String, String)>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Wiped(Vec<u8>);
+
+impl Drop for Wiped {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+/// What a record says to a question.
+#[derive(Debug)]
+pub(super) enum Said {
+    /// This, without asking anybody.
+    Fresh(Verdict),
+    /// This, if the source cannot answer.
+    Stale(Verdict),
+    /// Nothing.
+    Nothing,
+}
+
+impl Record {
+    /// Of a body that was opened. `None` if another version of homing wrote it.
+    pub(super) fn read(body: &[u8]) -> Option<Self> {
+        serde_json::from_slice(body).ok()
+    }
+
+    pub(super) fn write(&self) -> Zeroizing<Vec<u8>> {
+        let mut body = Zeroizing::new(Vec::with_capacity(ROOM));
+        // Nothing in a record can fail to be written, and a Vec takes everything.
+        let _ = serde_json::to_writer(&mut *body, self);
+        body
+    }
+
+    /// How long the note has to be there.
+    pub(super) fn lasts(&self, times: &Times) -> Duration {
+        let good = self.good.as_ref().map_or(Duration::ZERO, |_| times.positive + times.stale);
+        good.max(times.negative)
+    }
+
+    /// What is known about somebody who shows this password, or of whom none is asked.
+    pub(super) fn says(&self, proof: Option<&Secret>, seals: &Seals, now: u64, times: &Times) -> Said {
+        let is_young = |made: u64, most: Duration| now.saturating_sub(made) < most.as_secs();
+        if self.unknown.is_some_and(|made| is_young(made, times.negative)) {
+            return Said::Fresh(Verdict::Unknown);
+        }
+        if let Some(good) = self.good.as_ref().filter(|good| good.is_for(proof, seals)) {
+            let verdict = || Verdict::Granted(Box::new(good.grant.to_grant()));
+            return match good.made {
+                made if is_young(made, times.positive) => Said::Fresh(verdict()),
+                made if is_young(made, times.positive + times.stale) => Said::Stale(verdict()),
+                _ => Said::Nothing,
+            };
+        }
+        let is_wrong =
+            |mark: &&Mark| is_young(mark.made, times.negative) && proof.is_some_and(|p| mark.is_of(p, seals));
+        match self.wrong.as_ref().filter(is_wrong) {
+            Some(_) => Said::Fresh(Verdict::Denied(Denial::Password)),
+            None => Said::Nothing,
+        }
+    }
+
+    /// Takes in what the source says now. False if that is not worth keeping: it may be another thing next time.
+    pub(super) fn learn(
+        &mut self,
+        verdict: &Verdict,
+        proof: Option<&Secret>,
+        seals: &Seals,
+        now: u64,
+    ) -> Result<bool, NotSealed> {
+        match verdict {
+            Verdict::Granted(grant) if grant.unproven && proof.is_some() => return Ok(false),
+            Verdict::Granted(grant) => {
+                let proof = proof.map(|proof| Mark::new(proof, seals, now)).transpose()?;
+                self.good = Some(Good { made: now, proof, grant: Kept::of(grant) });
+                self.unknown = None;
+            }
+            Verdict::Denied(Denial::Password) => {
+                let Some(proof) = proof else { return Ok(false) };
+                // It was right once: then it was changed.
+                self.good = self.good.take().filter(|good| !good.is_for(Some(proof), seals));
+                self.wrong = Some(Mark::new(proof, seals, now)?);
+            }
+            Verdict::Unknown => *self = Self { unknown: Some(now), ..Self::default() },
+            Verdict::Denied(Denial::Forbidden) | Verdict::Unavailable(_) => return Ok(false),
+        }
+        Ok(true)
+    }
+}
+
+impl Good {
+    fn is_for(&self, proof: Option<&Secret>, seals: &Seals) -> bool {
+        match (&self.proof, proof) {
+            (Some(mark), Some(proof)) => mark.is_of(proof, seals),
+            (None, None) => true,
+            _ => false,
+        }
+    }
+}
+
+impl Mark {
+    fn new(proof: &Secret, seals: &Seals, made: u64) -> Result<Self, NotSealed> {
+        let mut salt = [0; 16];
+        aws_lc_rs::rand::fill(&mut salt).map_err(|_| NotSealed)?;
+        let mark = seals.mark(Purpose::Proof, &[&salt, proof.expose()]);
+        Ok(Self { made, salt, mark })
+    }
+
+    fn is_of(&self, proof: &Secret, seals: &Seals) -> bool {
+        seals.bears(&self.mark, Purpose::Proof, &[&self.salt, proof.expose()])
+    }
+}
+
+impl Kept {
+    fn of(grant: &Grant) -> Self {
+        let Fields {
+            pool,
+            host,
+            port,
+            destuser,
+            master,
+            pass,
+            tls,
+            timeout,
+            no_pipelining,
+            not_trusted,
+            no_auth,
+            forward,
+        } = &grant.fields;
+        Self {
+            user: grant.user.as_str().into(),
+            pool: pool.clone(),
+            host: host.clone(),
+            port: *port,
+            destuser: destuser.clone(),
+            master: master.clone(),
+            pass: pass.as_ref().map(|pass| Wiped(pass.expose().to_vec())),
+            tls: tls.map(|tls| (tls.starttls, tls.verify)),
+            timeout_ms: timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
+            no_pipelining: *no_pipelining,
+            not_trusted: *not_trusted,
+            no_auth: *no_auth,
+            forward: forward.clone(),
+        }
+    }
+
+    fn to_grant(&self) -> Grant {
+        let fields = Fields {
+            pool: self.pool.clone(),
+            host: self.host.clone(),
+            port: self.port,
+            destuser: self.destuser.clone(),
+            master: self.master.clone(),
+            pass: self.pass.as_ref().map(|pass| Secret::new(pass.0.clone())),
+            tls: self.tls.map(|(starttls, verify)| FieldTls { starttls, verify }),
+            timeout: self.timeout_ms.map(Duration::from_millis),
+            no_pipelining: self.no_pipelining,
+            not_trusted: self.not_trusted,
+            no_auth: self.no_auth,
+            forward: self.forward.clone(),
+        };
+        Grant { user: User::new(self.user.clone()), unproven: false, master: None, fields }
+    }
+}
+
+impl Verdict {
+    /// The same once more, for another who asked the same.
+    pub(super) fn duplicate(&self) -> Self {
+        match self {
+            Self::Granted(grant) => {
+                let copy = Kept::of(grant).to_grant();
+                let (unproven, master) = (grant.unproven, grant.master.clone());
+                Self::Granted(Box::new(Grant { unproven, master, ..copy }))
+            }
+            Self::Denied(denial) => Self::Denied(*denial),
+            Self::Unknown => Self::Unknown,
+            Self::Unavailable(why) => Self::Unavailable(why.clone()),
+        }
+    }
+}
