@@ -22,7 +22,7 @@ pub(crate) struct Args {
     /// Only these proxies, separated by commas; all if not given.
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Subject>,
-    /// Rounds, in each of which every proxy has its turn. 5, or 2 with --quick.
+    /// Rounds, in each of which every proxy has its turn. 5 (20 of POP3 and LMTP, whose turns are shorter), or 2 with --quick.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: Option<u32>,
     /// Idle sessions to hold. 5000, or 500 with --quick.
@@ -52,6 +52,14 @@ pub(crate) enum Scenario {
     BulkTls,
     /// Round trip of a NOOP.
     RoundTrip,
+    /// POP3 logins beside IMAP's, without TLS.
+    Pop3Plain,
+    /// POP3 logins beside IMAP's, with a full TLS 1.3 handshake.
+    Pop3Tls,
+    /// Deliveries by LMTP.
+    Delivery,
+    /// Memory for 100 MB by LMTP to 50 recipients on 5 servers.
+    LargeMail,
 }
 
 impl Args {
@@ -75,6 +83,11 @@ impl Args {
     /// How often each proxy has its turn.
     pub(crate) fn rounds(&self) -> u32 {
         self.rounds.unwrap_or(if self.quick { 2 } else { 5 })
+    }
+
+    /// The same where turns are short.
+    pub(crate) fn short_rounds(&self) -> u32 {
+        self.rounds.unwrap_or(if self.quick { 2 } else { 20 })
     }
 
     /// How many idle sessions are held.

@@ -1,13 +1,13 @@
-//! The fleet bench: what a login, an idle session, a relayed gigabyte and a round trip cost homing, beside its peers.
+//! The fleet bench: what a login, an idle session, a relayed gigabyte, a round trip and a delivery cost homing, beside its
+//! peers.
 //!
-//! One program plays both ends, the mail clients (`client`) and the mail servers (`fake_backend`), and starts each proxy
+//! One program plays both ends, the mail clients (`client`) and the mail servers (`servers`), and starts each proxy
 //! (`subjects`) between them as processes of their own, so that what they cost can be read from /proc (`process`,
 //! `kernel`). `scenarios` are the stories told, `report` writes the tables. bench/README.md says what the figures mean.
 
 mod args;
 mod auth_http;
 mod client;
-mod fake_backend;
 #[path = "../header.rs"]
 mod header;
 mod kernel;
@@ -15,6 +15,7 @@ mod machine;
 mod process;
 mod report;
 mod scenarios;
+mod servers;
 mod subjects;
 mod tls;
 mod world;

@@ -83,6 +83,21 @@ impl Process {
         sum
     }
 
+    /// The resident set of the process and its descendants in bytes; from here on [`Process::peak`] counts anew, if we may.
+    pub(crate) fn begin_peak(&self) -> u64 {
+        let family = self.family();
+        for stat in &family {
+            // proc(5): resets VmHWM. Whoever may not sees too high a peak.
+            let _ = fs::write(format!("/proc/{}/clear_refs", stat.pid), "5");
+        }
+        family.iter().map(|stat| kib_field(&format!("/proc/{}/status", stat.pid), "VmRSS:")).sum()
+    }
+
+    /// The sum of the largest resident sets that the process and its descendants have had, in bytes.
+    pub(crate) fn peak(&self) -> u64 {
+        self.family().iter().map(|stat| kib_field(&format!("/proc/{}/status", stat.pid), "VmHWM:")).sum()
+    }
+
     fn family(&self) -> Vec<Stat> {
         let mut rest = Stat::all();
         let mut family: Vec<Stat> = rest.extract_if(.., |stat| stat.pid == self.child.id()).collect();

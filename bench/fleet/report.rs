@@ -7,13 +7,15 @@ use crate::subjects::Subject;
 /// The figures of one scenario.
 pub(crate) struct Table {
     title: String,
+    /// The row that the others are compared with.
+    reference: String,
     columns: Vec<&'static str>,
     rows: Vec<Row>,
     remarks: Vec<String>,
 }
 
 struct Row {
-    subject: Subject,
+    name: String,
     /// One sample for each round, with a value for each column.
     samples: Vec<Vec<f64>>,
 }
@@ -21,14 +23,25 @@ struct Row {
 impl Table {
     /// The first column is the one that counts: it is shown with its spread, and compared.
     pub(crate) fn new(title: impl Into<String>, columns: &[&'static str]) -> Self {
-        Self { title: title.into(), columns: columns.to_vec(), rows: Vec::new(), remarks: Vec::new() }
+        let reference = Subject::HomingMemory.title().to_owned();
+        Self { title: title.into(), reference, columns: columns.to_vec(), rows: Vec::new(), remarks: Vec::new() }
+    }
+
+    /// Compares with that row instead of homing's.
+    pub(crate) fn against(self, reference: impl Into<String>) -> Self {
+        Self { reference: reference.into(), ..self }
     }
 
     /// Adds one round of one subject.
     pub(crate) fn add(&mut self, subject: Subject, sample: Vec<f64>) {
-        match self.rows.iter_mut().find(|row| row.subject == subject) {
+        self.add_to(subject.title(), sample);
+    }
+
+    /// Adds one round to the row of that name.
+    pub(crate) fn add_to(&mut self, name: &str, sample: Vec<f64>) {
+        match self.rows.iter_mut().find(|row| row.name == name) {
             Some(row) => row.samples.push(sample),
-            None => self.rows.push(Row { subject, samples: vec![sample] }),
+            None => self.rows.push(Row { name: name.to_owned(), samples: vec![sample] }),
         }
     }
 
@@ -44,12 +57,13 @@ impl Table {
     pub(crate) fn markdown(&self) -> String {
         let mut text = format!("\n## {}\n\n", self.title);
         let (main, others) = self.columns.split_first().map_or(("", &[][..]), |(main, others)| (*main, others));
-        let _ = write!(text, "| | {main}: median | min | max | x homing |");
+        let than = self.reference.split(',').next().unwrap_or_default();
+        let _ = write!(text, "| | {main}: median | min | max | x {than} |");
         for column in others {
             let _ = write!(text, " {column} |");
         }
         let _ = writeln!(text, "\n|---|{}", "---:|".repeat(4 + others.len()));
-        let reference = self.rows.iter().find(|row| row.subject == Subject::HomingMemory).map(|row| row.median(0));
+        let reference = self.rows.iter().find(|row| row.name == self.reference).map(|row| row.median(0));
         for row in &self.rows {
             row.write(&mut text, others.len(), reference);
         }
@@ -66,7 +80,7 @@ impl Row {
         let (min, max) = (sorted.first().copied().unwrap_or(f64::NAN), sorted.last().copied().unwrap_or(f64::NAN));
         let median = self.median(0);
         let ratio = reference.filter(|&r| r != 0.0).map_or("-".to_owned(), |r| format!("{:.2}", median / r));
-        let name = self.subject.title();
+        let name = &self.name;
         let _ = write!(text, "| {name} | **{}** | {} | {} | {ratio} |", figure(median), figure(min), figure(max));
         for column in 1..=others {
             let _ = write!(text, " {} |", figure(self.median(column)));

@@ -64,7 +64,7 @@ impl Proxy {
         let tls = server_tls(&config)?;
         // Before any user comes, so that there is an opinion by then.
         let offers = Arc::new(Offers::default());
-        let prober = Arc::new(Visitor::new(offers.clone()));
+        let prober = Arc::new(Visitor::new(offers.clone(), &config.name));
         let health = Arc::new(Health::start(&config.health, servers.load_full(), prober.clone()));
         let fleet = Arc::new(join(&config, &servers, &health, store.clone())?);
         // The first shard counts the votes for all.

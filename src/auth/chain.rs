@@ -56,6 +56,11 @@ impl Chain {
         Self { separator, ..Self::new(sources, masters) }
     }
 
+    /// What stands between a user's name and a master's, if masters may log in so.
+    pub fn separator(&self) -> Option<char> {
+        self.separator
+    }
+
     /// These sources, in this order, of users and of master users.
     pub fn new(sources: Vec<Box<dyn Source>>, masters: Vec<Box<dyn Source>>) -> Self {
         let links = |sources: Vec<Box<dyn Source>>| sources.into_iter().map(Link::new).collect();
@@ -94,6 +99,7 @@ impl Chain {
         if self.masters.is_empty() && !self.links.iter().any(|link| link.source.leaves_it_to_the_backend()) {
             return Err(Refusal::Forbidden);
         }
+        let mut unproven = true;
         if !self.masters.is_empty() {
             let credentials = Credentials {
                 user: master.to_owned(),
@@ -101,7 +107,7 @@ impl Chain {
                 password: own.password.duplicate(),
                 mechanism: own.mechanism,
             };
-            ask(&self.masters, &Question { credentials: &credentials, ..*question }).await?;
+            unproven = ask(&self.masters, &Question { credentials: &credentials, ..*question }).await?.unproven;
         }
         let Question { service, client, local, session, .. } = *question;
         let lookup = Lookup { user, service, client, local, session };
@@ -109,7 +115,6 @@ impl Chain {
         if self.masters.is_empty() && !grant.unproven {
             return Err(Refusal::BadCredentials);
         }
-        let unproven = grant.unproven && self.masters.is_empty();
         Ok(Grant { master: Some(master.to_owned()), unproven, ..grant })
     }
 

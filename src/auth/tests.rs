@@ -121,7 +121,7 @@ async fn with_masters(separator: Option<char>) -> (tempfile::TempDir, Chain) {
         std::fs::write(&path, text).unwrap();
         PassdbConfig::File(FilePassdb { path, default_scheme: "PLAIN".to_owned(), master })
     };
-    let masters = source("masters", "admin:geheim\nlocked:{PLAIN}x::::::nologin\n", true);
+    let masters = source("masters", "admin:geheim\nlocked:{PLAIN}x::::::nologin\nopen:::::::nopassword\n", true);
     let users = source("users", "ann:hers::::::pool=p\n", false);
     (dir, Chain::open(&[masters, users], separator, 2).await)
 }
@@ -149,6 +149,13 @@ async fn a_master_user_logs_in_for_a_user_whose_fields_count() {
         let given = credentials(name, password);
         assert_eq!(chain.authenticate(&question(&given, &session)).await.unwrap_err(), refusal, "{name}");
     }
+}
+
+#[tokio::test]
+async fn a_master_whose_password_nobody_checks_proves_nothing() {
+    let (_dir, chain) = with_masters(Some('*')).await;
+    let (given, session) = (credentials("ann*open", "any"), SessionId::random());
+    assert!(chain.authenticate(&question(&given, &session)).await.unwrap().unproven);
 }
 
 #[tokio::test]

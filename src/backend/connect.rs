@@ -49,6 +49,8 @@ pub struct Request<'a> {
     pub noauth: bool,
     /// What the passdb wants the backend to know of the user, names and values.
     pub forward: &'a [(String, String)],
+    /// The client has asked for UTF-8 (POP3).
+    pub utf8: bool,
     /// The name of this proxy, for protocols that greet with one.
     pub host: &'a str,
     /// How long the backend may take to close a connection that is given up.
@@ -145,6 +147,8 @@ pub async fn connect_as(
 /// Tells the witness. What was given up for a reason of ours or the client's says nothing about the backend.
 fn testify(server: &Server, request: &Request<'_>, error: Option<&ConnectError>, stage: Stage) {
     let outcome = match error {
+        // That a server greets whoever brings mail shows no more than a probe does; the mail will show it.
+        None if request.protocol == Protocol::Lmtp => return,
         None => Outcome::LoggedIn,
         Some(ConnectError::Refused { words, .. }) if words.temporary => Outcome::Postponed,
         Some(ConnectError::Refused { .. }) => Outcome::Refused,
@@ -262,6 +266,7 @@ fn login(server: &Server, request: &Request<'_>, road: &Road) -> BackendLogin {
         host: request.host.to_owned(),
         noauth: road.noauth || request.noauth,
         forward: request.forward.to_vec(),
+        utf8: request.utf8,
     }
 }
 

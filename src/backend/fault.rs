@@ -81,6 +81,14 @@ pub enum ConnectError {
         /// What it said.
         words: BackendRefusal,
     },
+    /// It broke off a mail that was being delivered, or fell silent.
+    #[error("backend {backend} broke off a delivery: {why}")]
+    Delivery {
+        /// Which.
+        backend: BackendId,
+        /// What it did.
+        why: String,
+    },
     /// It is not known how to reach it by that protocol.
     #[error("backend {backend} has no {} port; it is a host of the passdb's, for another protocol", protocol.word())]
     NoRoad {
@@ -155,7 +163,7 @@ pub struct Seen<'a> {
 /// How an attempt went.
 #[derive(Clone, Copy, Debug)]
 pub enum Outcome<'a> {
-    /// The user is in.
+    /// The user is in; or, by LMTP, it has said what became of a mail.
     LoggedIn,
     /// The backend refused the user, as it does with a wrong password.
     Refused,

@@ -12,7 +12,5 @@ mod visit;
 pub use connect::{Arrival, Request, connect, connect_as};
 pub use fault::{ConnectError, Outcome, Seen, Witness};
 pub use offers::Offers;
-pub use table::{Server, Servers, ServersFault, StrangerTls, added_row};
+pub use table::{Road, Server, Servers, ServersFault, StrangerTls, Tls, added_row};
 pub use visit::{Visit, VisitLogin, visit};
-
-pub use crate::model::Protocol as Service;

@@ -27,6 +27,8 @@ pub struct Visit<'a> {
     pub limit: Duration,
     /// Addresses that must not be dialled: our own listeners.
     pub own: &'a [SocketAddr],
+    /// The name of this proxy, for protocols that greet with one.
+    pub host: &'a str,
     /// Where it is noted what the backend offers.
     pub offers: &'a Offers,
 }
@@ -82,6 +84,7 @@ fn machine(server: &Server, road: &Road, protocol: Protocol, visit: &Visit<'_>) 
         starttls: road.tls.as_ref().is_some_and(|tls| tls.starttls),
         pipelining: false,
         noauth: road.noauth,
+        host: visit.host.to_owned(),
         ..BackendLogin::default()
     };
     spoken::backend(protocol, errand, login)

@@ -15,7 +15,9 @@ pub(super) struct Args {
 
 impl Args {
     pub(super) fn run(self) -> Result<(), Failure> {
+        let mut is_empty = true;
         let each = |restoring: Restoring| {
+            is_empty = false;
             let mut out = io::stdout().lock();
             if self.door.json {
                 serde_json::to_writer(&mut out, &restoring)?;
@@ -23,6 +25,12 @@ impl Args {
             }
             writeln!(out, "{}", restoring.command)
         };
-        Ok(runtime()?.block_on(self.door.client().list("/v1/dump", each)).map_err(anyhow::Error::from)?)
+        runtime()?.block_on(self.door.client().list("/v1/dump", each)).map_err(anyhow::Error::from)?;
+        if is_empty && !self.door.json {
+            // A comment, so that the output is a script all the same.
+            writeln!(io::stdout(), "# nothing was set at runtime: all is as the files say")
+                .map_err(anyhow::Error::from)?;
+        }
+        Ok(())
     }
 }

@@ -62,6 +62,11 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
             "backend {name}: submission_noauth needs a passdb that checks passwords, and there is none: nobody can submit there"
         ));
     }
+    for (name, _) in config.backends.iter().filter(|(_, backend)| unproven && backend.master.is_some()) {
+        warnings.push(format!(
+            "backend {name}: master_user logs in only those whose password a passdb has checked, and there is none: it serves probes alone"
+        ));
+    }
     let administered = config.served().any(|protocol| protocol == Protocol::Doveadm);
     for (name, _) in config.backends.iter().filter(|(_, backend)| administered && backend.doveadm.is_none()) {
         warnings.push(format!("backend {name} has no doveadm: commands for its users cannot be carried out"));

@@ -4,8 +4,10 @@
 //! end of the connection cannot know for sure; and the audit holds it against the proxies' ledgers. `wire.rs` has the
 //! words, without I/O.
 //!
-//! `running.rs` has a server carry out what somebody asked of us; what is said then is in `protocol/doveadm`.
+//! `running.rs` and `calling.rs` have a server carry out what somebody asked of us, over TCP and over HTTP; what is said then
+//! is in `protocol/doveadm`.
 
+mod calling;
 mod running;
 mod tcp;
 #[cfg(test)]
@@ -26,8 +28,9 @@ use zeroize::Zeroizing;
 use crate::config::{DoveadmConfig, DoveadmCredential, Endpoint};
 use crate::model::Secret;
 use crate::net::{Proof, Target, TargetFault, TlsFault};
-use crate::protocol::doveadm::{PROXY_TTL, split_answer};
+use crate::protocol::doveadm::split_answer;
 pub use crate::protocol::doveadm::{escape, unescape};
+pub use calling::{Calling, Portion};
 pub use running::{Piece, Running};
 pub use wire::{Garbled, Presence, rows, rows_of_json};
 
@@ -185,7 +188,7 @@ impl Doveadm {
     }
 
     async fn ask_http(&self) -> Result<Vec<wire::Row>, DoveadmFault> {
-        let body = self.post(wire::HTTP_QUESTION.to_vec(), None, ANSWER_MAX).await?;
+        let body = self.post(wire::HTTP_QUESTION.to_vec(), ANSWER_MAX).await?;
         match rows_of_json(&body) {
             Ok(Ok(rows)) => Ok(rows),
             Ok(Err(why)) => Err(DoveadmFault::Refused { place: self.target.place(), why }),
@@ -201,7 +204,7 @@ impl Doveadm {
                 let line = self.line(&wire::users_question(mask)).await?;
                 return wire::users(&line).map_err(|why| self.garbled(why));
             }
-            let body = self.post(wire::users_http_question(mask).into(), None, ANSWER_MAX).await?;
+            let body = self.post(wire::users_http_question(mask).into(), ANSWER_MAX).await?;
             match split_answer(&body) {
                 Ok(Ok(list)) => wire::users(list.to_string().as_bytes()).map_err(|why| self.garbled(why)),
                 Ok(Err((why, _))) => Err(DoveadmFault::Refused { place: self.target.place(), why }),
@@ -211,21 +214,27 @@ impl Doveadm {
         timeout(limit, asking).await.map_err(|_| DoveadmFault::Silent { place: self.target.place(), limit })?
     }
 
-    /// Posts to the HTTP API, and reads the whole answer. `ttl`: how many more proxies may follow.
-    async fn post(&self, body: Vec<u8>, ttl: Option<u32>, most: usize) -> Result<Bytes, DoveadmFault> {
+    /// Posts to the HTTP API, and reads the whole answer.
+    async fn post(&self, body: Vec<u8>, most: usize) -> Result<Bytes, DoveadmFault> {
+        let answer = self.target.post(self.request(body), most).await;
+        let (status, body) = answer.map_err(|fault| self.unreachable(fault))?;
+        self.must_be_ok(status)?;
+        if body.len() == most { Err(self.garbled(Garbled("the answer is too long"))) } else { Ok(body) }
+    }
+
+    fn request(&self, body: Vec<u8>) -> Request<Full<Bytes>> {
         let mut request = Request::new(Full::new(Bytes::from(body)));
         let headers = request.headers_mut();
         headers.insert(AUTHORIZATION, self.authorization());
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        if let Some(ttl) = ttl {
-            headers.insert(PROXY_TTL, HeaderValue::from(ttl));
-        }
-        let answer = self.target.post(request, most).await;
-        match answer.map_err(|fault| self.unreachable(fault))? {
-            (StatusCode::OK, body) if body.len() == most => Err(self.garbled(Garbled("the answer is too long"))),
-            (StatusCode::OK, body) => Ok(body),
-            (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, _) => Err(self.denied()),
-            (status, _) => Err(DoveadmFault::Refused { place: self.target.place(), why: status.to_string() }),
+        request
+    }
+
+    fn must_be_ok(&self, status: StatusCode) -> Result<(), DoveadmFault> {
+        match status {
+            StatusCode::OK => Ok(()),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(self.denied()),
+            status => Err(DoveadmFault::Refused { place: self.target.place(), why: status.to_string() }),
         }
     }
 

@@ -59,14 +59,6 @@ impl Doveadm {
             Err(_) => Err(DoveadmFault::Silent { place: self.target.place(), limit: silence }),
         }
     }
-
-    /// Has a body of the HTTP API carried out; the answer is no longer than `most`.
-    pub async fn call(&self, body: Vec<u8>, ttl: u32, silence: Duration, most: usize) -> Result<Vec<u8>, DoveadmFault> {
-        match timeout(silence, self.post(body, Some(ttl), most)).await {
-            Ok(answer) => answer.map(Vec::from),
-            Err(_) => Err(DoveadmFault::Silent { place: self.target.place(), limit: silence }),
-        }
-    }
 }
 
 impl Running {

@@ -6,7 +6,7 @@
 //! proxies' files have are kept, unless no other proxy lives; what operators set (`changes.rs`) is kept in any case. The
 //! first shard has the table; the others get copies (`copies.rs`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -184,7 +184,10 @@ impl Roster {
             }));
             self.complaints.store(Arc::new(complaints));
         }
-        self.table.store(Arc::new(table));
+        let before = self.table.swap(Arc::new(table));
+        if self.master.is_none() {
+            announce(&before, &self.table());
+        }
         let closed = self.close_unusable(ledger);
         self.news.send_replace(version);
         info!(version, sessions_closed = closed, "backend table in force");
@@ -220,11 +223,61 @@ impl Roster {
     }
 }
 
+/// A line for each backend that is in another condition than before, for the version alone tells nobody what has happened.
+fn announce(before: &Table, now: &Table) {
+    for (backend, was, is) in turns(before, now) {
+        match is {
+            "failing" => {
+                warn!(%backend, was, "the fleet takes its users from a backend that most proxies find failing")
+            }
+            _ => info!(%backend, was, is, "a backend has another state in the fleet"),
+        }
+    }
+}
+
+/// The backends whose condition has changed, with the words for it; "none" where there is no row. What a proxy finds when it
+/// starts is no change.
+fn turns<'a>(before: &'a Table, now: &'a Table) -> Vec<(&'a BackendId, &'static str, &'static str)> {
+    if before.version == 0 {
+        return Vec::new();
+    }
+    let condition = |table: &Table, name| table.rows.get(name).map_or("none", Row::condition);
+    let names: BTreeSet<_> = before.rows.keys().chain(now.rows.keys()).collect();
+    let turn = |name| (name, condition(before, name), condition(now, name));
+    names.into_iter().map(turn).filter(|(_, was, is)| was != is).collect()
+}
+
 /// Replaces the store's table; what it has then, unless somebody else was faster.
 async fn put(link: &Link, hello: u64, base: Table, rows: Rows) -> Option<Table> {
     let request = Request::Table { based_on: base.version, rows: rows.clone() };
     match link.call_under(hello, request).await.ok()?.reply {
         Reply::Table(Ok(version)) => Some(Table { version, rows: base.succeeded_by(rows, version) }),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backend_is_announced_when_its_condition_changes_and_not_when_the_proxy_starts() {
+        let row = |state, failing| Row { state, failing, ..Row::default() };
+        let table = |version, rows: &[(&str, Row)]| Table {
+            version,
+            rows: rows.iter().map(|(name, row)| (BackendId::new(*name), row.clone())).collect(),
+        };
+        let up = row(BackendState::Up, false);
+        let all = [("dies", up.clone()), ("goes", up.clone()), ("rests", up.clone()), ("stays", up.clone())];
+        let before = table(5, &all);
+        assert_eq!(turns(&Table::default(), &before), []);
+        let lighter = Row { weight: crate::model::Weight::NONE, ..up.clone() };
+        let (dead, drained) = (row(BackendState::Up, true), row(BackendState::Drain, false));
+        let now = table(6, &[("comes", up), ("dies", dead), ("rests", drained), ("stays", lighter)]);
+        let turns = turns(&before, &now);
+        let said: Vec<_> = turns.iter().map(|(name, was, is)| (name.as_str(), *was, *is)).collect();
+        let expected =
+            [("comes", "none", "up"), ("dies", "up", "failing"), ("goes", "up", "none"), ("rests", "up", "drain")];
+        assert_eq!(said, expected);
     }
 }

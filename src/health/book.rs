@@ -19,9 +19,9 @@ use super::Opinion;
 use super::record::{Probed, Record};
 use super::rise_fall::Verdict;
 use super::window::ErrorRate;
-use crate::backend::{Seen, Server, Servers, Service, Witness};
+use crate::backend::{Seen, Server, Servers, Witness};
 use crate::config::HealthConfig;
-use crate::model::BackendId;
+use crate::model::{BackendId, Protocol};
 
 /// Every backend, by name. Short sections under one lock: a login passes here once.
 pub(super) struct Book {
@@ -51,9 +51,7 @@ struct Sign {
 
 struct Entry {
     server: Arc<Server>,
-    services: Vec<(Service, Record)>,
-    /// When the last probe began whose end is known.
-    looked: Option<Instant>,
+    services: Vec<(Protocol, Record)>,
     /// The next probe should come soon.
     hurry: Arc<Notify>,
     /// Who probes; `None` if it is not to be probed.
@@ -135,10 +133,8 @@ impl Book {
     }
 
     /// Takes what a probe has found.
-    pub(super) fn probed(&self, backend: &BackendId, service: Service, probed: Probed) {
-        let began = probed.began;
-        let refused =
-            self.note(backend, service, Some(began), |record, config, now| record.probed(probed, config, now));
+    pub(super) fn probed(&self, backend: &BackendId, service: Protocol, probed: Probed) {
+        let refused = self.note(backend, service, |record, config, now| record.probed(probed, config, now));
         if refused {
             let service = service.word();
             warn!(
@@ -160,7 +156,7 @@ impl Book {
         let (inner, now) = (self.inner(), Instant::now());
         let of_entry = |(backend, entry): (&BackendId, &Entry)| {
             let opinion =
-                |(service, record): &(Service, Record)| record.opinion(backend, *service, entry.server.probe, now);
+                |(service, record): &(Protocol, Record)| record.opinion(backend, *service, entry.server.probe, now);
             entry.services.iter().map(opinion).collect::<Vec<_>>()
         };
         inner.entries.iter().flat_map(of_entry).collect()
@@ -178,14 +174,12 @@ impl Book {
     fn note<T: Default>(
         &self,
         backend: &BackendId,
-        service: Service,
-        looked: Option<Instant>,
+        service: Protocol,
         change: impl FnOnce(&mut Record, &HealthConfig, Instant) -> T,
     ) -> T {
         let (mut inner, now) = (self.inner(), Instant::now());
         let config = inner.config.clone();
         let Some(entry) = inner.entries.get_mut(backend) else { return T::default() };
-        entry.looked = looked.or(entry.looked);
         let Some((_, record)) = entry.services.iter_mut().find(|(known, _)| *known == service) else {
             return T::default();
         };
@@ -250,7 +244,7 @@ impl Witness for Book {
         let user = self.hasher.hash_one(seen.user);
         let change =
             |record: &mut Record, config: &HealthConfig, now| record.attempted(user, seen.outcome, config, now);
-        if self.note(seen.backend, seen.service, None, change)
+        if self.note(seen.backend, seen.service, change)
             && let Some(entry) = self.inner().entries.get(seen.backend)
         {
             entry.hurry.notify_one();
@@ -260,21 +254,21 @@ impl Witness for Book {
 
 impl Entry {
     fn new(server: Arc<Server>) -> Self {
-        Self { services: records(&server), looked: None, server, hurry: Arc::default(), task: None }
+        Self { services: records(&server), server, hurry: Arc::default(), task: None }
     }
 
     /// Whoever has a home there has all services there: one that is vital is missed by all.
-    fn is_failing(&self, vital: &[Service]) -> bool {
+    fn is_failing(&self, vital: &[Protocol]) -> bool {
         let none_is_vital = !self.services.iter().any(|(service, _)| vital.contains(service));
         let mut counted = self.services.iter().filter(|(service, _)| none_is_vital || vital.contains(service));
         counted.any(|(_, record)| record.verdict() == Verdict::Failing)
     }
 
-    /// Nothing more is to be learnt of it soon: it is not in doubt, and has been looked at since, has changed, or was so
-    /// before.
+    /// Nothing more is to be learnt of it soon: no service is in doubt, and each has been looked at since, has changed, or
+    /// was so before. That another service of the same server has been looked at says nothing of it.
     fn is_settled(&self, stirred: Sign) -> bool {
-        let looked = self.looked >= Some(stirred.at);
-        let certain = |(_, record): &(Service, Record)| {
+        let certain = |(_, record): &(Protocol, Record)| {
+            let looked = record.was_looked_at_since(stirred.at);
             !record.is_in_doubt() && (looked || record.since() >= stirred.at || record.verdict() == stirred.towards)
         };
         !self.server.probe || self.services.iter().all(certain)
@@ -299,13 +293,13 @@ impl Entry {
     }
 }
 
-fn records(server: &Server) -> Vec<(Service, Record)> {
+fn records(server: &Server) -> Vec<(Protocol, Record)> {
     let now = Instant::now();
     server.probed.iter().map(|service| (*service, Record::new(now))).collect()
 }
 
 /// The one line about a change of opinion.
-fn announce(backend: &BackendId, service: Service, record: &Record) {
+fn announce(backend: &BackendId, service: Protocol, record: &Record) {
     let service = service.word();
     match record.verdict() {
         Verdict::Failing => {

@@ -19,9 +19,9 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::backend::{Servers, Service, Witness};
+use crate::backend::{Servers, Witness};
 use crate::config::HealthConfig;
-use crate::model::BackendId;
+use crate::model::{BackendId, Protocol};
 use book::Book;
 pub use probe::{Prober, Visitor};
 pub use rise_fall::Verdict;
@@ -39,7 +39,7 @@ pub struct Opinion {
     /// Which backend.
     pub backend: BackendId,
     /// Which service.
-    pub service: Service,
+    pub service: Protocol,
     /// It is probed; if not, the verdict never changes.
     pub probed: bool,
     /// The opinion.
@@ -74,7 +74,7 @@ pub struct LastFailure {
 /// How many attempts of users went how. Several may belong to one login.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
-    /// The user got in.
+    /// The user got in; by LMTP, the backend has said what became of the mail.
     pub logins: u64,
     /// The backend refused the user, as it does with a wrong password.
     pub refused: u64,

@@ -10,16 +10,16 @@ use tokio::time::{Instant, sleep_until};
 
 use super::book::{Book, Order};
 use super::record::Probed;
-use crate::backend::{ConnectError, Offers, Server, Service, Visit, VisitLogin, visit};
+use crate::backend::{ConnectError, Offers, Server, Visit, VisitLogin, visit};
 use crate::config::HealthConfig;
-use crate::model::BackendId;
+use crate::model::{BackendId, Protocol};
 
 /// Who looks at a backend.
 #[async_trait]
 pub trait Prober: Send + Sync {
     /// Looks once, for as long as `config` allows. Gives the time until all was seen; an error means that a user's login
     /// would have failed.
-    async fn probe(&self, server: &Server, service: Service, config: &HealthConfig) -> Result<Duration, ConnectError>;
+    async fn probe(&self, server: &Server, service: Protocol, config: &HealthConfig) -> Result<Duration, ConnectError>;
 }
 
 /// Goes there, over the network.
@@ -27,12 +27,13 @@ pub trait Prober: Send + Sync {
 pub struct Visitor {
     own: OnceLock<Vec<SocketAddr>>,
     offers: Arc<Offers>,
+    host: String,
 }
 
 impl Visitor {
-    /// What backends offer is noted there.
-    pub fn new(offers: Arc<Offers>) -> Self {
-        Self { own: OnceLock::new(), offers }
+    /// What backends offer is noted there. `host` is the name of this proxy, for protocols that greet with one.
+    pub fn new(offers: Arc<Offers>, host: &str) -> Self {
+        Self { own: OnceLock::new(), offers, host: host.to_owned() }
     }
 
     /// This proxy's listeners are open, and a probe that leads to one of them has found no backend. Once is enough.
@@ -43,11 +44,12 @@ impl Visitor {
 
 #[async_trait]
 impl Prober for Visitor {
-    async fn probe(&self, server: &Server, service: Service, config: &HealthConfig) -> Result<Duration, ConnectError> {
+    async fn probe(&self, server: &Server, service: Protocol, config: &HealthConfig) -> Result<Duration, ConnectError> {
         let login =
             config.login.as_ref().map(|login| VisitLogin { user: &login.user, password: login.password.as_deref() });
         let own = self.own.get().map_or(&[][..], Vec::as_slice);
-        visit(server, service, &Visit { login, limit: config.timeout, own, offers: &self.offers }).await
+        let (limit, host) = (config.timeout, self.host.as_str());
+        visit(server, service, &Visit { login, limit, own, host, offers: &self.offers }).await
     }
 }
 

@@ -8,9 +8,9 @@ use super::logins::{Bounds, Logins};
 use super::rise_fall::{RiseFall, Verdict};
 use super::window::Window;
 use super::{LastFailure, Opinion, Traffic};
-use crate::backend::{ConnectError, Outcome, Service};
+use crate::backend::{ConnectError, Outcome};
 use crate::config::HealthConfig;
-use crate::model::BackendId;
+use crate::model::{BackendId, Protocol};
 
 /// Users of whom one row of failed logins consists, at least and at most.
 const USERS: (u32, u32) = (3, 32);
@@ -24,6 +24,8 @@ pub(super) struct Record {
     verdict: Verdict,
     since: Instant,
     last_failure: Option<(String, Instant)>,
+    /// When the last probe began whose end is known.
+    looked: Option<Instant>,
     last_probe: Option<Duration>,
     /// The last probe was to log in, and was refused.
     probe_refused: bool,
@@ -49,6 +51,7 @@ impl Record {
             verdict: Verdict::Fit,
             since: now,
             last_failure: None,
+            looked: None,
             last_probe: None,
             probe_refused: false,
             traffic: Traffic::default(),
@@ -63,6 +66,7 @@ impl Record {
     pub(super) fn probed(&mut self, probed: Probed, config: &HealthConfig, now: Instant) -> bool {
         let refused = matches!(&probed.outcome, Err(ConnectError::Refused { words, .. }) if !words.temporary);
         let begins = !std::mem::replace(&mut self.probe_refused, refused) && refused;
+        self.looked = Some(probed.began);
         match probed.outcome {
             Ok(took) => {
                 self.looked_well(took, config, now);
@@ -164,6 +168,11 @@ impl Record {
         self.since
     }
 
+    /// Whether a probe has looked at it, from begin to end, since then.
+    pub(super) fn was_looked_at_since(&self, then: Instant) -> bool {
+        self.looked >= Some(then)
+    }
+
     /// What the last observation speaks for.
     pub(super) fn leaning(&self) -> Verdict {
         if self.probes.row().1 > 0 { Verdict::Failing } else { Verdict::Fit }
@@ -185,7 +194,7 @@ impl Record {
     }
 
     /// All of it, for operators.
-    pub(super) fn opinion(&self, backend: &BackendId, service: Service, probed: bool, now: Instant) -> Opinion {
+    pub(super) fn opinion(&self, backend: &BackendId, service: Protocol, probed: bool, now: Instant) -> Opinion {
         let (good, bad) = self.probes.row();
         let ago = |at: Instant| now.saturating_duration_since(at);
         Opinion {

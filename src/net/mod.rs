@@ -26,5 +26,5 @@ pub use proxy_header::{
     emit_local as emit_local_proxy_header, receive as receive_proxy_header,
 };
 pub use stream::Stream;
-pub use target::{Proof, Target, TargetFault};
+pub use target::{Posting, Proof, Target, TargetFault};
 pub use tls::{ClientTls, ServerTls, TlsFacts, TlsFault};

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
+use hyper::client::conn::http1;
 use hyper::header::{HOST, HeaderValue};
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -26,6 +27,19 @@ struct TargetTls {
     /// The name to verify.
     name: String,
 }
+
+/// A request that can be sent, and the connection that must be polled for that.
+pub struct Posting {
+    /// Sends it.
+    pub sender: http1::SendRequest<Full<Bytes>>,
+    /// Carries it, and the answer.
+    pub connection: http1::Connection<TokioIo<Stream>, Full<Bytes>>,
+    /// The request.
+    pub request: Request<Full<Bytes>>,
+}
+
+/// Bytes of an answer that are read at once, and of its head.
+const BUFFER_MAX: usize = 64 * 1024;
 
 /// How a server must prove who it is.
 #[derive(Clone, Copy, Debug)]
@@ -78,11 +92,21 @@ impl Target {
         }
     }
 
-    /// Posts to the endpoint's path. Of the answer's body no more than `most` bytes are read and
-    /// kept. The connection is not announced to be the
-    /// last: Dovecot 2.3 then never answers a wrong password.
+    /// Posts to the endpoint's path. Of the answer's body no more than `most` bytes are read and kept.
     pub async fn post(&self, request: Request<Full<Bytes>>, most: usize) -> Result<(StatusCode, Bytes), TargetFault> {
         let broken = |error: hyper::Error| TargetFault::Broken(error.to_string());
+        let Posting { mut sender, connection, request } = self.posting(request).await?;
+        let mut driver = JoinSet::new(); // ends with this future, however that ends
+        driver.spawn(connection);
+        let answer = sender.send_request(request).await.map_err(broken)?;
+        let status = answer.status();
+        let body = beginning(answer.into_body(), most).await.map_err(broken)?;
+        Ok((status, body))
+    }
+
+    /// Opens a connection over which a request can be posted to the endpoint's path. It is not announced to be the last:
+    /// Dovecot 2.3 then never answers a wrong password.
+    pub async fn posting(&self, request: Request<Full<Bytes>>) -> Result<Posting, TargetFault> {
         let (mut head, body) = request.into_parts();
         let wrong = |error: &dyn std::fmt::Display| TargetFault::Broken(error.to_string());
         head.method = hyper::Method::POST;
@@ -90,13 +114,10 @@ impl Target {
         let host = HeaderValue::from_str(&self.endpoint.authority()).map_err(|error| wrong(&error))?;
         head.headers.insert(HOST, host);
         let stream = TokioIo::new(self.connect().await?);
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await.map_err(broken)?;
-        let mut driver = JoinSet::new(); // ends with this future, however that ends
-        driver.spawn(connection);
-        let answer = sender.send_request(Request::from_parts(head, body)).await.map_err(broken)?;
-        let status = answer.status();
-        let body = beginning(answer.into_body(), most).await.map_err(broken)?;
-        Ok((status, body))
+        let mut http = http1::Builder::new();
+        let connected = http.max_buf_size(BUFFER_MAX).handshake(stream).await;
+        let (sender, connection) = connected.map_err(|error| wrong(&error))?;
+        Ok(Posting { sender, connection, request: Request::from_parts(head, body) })
     }
 }
 

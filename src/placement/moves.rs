@@ -1,6 +1,7 @@
 //! What operators do to one user: move, kick, hold, release, pin. Any proxy can, and none is needed afterwards: all of it
 //! is in the store, and whoever looks in goes on with it.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -76,6 +77,17 @@ pub enum MoveEnd {
     Cancelled(String),
     /// The store does not say.
     Unknown(String),
+}
+
+impl fmt::Display for MoveEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Done => f.write_str("done"),
+            Self::Begun => f.write_str("begun"),
+            Self::Cancelled(why) => write!(f, "cancelled: {why}"),
+            Self::Unknown(why) => write!(f, "unknown: {why}"),
+        }
+    }
 }
 
 /// Why nothing was done.
@@ -229,7 +241,7 @@ impl Moves {
         until: Option<Until>,
     ) -> Result<MoveReport, Refused> {
         let key = order.key.clone();
-        info!(%key, to = ?order.to, force = order.force, "an operator moves a user");
+        info!(%key, goes = %order.to, force = order.force, "an operator moves a user");
         match (self.begin(order, from.clone()).await?, until) {
             (Start::Done(backend), _) => Ok(self.done_at_once(&key, from, Some(backend))),
             (Start::Begun(begun), Some(until)) => Ok(self.watch(&begun, until).await),
@@ -248,9 +260,10 @@ impl Moves {
     /// Sets or clears a mark.
     pub(super) async fn mark(&self, key: &Key, change: MarkChange) -> Result<MarkReport, Refused> {
         let Marked { backend, holders, no_backend, .. } = self.change_mark(key, change.clone()).await?;
-        if no_backend && let MarkChange::Pin(to) = change {
-            return Err(Refused::NoBackend(self.why_not(key, None, &Target::Backend(to))));
+        if no_backend && let MarkChange::Pin(to) = &change {
+            return Err(Refused::NoBackend(self.why_not(key, None, &Target::Backend(to.clone()))));
         }
+        info!(%key, mark = %change, "an operator has marked a user");
         let holders: Vec<Holder> = holders.iter().map(|(whose, sessions)| still(whose, *sessions)).collect();
         let holders = if holders.is_empty() { Vec::new() } else { self.people(key).await.holders(&holders) };
         Ok(MarkReport { key: key.clone(), home: backend, holders, moved: None })

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use tracing::info;
 
-use super::moves::{MoveEnd, MoveReport, Moves, Refused, nonsense};
+use super::moves::{MoveEnd, MoveReport, Moves, Refused, ms, nonsense};
 use crate::fleet::{NoOrder, cancelled_text};
 use crate::model::{BackendId, Generation, Incarnation, Key};
 use crate::store::{Cancelled, Holder, Move, Moved, Order, Outcome, Settled, Target};
@@ -167,7 +167,8 @@ impl Moves {
     ) -> MoveReport {
         let took = begun.at.elapsed();
         let left = if left.is_empty() { Vec::new() } else { self.people(&begun.key).await.holders(&left) };
-        info!(key = %begun.key, ?end, ?took, "a move, as its operator is told");
+        let took_ms = ms(took);
+        info!(key = %begun.key, goes = %begun.to, %end, took_ms, "a move, as its operator is told");
         MoveReport {
             key: begun.key.clone(),
             from: begun.from.clone(),

@@ -5,6 +5,7 @@
 
 mod buffer;
 pub mod doveadm;
+mod fault;
 pub mod imap;
 mod line;
 pub mod lmtp;
@@ -12,8 +13,11 @@ pub mod pop3;
 mod referral;
 pub mod sasl;
 pub mod sieve;
+mod smtp;
 pub mod spoken;
+mod step;
 pub mod submission;
+mod talk;
 mod tally;
 mod xclient;
 
@@ -93,9 +97,10 @@ pub trait Frontend: Machine<Wish = ClientWish> {
     fn proxy_ttl(&self) -> Option<u32>;
 
     /// The name that the client gave in EHLO, where there is such a thing.
-    fn helo(&self) -> Option<&str> {
-        None
-    }
+    fn helo(&self) -> Option<&str>;
+
+    /// The client has asked for UTF-8 (POP3, RFC 6856), which its mail server must hear before the login.
+    fn utf8(&self) -> bool;
 }
 
 /// The side that faces the mail server, until logged in.
@@ -235,6 +240,18 @@ pub struct FrontendSettings {
     pub bounds: Bounds,
 }
 
+impl FrontendSettings {
+    /// Nobody on the way can read along, or the operator does not mind.
+    fn takes_passwords(&self) -> bool {
+        self.secured || self.plaintext_login
+    }
+
+    /// STARTTLS may be said.
+    fn offers_tls(&self) -> bool {
+        self.starttls && !self.secured
+    }
+}
+
 /// How to log in at a backend.
 #[derive(Debug, Default)]
 pub struct BackendLogin {
@@ -257,6 +274,8 @@ pub struct BackendLogin {
     pub noauth: bool,
     /// What the passdb wants the backend to know of the user, names and values (submission, by XCLIENT FORWARD).
     pub forward: Vec<(String, String)>,
+    /// The client has asked for UTF-8 (POP3): without it, it is not let in.
+    pub utf8: bool,
 }
 
 /// The true client, as ID, XCLIENT or a PROXY header tell the backend.

@@ -1,10 +1,11 @@
 //! The story of an LMTP connection: identify, greet, then one transaction after the other: find each recipient's home, name
 //! it at its own backend, stream the message to all of these, and pass on what each says.
 //!
-//! `recipient.rs` finds a home; `upstream.rs` is a connection to a backend, kept for the client's next transaction; `leg.rs`
-//! is one backend's part of a transaction, and `form.rs` how it is sent the message; `message.rs` streams; `turns.rs` counts what
-//! a user gets at once. A session is counted for a recipient from the RCPT to the end of the transaction, and none while no
-//! transaction runs.
+//! `recipient.rs` finds a home; `way.rs` connects to a backend, and `upstream.rs` is that connection, kept for the client's next
+//! transaction; `leg.rs` is one backend's part of a transaction, `naming.rs` how recipients are named to it, `form.rs` how it is
+//! sent the message, `patience.rs` for how long; `message.rs` streams, and `watch.rs` has an eye on legs that wait; `turns.rs`
+//! counts what a user gets at once. A session is counted for a recipient from the RCPT to the backend's answer to the message,
+//! and none while no transaction runs.
 //!
 //! Nothing is added to the message, no trace either: homing is as transparent here as for those who read mail, and loops
 //! are found by the TTL of XCLIENT.
@@ -12,12 +13,15 @@
 mod form;
 mod leg;
 mod message;
+mod naming;
+mod patience;
 mod recipient;
 mod turns;
 mod upstream;
+mod watch;
+mod way;
 
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::sync::atomic::AtomicU32;
 
 use futures_util::future::{Either, join_all};
@@ -28,15 +32,17 @@ use super::Counted;
 use super::door::{Door, Guest, LAST_WORDS};
 use super::ending::{End, Mailed, Record};
 use super::entry::hops_left;
-use crate::model::{Ending, Phase, Refusal};
+use crate::model::{Ending, Phase};
 use crate::net::{DriveError, Stream, canonical, drive, flush};
 use crate::protocol::lmtp::{Frontend, Limits, Rcpt, Reply, Transaction, Wish, reply};
 use crate::protocol::{Announcement, Farewell, Input, Output};
-use leg::{Leg, Road, Way};
+use leg::Leg;
 use message::closed;
-use recipient::{Placed, find, tell_refused};
+use recipient::{Placed, find_all, tell_refused};
 pub use turns::Deliveries;
 use upstream::Upstream;
+use watch::{all_of, at_rest};
+use way::{Shared, Way};
 
 /// Bytes read at once, and so about what is held of a message for each backend.
 const PIECE: usize = 32 * 1024;
@@ -96,7 +102,7 @@ pub(super) async fn converse(door: &Door, guest: Guest, mut record: Record, _cou
 
 /// One client's connection, but for the connection itself.
 struct Visit<'a> {
-    road: Road<'a>,
+    shared: Shared<'a>,
     frontend: Frontend,
     input: Input,
     out: Output,
@@ -122,38 +128,39 @@ impl<'a> Visit<'a> {
         let (mut frontend, mut out) = (Frontend::new(settings, limits), Output::new());
         frontend.greet(&mut out);
         let (announcement, tls) = (announce(guest), guest.tls.clone());
-        let road = Road { services, lmtp, announcement, tls, connections: AtomicU32::new(0) };
+        let shared = Shared { services, lmtp, announcement, tls, connections: AtomicU32::new(0) };
         let (legs, kept, mailed) = (Vec::new(), Vec::new(), Mailed::default());
-        Self { road, frontend, input, out, legs, kept, begun: false, size: 0, mailed }
+        Self { shared, frontend, input, out, legs, kept, begun: false, size: 0, mailed }
     }
 
     fn secured(&mut self, guest: &Guest) {
         self.frontend.secured();
-        (self.road.announcement, self.road.tls) = (announce(guest), guest.tls.clone());
+        (self.shared.announcement, self.shared.tls) = (announce(guest), guest.tls.clone());
     }
 
     /// Runs the dialogue until the client wants something done. Recipients that must go meanwhile do.
     async fn next_wish(&mut self, stream: &mut Stream) -> Result<Wish, End> {
-        let (why, farewell) = {
-            let Self { road, frontend, input, out, legs, .. } = self;
+        let outcome = {
+            let Self { shared, frontend, input, out, legs, .. } = self;
             // Chunks of a message that has begun may go on for a while.
             let over = if frontend.is_chunking() {
-                Either::Left(closed(road.services))
+                Either::Left(closed(shared.services))
             } else {
-                Either::Right(road.services.closing.cancelled())
+                Either::Right(shared.services.closing.cancelled())
             };
-            let mut conversation = pin!(drive(frontend, stream, input, out));
-            let mut silence = pin!(sleep(road.lmtp.client_timeout));
-            let mut over = pin!(over);
-            loop {
+            let conversation = async {
                 tokio::select! {
                     biased; // a proxy that goes down begins nothing that has come already
-                    () = over.as_mut() => break (Ending::Shutdown, Farewell::ShuttingDown),
-                    (at, why) = next_stop(legs) => legs[at].abort(road.services, Some(why), stopped_by(why)),
-                    outcome = conversation.as_mut() => return outcome.map_err(end_of),
-                    () = silence.as_mut() => break (Ending::ClientIdle, Farewell::TimedOut),
+                    () = over => Err((Ending::Shutdown, Farewell::ShuttingDown)),
+                    outcome = drive(frontend, stream, input, out) => Ok(outcome),
+                    () = sleep(shared.lmtp.client_timeout) => Err((Ending::ClientIdle, Farewell::TimedOut)),
                 }
-            }
+            };
+            at_rest(shared.services, legs, conversation).await
+        };
+        let (why, farewell) = match outcome {
+            Ok(outcome) => return outcome.map_err(end_of),
+            Err(why) => why,
         };
         self.bid_farewell(stream, farewell).await;
         Err((why, None))
@@ -167,11 +174,12 @@ impl<'a> Visit<'a> {
 
     /// Finds the recipients' homes and names them there, all at once.
     async fn recipients(&mut self, list: Vec<Rcpt>) {
-        let hops = hops_left(&self.road.announcement.session, self.road.announcement.client, self.frontend.proxy_ttl());
+        let hops =
+            hops_left(&self.shared.announcement.session, self.shared.announcement.client, self.frontend.proxy_ttl());
         let replies = match hops {
             Ok(ttl) => {
-                self.road.announcement.ttl = ttl;
-                self.road.announcement.helo = self.frontend.helo().map(str::to_owned);
+                self.shared.announcement.ttl = ttl;
+                self.shared.announcement.helo = self.frontend.helo().map(str::to_owned);
                 self.name(list).await
             }
             Err(why) => vec![why.into(); list.len()],
@@ -182,9 +190,10 @@ impl<'a> Visit<'a> {
 
     /// A reply for each.
     async fn name(&mut self, list: Vec<Rcpt>) -> Vec<Reply> {
-        let (services, client) = (self.road.services, &self.road.announcement);
-        let found = list.iter().enumerate().map(|(number, rcpt)| find(services, client, rcpt, number));
-        let found = join_all(found).await;
+        let found = {
+            let Self { shared, legs, .. } = self;
+            at_rest(shared.services, legs, find_all(shared.services, &shared.announcement, &list)).await
+        };
         let mut replies = vec![reply::BACKEND_LOST; list.len()];
         let mut asked: Vec<Vec<_>> = Vec::new();
         for (number, found) in found.into_iter().enumerate() {
@@ -195,15 +204,17 @@ impl<'a> Visit<'a> {
                     asked[leg].push(delivery);
                 }
                 Err(refusal) => {
-                    tell_refused(&self.road.announcement, &list[number], &refusal);
+                    tell_refused(&self.shared.announcement, &list[number], &refusal);
                     replies[number] = refusal;
                 }
             }
         }
-        let Self { road, frontend, legs, .. } = self;
+        let Self { shared, frontend, legs, .. } = self;
         let Some(transaction) = frontend.transaction() else { return replies };
-        let legs = legs.iter_mut().zip(asked).filter(|(_, more)| !more.is_empty());
-        let answers = join_all(legs.map(|(leg, more)| leg.ask(road, &transaction.mail, more))).await;
+        asked.resize_with(legs.len(), Vec::new);
+        let all = all_of(legs);
+        let legs = legs.iter_mut().zip(asked);
+        let answers = join_all(legs.map(|(leg, more)| leg.ask(shared, &all, &transaction.mail, more))).await;
         for (number, reply) in answers.into_iter().flatten() {
             replies[number] = reply;
         }
@@ -233,8 +244,9 @@ impl<'a> Visit<'a> {
     /// The client has given up the transaction.
     async fn forget(&mut self) {
         self.tell(&mut |verdict| verdict.clone().unwrap_or(reply::GIVEN_UP));
-        let Self { road, legs, .. } = self;
-        join_all(legs.iter_mut().map(|leg| leg.reset(road))).await;
+        let Self { shared, legs, .. } = self;
+        let all = all_of(legs);
+        join_all(legs.iter_mut().map(|leg| leg.reset(shared, &all))).await;
         self.end_transaction();
     }
 
@@ -250,11 +262,11 @@ impl<'a> Visit<'a> {
     fn leave(&mut self) {
         self.tell(&mut |verdict| verdict.clone().unwrap_or(reply::GIVEN_UP));
         for leg in &mut self.legs {
-            leg.abort(self.road.services, Some(Ending::ClientLost), reply::BACKEND_LOST);
+            leg.hang_up(self.shared.services, reply::GIVEN_UP);
         }
         self.legs.clear();
         for (_, mut up) in self.kept.drain(..) {
-            self.road.services.tasks.spawn(async move {
+            self.shared.services.tasks.spawn(async move {
                 let parting = async {
                     up.write(b"QUIT\r\n").await.ok()?;
                     up.into_stream().part(LAST_WORDS).await.then_some(())
@@ -263,20 +275,6 @@ impl<'a> Visit<'a> {
             });
         }
     }
-}
-
-/// The place of a leg whose recipients must go at once.
-async fn next_stop(legs: &[Leg]) -> (usize, Ending) {
-    let running = legs.iter().enumerate().filter(|(_, leg)| leg.is_alive());
-    let stops: Vec<_> = running.map(|(at, leg)| Box::pin(async move { (at, leg.stopped().await) })).collect();
-    if stops.is_empty() {
-        return std::future::pending().await;
-    }
-    futures_util::future::select_all(stops).await.0
-}
-
-fn stopped_by(why: Ending) -> Reply {
-    if why == Ending::Shutdown { Refusal::ShuttingDown.into() } else { reply::STOPPED }
 }
 
 fn end_of(error: DriveError) -> End {

@@ -47,6 +47,8 @@ pub(super) struct Guest {
     pub(super) tls: Option<ProxyTls>,
     /// The name that it asked for (SNI).
     pub(super) server_name: Option<String>,
+    /// It has asked for UTF-8 before its login (POP3).
+    pub(super) utf8: bool,
 }
 
 impl Guest {
@@ -94,7 +96,7 @@ impl Door {
     /// A client of this machine.
     fn neighbour(&self, local: UnixStream, record: &Record) -> Guest {
         let (session, stream) = (record.session.clone(), Stream::Local(local));
-        Guest { stream, session, client: HERE, local: HERE, tls: None, server_name: None }
+        Guest { stream, session, client: HERE, local: HERE, tls: None, server_name: None, utf8: false }
     }
 
     /// Where it listens, as far as that is an address.
@@ -135,6 +137,7 @@ impl Door {
             local: record.local,
             tls: header.tls,
             server_name: header.authority,
+            utf8: false,
         };
         if self.listener.tls == ListenerTls::Implicit { self.encrypt(guest, record).await } else { Ok(guest) }
     }

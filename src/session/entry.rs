@@ -51,8 +51,8 @@ struct Found {
 
 /// Checks, places, connects. `over` resolves when the connection is, whatever the login is doing then.
 ///
-/// A backend may refer the user to another. That is where the table has the user from then on, unless sessions are open
-/// at the old home.
+/// A backend may refer the user to another of the table. That is where the table has the user from then on, unless
+/// sessions are open at the old home.
 pub(super) async fn enter(
     services: &Services,
     guest: &Guest,
@@ -78,18 +78,28 @@ pub(super) async fn enter(
             error!(session = %guest.session, user = %grant.user.as_str(), host = referral.host, "referred once too often; see limits.max_referrals");
             return Err(Refusal::BackendUnavailable.into());
         }
+        if services.servers.load().named(&referral.host, record.protocol, referral.port).is_none() {
+            // Whoever speaks for one mail server must not send users' passwords wherever it likes.
+            error!(
+                session = %guest.session, user = %grant.user.as_str(), host = referral.host, port = referral.port,
+                "the backend refers the user to a server that is not in the fleet's table"
+            );
+            return Err(Refusal::BackendUnavailable.into());
+        }
         referrals -= 1;
         info!(session = %guest.session, user = %grant.user.as_str(), host = referral.host, "the backend refers the user");
-        follow(&mut grant.fields, referral);
+        follow(&mut grant, referral);
     }
 }
 
 /// From now on it is as if the passdb had named that server.
-fn follow(fields: &mut Fields, referral: Referral) {
-    fields.host = Some(referral.host);
-    fields.port = referral.port;
-    if let Some(user) = referral.user {
-        fields.destuser = Some(user);
+fn follow(grant: &mut Grant, referral: Referral) {
+    grant.fields.host = Some(referral.host);
+    grant.fields.port = referral.port;
+    if let Some(user) = referral.user.filter(|user| !user.eq_ignore_ascii_case(grant.home_name())) {
+        // The password was checked for somebody else, if at all: now that is for the server named.
+        grant.unproven = true;
+        grant.fields.destuser = Some(user);
     }
 }
 
@@ -124,6 +134,7 @@ async fn enter_home(
         pipelining: !grant.fields.no_pipelining,
         noauth: grant.fields.no_auth,
         forward: &grant.fields.forward,
+        utf8: guest.utf8,
         host: &services.host,
         limit: grant.fields.timeout,
         close_timeout: services.limits.load().close_timeout,
@@ -148,15 +159,17 @@ async fn enter_home(
     Ok(Entry { user, key, mechanism, backend: server.id.clone(), arrival, slot, stop, handle, isolation })
 }
 
-/// A submission server that takes our word is only for those whose password was checked here: nobody would check it there.
+/// A submission server that takes our word, and the password of a passdb's `pass`, are only for those whose own password
+/// was checked here: nobody would check it there.
 fn must_be_proven(server: &Server, grant: &Grant, guest: &Guest, protocol: Protocol) -> Result<(), Refusal> {
     let noauth = grant.fields.no_auth || server.road(protocol).is_some_and(|road| road.noauth);
-    if protocol != Protocol::Submission || !noauth || !grant.unproven {
+    let trusts_us = (protocol == Protocol::Submission && noauth) || grant.fields.pass.is_some();
+    if !trusts_us || !grant.unproven {
         return Ok(());
     }
     error!(
         session = %guest.session, user = %grant.user.as_str(), backend = %server.id,
-        "nobody would check the password: submission_noauth and proxy_noauth need a passdb that does; neither the kind \"backend\" nor the field nopassword does"
+        "nobody would check the password: submission_noauth, proxy_noauth and pass need a passdb that does; neither the kind \"backend\" nor the field nopassword does"
     );
     Err(Refusal::BackendUnavailable)
 }
@@ -273,13 +286,14 @@ pub(super) fn hops_left(session: &SessionId, client: SocketAddr, ttl: Option<u32
     })
 }
 
-/// Who logs in at the backend, and with which password: the passdb's word, else the backend's master user, else the client.
+/// Who logs in at the backend, and with which password: the passdb's word, else the backend's master user, else the
+/// client. Whom nobody has checked is for the backend to check, by the client's own password.
 fn backend_identity(server: &Server, grant: &Grant, credentials: &Credentials) -> (Option<String>, Secret) {
     let fields = &grant.fields;
     if let Some(password) = &fields.pass {
         return (fields.master.clone(), password.duplicate());
     }
-    match server.master() {
+    match server.master().filter(|_| !grant.unproven) {
         Some((master, password)) => (Some(master), password),
         None => (fields.master.clone().or(grant.master.clone()), credentials.password.duplicate()),
     }

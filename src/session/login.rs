@@ -140,6 +140,7 @@ async fn authenticate(
     record: &mut Record,
 ) -> Result<Box<Entry>, Option<End>> {
     let announcement = announce(&dialogue.guest, dialogue.frontend.as_ref());
+    dialogue.guest.utf8 = dialogue.frontend.utf8();
     let outcome = match announcement {
         Ok(announcement) => try_to_enter(door, &dialogue.guest, credentials, &announcement, deadline, record).await,
         Err(refusal) => Err(refusal.into()),

@@ -46,6 +46,7 @@ impl Failure {
             // These may pass, or others may see them pass.
             ConnectError::Dial { ref backend, .. }
             | ConnectError::Lost { ref backend, .. }
+            | ConnectError::Delivery { ref backend, .. }
             | ConnectError::Slow { ref backend, .. } => {
                 warn!(%session, %backend, error = error.in_full(), "the backend cannot be used");
             }

@@ -1,13 +1,14 @@
 //! The store inside one process: the default of a single proxy, and the reference that the scripts in `lua/` are held to.
 //!
 //! A clone shares the state, so several proxies of one process can be a fleet. `shard` is a shard's state and the calls
-//! that concern proxies; `claim`, `declare`, `reap` and `moves` are those that concern keys; `place` chooses; `binding`
+//! that concern proxies; `claim`, `declare`, `reap`, `moves` and `marks` are those that concern keys; `place` chooses; `binding`
 //! counts; `votes` and `errands` are what the whole fleet decides and does.
 
 mod binding;
 mod claim;
 mod declare;
 mod errands;
+mod marks;
 mod moves;
 mod notes;
 mod place;

@@ -145,6 +145,22 @@ pub enum MarkChange {
     Unlock(Locker),
 }
 
+/// As the log says it.
+impl fmt::Display for MarkChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pin(backend) => write!(f, "pinned to {backend}"),
+            Self::Unpin => f.write_str("unpinned"),
+            Self::Hold(0) => f.write_str("held without end"),
+            Self::Hold(ms) => write!(f, "held for {ms} ms"),
+            Self::Release => f.write_str("released"),
+            Self::Lock(..) => f.write_str("locked"),
+            Self::Renew(..) => f.write_str("still locked"),
+            Self::Unlock(_) => f.write_str("unlocked"),
+        }
+    }
+}
+
 /// Who locks a key: a migration, or what else must be alone with a user and know it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Locker {

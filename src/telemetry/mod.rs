@@ -73,8 +73,14 @@ where
     Ok((tracing_subscriber::registry().with(filter).with(lines), LogHandle(handle)))
 }
 
+/// The library for TLS warns of every oddity that a stranger sends, without saying whose it was; what matters of it stands in
+/// our own line about the connection. Whoever wants to hear it names it in `level`, which comes later and so counts.
+const STRANGERS: &str = "rustls=error";
+
 fn filter(level: &str) -> Result<EnvFilter, LogError> {
-    EnvFilter::builder().parse(level).map_err(|source| LogError::Level { level: level.to_owned(), source })
+    EnvFilter::builder()
+        .parse(format!("{STRANGERS},{level}"))
+        .map_err(|source| LogError::Level { level: level.to_owned(), source })
 }
 
 #[cfg(test)]

@@ -70,6 +70,13 @@ fn the_level_can_be_changed_while_the_log_runs() {
 }
 
 #[test]
+fn what_strangers_make_the_tls_library_say_is_logged_only_if_it_is_asked_for() {
+    let story = |_: &LogHandle| tracing::warn!(target: "rustls::msgs::handshake", "Illegal SNI extension");
+    assert_eq!(logged(LogFormat::Text, "info", story), "");
+    assert!(logged(LogFormat::Text, "info,rustls=warn", story).contains("Illegal"));
+}
+
+#[test]
 fn a_level_that_is_none_leaves_the_old_one() {
     let text = logged(LogFormat::Text, "info", |handle| {
         assert!(matches!(handle.set_level("homing=loud"), Err(LogError::Level { .. })));

@@ -6,6 +6,7 @@
 mod arrives;
 mod changes;
 mod command;
+mod readme;
 mod refused;
 mod shown;
 

@@ -137,5 +137,8 @@ fn what_is_allowed_but_seldom_meant_gets_a_warning() {
     let noauth = "submission_noauth = true\n[[passdb]]\nkind = ";
     assert!(warnings(&format!("{noauth}\"backend\"")).contains("nobody can submit there"));
     assert_eq!(warnings(&format!("{noauth}\"file\"\npath = \"users.passwd\"")), "");
+    let master = "master_user = \"m\"\nmaster_password = \"p\"\n";
+    assert!(warnings(master).contains("it serves probes alone"));
+    assert_eq!(warnings(&format!("{master}[[passdb]]\nkind = \"file\"\npath = \"users.passwd\"")), "");
     assert_eq!(warnings(""), "");
 }

@@ -12,6 +12,7 @@ pub(crate) fn unescaped(text: &str) -> Vec<u8> {
         bytes.push(match rest.next().expect("something is escaped") {
             b'r' => b'\r',
             b'n' => b'\n',
+            b't' => b'\t',
             b'0' => 0,
             b'x' => {
                 let digits = [rest.next().expect("two digits"), rest.next().expect("two digits")];

@@ -17,7 +17,7 @@ pub(crate) enum Side {
 impl Side {
     /// As a header says: `frontend:` with `starttls`, `secured`, `plaintext`, `banner=`, `line=`, `literal=`,
     /// `commands=`, `errors=`, `failures=`, `host=`, `offers=line,line`; `backend:` with `user=`, `master=`, `password=`, `starttls`, `pipelining`,
-    /// `noauth`, `forward=name/value`, `announce`, `client=` (its address), `tls` (of the client), `sni=`, `helo=`,
+    /// `noauth`, `utf8`, `forward=name/value`, `announce`, `client=` (its address), `tls` (of the client), `sni=`, `helo=`,
     /// `id=field/value`, and the errands `look` and `try`.
     pub(crate) fn new(protocol: Protocol, header: &str) -> Self {
         let settings = Settings(header);
@@ -75,7 +75,8 @@ impl Side {
         match self {
             Self::Back(machine) => machine.offers().join(", "),
             Self::Front(machine) => {
-                let ttl = machine.proxy_ttl().map_or("no TTL".to_owned(), |ttl| format!("TTL {ttl}"));
+                let mut ttl = machine.proxy_ttl().map_or("no TTL".to_owned(), |ttl| format!("TTL {ttl}"));
+                ttl.push_str(if machine.utf8() { ", UTF8" } else { "" });
                 machine.helo().map_or(ttl.clone(), |helo| format!("{ttl}, {helo}"))
             }
         }
@@ -191,6 +192,7 @@ impl Settings<'_> {
             host: "proxy.example".to_owned(),
             noauth: self.has("noauth"),
             forward: self.pairs("forward").into_iter().map(|(name, value)| (name, value.unwrap_or_default())).collect(),
+            utf8: self.has("utf8"),
         }
     }
 

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)] // so do tests end
 
+mod doveadm;
 mod escape;
 mod lmtp;
 mod machine;
@@ -43,8 +44,8 @@ fn transcripts(directory: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
-        if path.ends_with("lmtp") {
-            continue; // these have a player of their own
+        if path.ends_with("lmtp") || path.ends_with("doveadm") {
+            continue; // these have players of their own
         }
         if path.is_dir() {
             found.extend(transcripts(&path));

@@ -131,14 +131,19 @@ impl Site {
         Ok(answers[0].clone())
     }
 
-    /// One command in the words of the protocol's version 1.0, past doveadm's own notions.
+    /// Commands in the words of the protocol's version 1.0, past doveadm's own notions. The client stays until the first
+    /// is answered: one that closes interrupts a command for many.
     async fn raw(&self, command: &str) -> Result<String> {
         let mut door = TcpStream::connect(self.proxy.addresses[1]).await?;
         let login = STANDARD.encode(format!("\0doveadm\0{PASSWORD}"));
         door.write_all(format!("VERSION\tdoveadm-server\t1\t0\nPLAIN\t{login}\n{command}\n").as_bytes()).await?;
+        let mut said = Vec::new();
+        while !is_answered(&said) {
+            ensure!(door.read_buf(&mut said).await? > 0, "closed after {}", said.escape_ascii());
+        }
         door.shutdown().await?;
-        let mut said = String::new();
-        door.read_to_string(&mut said).await?;
+        door.read_to_end(&mut said).await?;
+        let said = String::from_utf8(said)?;
         said.strip_prefix("-\n+\n").map(str::to_owned).with_context(|| said.clone())
     }
 
@@ -148,6 +153,15 @@ impl Site {
         let fields = ["session", "user", "command", "backend", "exit", "duration_ms"];
         Ok(lines.map(|line| fields.into_iter().map(|name| (name, text(&line, name))).collect()).collect())
     }
+}
+
+/// Behind the password's line, there is an end of an answer.
+fn is_answered(said: &[u8]) -> bool {
+    let said = String::from_utf8_lossy(said);
+    said.strip_prefix("-\n+\n").is_some_and(|answer| {
+        let ends = answer.rmatch_indices('\n').map(|(at, _)| &answer[at + 1..]);
+        ends.into_iter().any(|end| end.starts_with('+') || end.starts_with('-')) && answer.ends_with('\n')
+    })
 }
 
 #[tokio::test]
@@ -221,7 +235,8 @@ async fn commands_for_many_are_carried_out_for_each_user_at_home_and_joined_in_o
         ensure!(site.seen_at(&user.name).len() <= 1, "{} at {:?}", user.name, site.seen_at(&user.name));
     }
     let all = site.raw("\t\tmailbox list\t-A\t--\t*").await?;
-    ensure!(all == "INBOX\tINBOX\tINBOX\tExtra\tINBOX\tINBOX\tINBOX\t\n+\n", "{all:?}");
+    let rows = ["user000\tINBOX", "user001\tINBOX", "user002\tINBOX", "user003\tExtra", "user003\tINBOX"];
+    ensure!(all == format!("{}\tuser004\tINBOX\tuser005\tINBOX\t\n+\n", rows.join("\t")), "{all:?}");
     let some = site.raw("\t\tmailbox list\t-u\tuser003").await?;
     ensure!(some == "Extra\tINBOX\t\n+\n", "{some:?}");
     ensure!(site.raw("\t\tmailbox list\t-u\tnobody*").await? == "\n+\n");
@@ -231,10 +246,37 @@ async fn commands_for_many_are_carried_out_for_each_user_at_home_and_joined_in_o
 }
 
 #[tokio::test]
+async fn a_server_of_the_operators_lists_the_users_itself_and_shows_each_beside_what_is_said_of_them() -> Result {
+    let site = Site::with_file().await?;
+    // Where doveadm is given, Dovecot runs as well and knows the users: it asks for one after the other.
+    let own = site.dir.join("mail1").join("dovecot.conf");
+    let door = site.proxy.addresses[1].to_string();
+    let users = site.dir.join("some-users");
+    std::fs::write(&users, "user001\nuser004\n")?;
+    let file = users.display().to_string();
+    for (whom, expected) in [
+        (&["-A"][..], &["user000", "user001", "user002", "user003", "user004", "user005"][..]),
+        (&["-u", "*5"], &["user005"]),
+        (&["-F", &file], &["user001", "user004"]),
+    ] {
+        let mut doveadm = Command::new("doveadm");
+        doveadm.arg("-c").arg(&own).arg("-o").arg(format!("doveadm_password={PASSWORD}")).args(["-f", "tab"]);
+        doveadm.args(["mailbox", "status", "-S", &door]).args(whom).args(["messages", "INBOX"]);
+        let output = run(&mut doveadm, b"").await?;
+        ensure!(output.status.success(), "{output:?}");
+        let said = String::from_utf8(output.stdout)?;
+        let rows: BTreeSet<&str> = said.lines().skip(1).collect();
+        let expected: Vec<String> = expected.iter().map(|user| format!("{user}\tINBOX\t0")).collect();
+        ensure!(rows == expected.iter().map(String::as_str).collect(), "{whom:?}: {said}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn where_no_passdb_lists_users_a_backend_is_asked_for_their_names() -> Result {
     let site = Site::start(3, "kind = \"backend\"").await?;
     let all = site.raw("\t\tmailbox list\t-u\t*").await?;
-    ensure!(all == "INBOX\tINBOX\tINBOX\t\n+\n", "{all:?}");
+    ensure!(all == "user000\tINBOX\tuser001\tINBOX\tuser002\tINBOX\t\n+\n", "{all:?}");
     let listed = site.raw("\t\tuser\t*1").await?;
     ensure!(listed == "{\"userList\":[\"user001\"]}\n+\n", "{listed:?}");
     Ok(())

@@ -307,7 +307,7 @@ async fn the_worlds_mail_programs_find_their_way() -> Result {
     for subject in ["by-swaks", "by-curl", "by-smtplib"] {
         site.sink.mail(subject).await?;
     }
-    programs::swaks_lmtp(serves.lmtp.plain, "user000+swaks@test", "by-swaks-too").await?;
+    programs::swaks_lmtp(serves.lmtp.plain, "user000+swaks@test", "by-swaks-too", &[]).await?;
     ensure!(site.store.mail_of(&user.name)?.iter().any(|(mailbox, _)| mailbox == "swaks"));
 
     let sieve = serves.sieve.plain;

@@ -9,7 +9,9 @@ use tokio::time::{Instant, sleep};
 use crate::harness::address::fresh_ip;
 use crate::harness::dice::{Dice, seed};
 use crate::harness::letter::letter;
-use crate::harness::{Dialect, Fleet, MailStore, Postfix, Protocol, Result, Smtp, User, Witness, eventually, programs};
+use crate::harness::{
+    Dialect, Fleet, MailStore, Postfix, Protocol, Result, Secured, Smtp, User, Witness, eventually, programs,
+};
 
 /// Users log in without a domain, and mail comes with one.
 const ONE_KEY: &str = "[fleet]\naffinity_key = \"{local}\"\n";
@@ -32,7 +34,7 @@ async fn mail_goes_where_its_user_reads_it_and_the_backends_know_who_brought_it(
     ensure!(codes[3] == 550 && codes.iter().filter(|code| **code == 250).count() == 10, "{delivery:?}");
     ensure!(delivery.outcome.len() == 10 && delivery.outcome.iter().all(|reply| reply.code == 250), "{delivery:?}");
     lmtp.send_chunks("", &["user001"], &letter("in-chunks"), 40).await?.ok()?;
-    programs::swaks_lmtp(door, "USER002+swaks@test", "by-swaks").await?;
+    programs::swaks_lmtp(door, "USER002+swaks@test", "by-swaks", &[]).await?;
     lmtp.quit().await?;
     for user in &fleet.users {
         let mail = fleet.store.mail_of(&user.name)?;
@@ -51,6 +53,39 @@ async fn mail_goes_where_its_user_reads_it_and_the_backends_know_who_brought_it(
         session.logout().await?;
     }
     fleet.empty().await
+}
+
+#[tokio::test]
+async fn mail_comes_under_tls_and_goes_to_the_backend_so() -> Result {
+    for road in ["starttls", "implicit"] {
+        let site = Secured::start(Protocol::Lmtp, road).await?;
+        let (user, tls) = (&site.fleet.users[0], site.authority.client()?);
+        let [by_command, at_once] = site.fleet.proxy().addresses[..] else { panic!("two listeners") };
+        let lmtp = Smtp::connect(Dialect::Lmtp, by_command).await?;
+        ensure!(lmtp.extension("STARTTLS").is_some(), "{:?}", lmtp.extensions);
+        let mut lmtp = lmtp.starttls("mail.test", &tls).await?;
+        ensure!(lmtp.extension("STARTTLS").is_none(), "{:?}", lmtp.extensions);
+        let client = lmtp.local_address()?.ip().to_string();
+        lmtp.send_pipelined("sender@far.test", &[&user.name], &letter("starttls")).await?.ok()?;
+        lmtp.quit().await?;
+        let mut lmtp = Smtp::connect_tls(Dialect::Lmtp, at_once, "mail.test", &tls).await?;
+        lmtp.send_chunks("sender@far.test", &[&user.name], &letter("implicit"), 40).await?.ok()?;
+        lmtp.quit().await?;
+        programs::swaks_lmtp(by_command, &user.name, "swaks-starttls", &["--tls"]).await?;
+        programs::swaks_lmtp(at_once, &user.name, "swaks-implicit", &["--tls-on-connect"]).await?;
+        let found = subjects(&site.fleet.store, &user.name)?;
+        let all = ["starttls", "implicit", "swaks-starttls", "swaks-implicit"];
+        ensure!(found == all.map(|subject| (subject.to_owned(), 1)).into(), "{found:?}");
+        // The backend tells at the end of each connection by which way it came: in the log only TLS can have been meant.
+        eventually("the backend tells who brought it", Duration::from_secs(10), async || {
+            let visits = site.witness()?.visits;
+            let told = visits.iter().filter(|visit| visit.field("rip") == Some(&client)).count();
+            ensure!(told == all.len(), "{visits:#?}");
+            Ok(())
+        })
+        .await?;
+    }
+    Ok(())
 }
 
 /// Waits until the backends have seen so many visits from there.

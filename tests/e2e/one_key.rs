@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::harness::address::fresh_ip;
 use crate::harness::dovecot::MASTER;
 use crate::harness::letter::{letter, stuffed};
-use crate::harness::{Dialect, Fleet, Imap, Pop3, Protocol, Result, Sieve, Smtp, User, eventually};
+use crate::harness::{Dialect, Doveadm, Fleet, Imap, Pop3, Protocol, Result, Sieve, Smtp, User, eventually};
 
 /// How proxies come to one key.
 const RULES: &str =
@@ -19,12 +19,12 @@ const RULES: &str =
 /// How the backends come to one user. By default they allow no `+` in the name of who logs in.
 const DOVECOT: &str = "auth_username_chars =\nauth_username_format = %Lu\nauth_default_realm = example.org\n\
                        protocol lmtp {\n  auth_username_format = %Lu\n}\n";
-/// In which one logs in. Mail is delivered beside them.
-const WITH_LOGIN: [Protocol; 3] = [Protocol::Imap, Protocol::Pop3, Protocol::Sieve];
+/// In which one logs in. Mail is delivered, and doveadm at work, beside them.
+const WITH_LOGIN: [Protocol; 4] = [Protocol::Imap, Protocol::Pop3, Protocol::Sieve, Protocol::Submission];
 
 /// A fleet of two proxies and three backends for users with a domain, who may also log in with a detail.
 async fn site() -> Result<Fleet> {
-    let protocols = [Protocol::Pop3, Protocol::Sieve, Protocol::Lmtp];
+    let protocols = [&Protocol::BESIDE_IMAP[..], &[Protocol::Doveadm]].concat();
     let mut fleet = Fleet::plan().proxies(2).protocols(&protocols).config(RULES).dovecot(DOVECOT).start().await?;
     fleet.users = ["ann", "ben", "eve"].map(|name| User::named(format!("{name}@example.org"))).to_vec();
     let with_detail = |user: &User| {
@@ -51,12 +51,22 @@ fn addresses(user: &User) -> [String; 4] {
     [user.name.clone(), user.name.to_uppercase(), detailed(user), local(user).to_owned()]
 }
 
+/// The same for a master user.
+fn by_master(user: &User) -> [String; 2] {
+    [local(user).to_owned(), user.name.to_uppercase()].map(|name| format!("{name}*{}", MASTER.0))
+}
+
 /// How one can log in: the same, and as master user.
 fn logins(user: &User) -> Vec<User> {
     let own = addresses(user).map(|name| User { name, password: user.password.clone() });
-    let by_master = [local(user).to_owned(), user.name.to_uppercase()]
-        .map(|name| User { name: format!("{name}*{}", MASTER.0), password: MASTER.1.to_owned() });
+    let by_master = by_master(user).map(|name| User { name, password: MASTER.1.to_owned() });
     own.into_iter().chain(by_master).collect()
+}
+
+/// Whom doveadm can be told to work for: the same, and a detail without a domain.
+fn owners(user: &User) -> Vec<String> {
+    let bare = format!("{}+Work", local(user));
+    addresses(user).into_iter().chain([bare]).chain(by_master(user)).collect()
 }
 
 /// One session.
@@ -64,6 +74,7 @@ enum Session {
     Imap(Imap),
     Pop3(Pop3),
     Sieve(Sieve),
+    Submission(Smtp),
 }
 
 impl Session {
@@ -79,6 +90,11 @@ impl Session {
                 pop3.log_in(user).await?;
                 Self::Pop3(pop3)
             }
+            Protocol::Submission => {
+                let mut smtp = Smtp::connect_from(from, Dialect::Smtp, door).await?;
+                smtp.log_in(user).await?;
+                Self::Submission(smtp)
+            }
             _ => {
                 let mut sieve = Sieve::connect_from(from, door).await?;
                 sieve.log_in(user).await?;
@@ -93,6 +109,7 @@ impl Session {
             Self::Imap(mut imap) => (imap.lost().await?, "* BYE "),
             Self::Pop3(mut pop3) => (pop3.lost().await?, ""),
             Self::Sieve(mut sieve) => (sieve.lost().await?, "BYE (TRYLATER) "),
+            Self::Submission(mut smtp) => (smtp.lost().await?, "421 4.3.2 "),
         };
         let last = String::from_utf8_lossy(&last).into_owned();
         ensure!(last.starts_with(words) && last.is_empty() == words.is_empty(), "{last:?} for {words:?}");
@@ -104,6 +121,7 @@ impl Session {
             Self::Imap(imap) => imap.logout().await,
             Self::Pop3(pop3) => pop3.quit().await,
             Self::Sieve(sieve) => sieve.logout().await,
+            Self::Submission(smtp) => smtp.quit().await,
         }
     }
 }
@@ -113,11 +131,13 @@ struct Presence {
     sessions: Vec<Session>,
     /// At each proxy, all recipients named and the message not yet begun.
     deliveries: Vec<Smtp>,
+    /// Commands that wait for the mail that they shall save.
+    commands: Vec<Doveadm>,
 }
 
 impl Presence {
-    /// Every login of a user by every protocol, and mail to every address by way of every proxy, all at once: whichever
-    /// comes first binds.
+    /// Every login of a user by every protocol, mail to every address by way of every proxy, and work for every name, all
+    /// at once: whichever comes first binds.
     async fn of(fleet: &Fleet, user: &User, from: IpAddr) -> Result<Self> {
         let ways = logins(user).into_iter().flat_map(|login| WITH_LOGIN.map(|protocol| (protocol, login.clone())));
         let sessions = ways.enumerate().map(|(number, (protocol, login))| async move {
@@ -133,16 +153,23 @@ impl Presence {
             }
             anyhow::Ok(lmtp)
         });
-        let (sessions, deliveries) = tokio::try_join!(try_join_all(sessions), try_join_all(deliveries))?;
-        Ok(Self { sessions, deliveries })
+        let commands = owners(user).into_iter().enumerate().map(|(number, owner)| async move {
+            let mut doveadm = Doveadm::connect(fleet.proxies[number % 2].door(Protocol::Doveadm)?).await?;
+            doveadm.begin(&owner, "save").await?;
+            anyhow::Ok(doveadm)
+        });
+        let all = (try_join_all(sessions), try_join_all(deliveries), try_join_all(commands));
+        let (sessions, deliveries, commands) = tokio::try_join!(all.0, all.1, all.2)?;
+        Ok(Self { sessions, deliveries, commands })
     }
 
-    /// How many sessions the store should count: each recipient of a message under way is one.
+    /// How many sessions the store should count: each recipient of a message under way is one, and so is each command.
     fn count(&self) -> i64 {
-        (self.sessions.len() + 4 * self.deliveries.len()) as i64
+        (self.sessions.len() + 4 * self.deliveries.len() + self.commands.len()) as i64
     }
 
-    /// Sends the messages, `SUBJECT-0` and `SUBJECT-1` by their proxies, which must be taken for all.
+    /// Sends the messages, `SUBJECT-0` and `SUBJECT-1` by their proxies, which must be taken for all, and `SUBJECT-saved`
+    /// by doveadm.
     async fn deliver(&mut self, subject: &str) -> Result {
         for (number, mut lmtp) in self.deliveries.drain(..).enumerate() {
             lmtp.command("DATA").await?.ok()?;
@@ -151,6 +178,10 @@ impl Presence {
                 lmtp.reply().await?.ok()?;
             }
             lmtp.quit().await?;
+        }
+        for mut doveadm in self.commands.drain(..) {
+            doveadm.send(stuffed(&letter(&format!("{subject}-saved"))).as_bytes()).await?;
+            doveadm.outcome().await?.ok()?;
         }
         Ok(())
     }
@@ -164,6 +195,10 @@ impl Presence {
             let reply = lmtp.command("DATA").await?;
             ensure!(reply.code == 451 && reply.lines[0].starts_with("4.3.2 "), "{reply:?}");
             lmtp.quit().await?;
+        }
+        for mut doveadm in self.commands {
+            let outcome = doveadm.outcome().await?;
+            ensure!(outcome.verdict == "-TEMPFAIL", "{outcome:?}");
         }
         Ok(())
     }
@@ -208,16 +243,21 @@ fn mailboxes_with(fleet: &Fleet, user: &User, subject: &str) -> Result<Vec<Strin
 }
 
 /// Waits until the backends have told of `sessions` logins and `mails` deliveries of a user in all, and holds that each
-/// came from `from`. Gives the backends where that was.
+/// came from `from`; and of doveadm's work, of which they do not say whence, for every name. Gives the backends where
+/// that was.
 async fn was_seen(fleet: &Fleet, user: &User, from: IpAddr, sessions: usize, mails: usize) -> Result<BTreeSet<String>> {
     eventually("the backends have seen it all", Duration::from_secs(30), async || {
         let witness = fleet.witness()?;
         witness.swears_one_home()?;
         let visits: Vec<_> = witness.visits.iter().filter(|visit| visit.user == user.name).collect();
-        let by_mail = visits.iter().filter(|visit| visit.protocol == Protocol::Lmtp).count();
-        ensure!((visits.len() - by_mail, by_mail) == (sessions, mails), "{} visits, {by_mail} by LMTP", visits.len());
+        let by = |protocol| visits.iter().filter(|visit| visit.protocol == protocol).count();
+        let (by_mail, by_doveadm) = (by(Protocol::Lmtp), by(Protocol::Doveadm));
+        let logins = visits.len() - by_mail - by_doveadm;
+        ensure!((logins, by_mail) == (sessions, mails), "{} visits, {by_mail} by LMTP", visits.len());
+        ensure!(by_doveadm >= owners(user).len(), "{by_doveadm} visits by doveadm");
         let from = from.to_string();
-        let astray: Vec<_> = visits.iter().filter(|visit| visit.field("rip") != Some(&from)).collect();
+        let visits = visits.iter().filter(|visit| visit.protocol != Protocol::Doveadm);
+        let astray: Vec<_> = visits.filter(|visit| visit.field("rip") != Some(&from)).collect();
         ensure!(astray.is_empty(), "not from {from}: {astray:?}");
         Ok(witness.backends_of(&user.name).into_iter().map(str::to_owned).collect())
     })
@@ -240,6 +280,8 @@ async fn i1_all_protocols_and_all_spellings_of_a_name_are_one_key_at_one_home() 
             let mailboxes = mailboxes_with(&fleet, user, subject)?;
             ensure!(mailboxes == ["INBOX", "INBOX", "INBOX", "Work"], "{subject}: {mailboxes:?}");
         }
+        let mailboxes = mailboxes_with(&fleet, user, "all-saved")?;
+        ensure!(mailboxes == ["INBOX"; 7], "for {:?}: {mailboxes:?}", owners(user));
         fleet.counts_agree().await?;
         for session in presence.sessions {
             session.leave().await?;

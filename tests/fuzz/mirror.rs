@@ -137,9 +137,7 @@ proptest! {
             };
             prop_assert_eq!((&given.user, given.authzid.as_ref()), (authcid, authzid));
             prop_assert_eq!(given.password.expose(), &password);
-            // Submission offers no XCLIENT to anybody.
-            let told = announce && protocol != Protocol::Submission;
-            prop_assert_eq!(mirror.frontend.proxy_ttl(), told.then_some(4), "{:?}", protocol);
+            prop_assert_eq!(mirror.frontend.proxy_ttl(), announce.then_some(4), "{:?}", protocol);
         }
     }
 

@@ -42,9 +42,14 @@ fn quick() -> HealthConfig {
 }
 
 fn servers(backends: &[(&str, BackendConfig)]) -> Arc<Servers> {
+    serving(backends, &[Protocol::Imap])
+}
+
+/// Servers of a proxy that serves those.
+fn serving(backends: &[(&str, BackendConfig)], protocols: &[Protocol]) -> Arc<Servers> {
     let backends: BTreeMap<_, _> =
         backends.iter().map(|(name, config)| (BackendId::new(name), config.clone())).collect();
-    Arc::new(Servers::new(&backends, [Protocol::Imap]).unwrap())
+    Arc::new(Servers::new(&backends, protocols.iter().copied()).unwrap())
 }
 
 /// Probes one backend over the network.

@@ -5,13 +5,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use homing::backend::{ConnectError, Outcome, Seen, Server, Servers, Service};
+use homing::backend::{ConnectError, Outcome, Seen, Server, Servers};
 use homing::config::{BackendConfig, HealthConfig};
 use homing::health::{Health, Prober, Verdict};
-use homing::model::BackendId;
+use homing::model::{BackendId, Protocol};
 use tokio::time::{Instant, advance, sleep};
 
-use crate::servers;
+use crate::{servers, serving};
 
 /// Notes when it is asked, and answers as it is told.
 #[derive(Default)]
@@ -21,6 +21,8 @@ struct Played {
     bad: Mutex<bool>,
     /// All others are good, unless there is none.
     only: Mutex<Vec<&'static str>>,
+    /// If there is one, all others are good, and take no time.
+    service: Mutex<Option<Protocol>>,
     takes: Mutex<Duration>,
     /// If there is one, all others take no time.
     slow: Mutex<Option<&'static str>>,
@@ -31,8 +33,11 @@ struct Played {
 
 #[async_trait]
 impl Prober for Played {
-    async fn probe(&self, server: &Server, _: Service, _: &HealthConfig) -> Result<Duration, ConnectError> {
+    async fn probe(&self, server: &Server, service: Protocol, _: &HealthConfig) -> Result<Duration, ConnectError> {
         let (name, began) = (server.id.to_string(), Instant::now());
+        if self.service.lock().unwrap().is_some_and(|concerned| concerned != service) {
+            return Ok(Duration::ZERO);
+        }
         let is_slow = self.slow.lock().unwrap().is_none_or(|slow| slow == name);
         let takes = if is_slow { *self.takes.lock().unwrap() } else { Duration::ZERO };
         {
@@ -74,7 +79,11 @@ fn start(config: &HealthConfig, names: &[&str]) -> (Health, Arc<Played>) {
 }
 
 fn all(names: &[&str]) -> Arc<Servers> {
-    servers(&names.iter().map(|name| (*name, BackendConfig::default())).collect::<Vec<_>>())
+    servers(&plain(names))
+}
+
+fn plain<'a>(names: &[&'a str]) -> Vec<(&'a str, BackendConfig)> {
+    names.iter().map(|name| (*name, BackendConfig::default())).collect()
 }
 
 fn seconds(seconds: u64) -> Duration {
@@ -137,7 +146,7 @@ async fn backends_that_die_are_found_out_within_the_times_that_the_manual_names(
                 let error = lost(&backend);
                 let outcome = Outcome::Failed { error: &error, login_sent: false };
                 if users {
-                    health.witness().saw(Seen { backend: &backend, service: Service::Imap, user: "ann", outcome });
+                    health.witness().saw(Seen { backend: &backend, service: Protocol::Imap, user: "ann", outcome });
                 }
                 pass(Duration::from_millis(50)).await;
                 assert!(died.elapsed() <= seconds(within), "{takes} {users} {lived}");
@@ -169,6 +178,22 @@ async fn what_befalls_all_backends_is_told_of_all_at_once_and_so_is_its_end() {
         *prober.bad.lock().unwrap() = false;
         *prober.takes.lock().unwrap() = Duration::ZERO;
         assert_eq!(told(&health, seconds(60)).await, [0], "each took {takes} s");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_befalls_one_service_of_all_backends_is_told_of_all_at_once() {
+    for lived in 0..12 {
+        let prober = Arc::new(Played::default());
+        (*prober.service.lock().unwrap(), *prober.slow.lock().unwrap()) = (Some(Protocol::Pop3), Some("slow"));
+        *prober.takes.lock().unwrap() = seconds(5);
+        let servers = serving(&plain(&["quick", "slow"]), &[Protocol::Imap, Protocol::Pop3]);
+        let health = Health::start(&HealthConfig::default(), servers, prober.clone());
+        pass(seconds(60) + lived * seconds(1)).await;
+        *prober.bad.lock().unwrap() = true;
+        assert_eq!(told(&health, seconds(60)).await, [2], "{lived}: that IMAP is well says nothing of POP3");
+        *prober.bad.lock().unwrap() = false;
+        assert_eq!(told(&health, seconds(60)).await, [0], "{lived}");
     }
 }
 
@@ -254,7 +279,7 @@ async fn a_users_failure_brings_the_next_probe_forward_but_not_in_a_flood() {
     for number in 0..100 {
         let outcome = Outcome::Failed { error: &error, login_sent: false };
         let user = number.to_string();
-        health.witness().saw(Seen { backend: &backend, service: Service::Imap, user: &user, outcome });
+        health.witness().saw(Seen { backend: &backend, service: Protocol::Imap, user: &user, outcome });
         pass(Duration::from_millis(50)).await;
     }
     assert!((4..=8).contains(&prober.count("a")), "{} in 5 s", prober.count("a"));
@@ -272,7 +297,7 @@ async fn no_backend_is_probed_twice_at_once_nor_more_than_allowed_together() {
     let error = lost(&backend);
     for _ in 0..60 {
         let outcome = Outcome::Failed { error: &error, login_sent: false };
-        health.witness().saw(Seen { backend: &backend, service: Service::Imap, user: "u", outcome });
+        health.witness().saw(Seen { backend: &backend, service: Protocol::Imap, user: "u", outcome });
         health.update(&config, || all(&names));
         pass(seconds(1)).await;
     }

@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use homing::backend::{ConnectError, Outcome, Seen, Server, Service};
+use homing::backend::{ConnectError, Outcome, Seen, Server};
 use homing::config::{BackendConfig, HealthConfig};
 use homing::health::{ErrorRate, Health, Prober, Traffic};
-use homing::model::BackendId;
+use homing::model::{BackendId, Protocol};
 use tokio::time::sleep;
 
 use crate::{opinion, servers};
@@ -19,7 +19,7 @@ struct Probes {
 
 #[async_trait]
 impl Prober for Probes {
-    async fn probe(&self, server: &Server, _: Service, _: &HealthConfig) -> Result<Duration, ConnectError> {
+    async fn probe(&self, server: &Server, _: Protocol, _: &HealthConfig) -> Result<Duration, ConnectError> {
         if self.good.load(Ordering::Relaxed) { Ok(Duration::ZERO) } else { Err(slow(&server.id)) }
     }
 }
@@ -42,7 +42,7 @@ fn site() -> Site {
 impl Site {
     fn saw(&self, user: &str, outcome: Outcome<'_>) {
         let backend = BackendId::new("a");
-        self.health.witness().saw(Seen { backend: &backend, service: Service::Imap, user, outcome });
+        self.health.witness().saw(Seen { backend: &backend, service: Protocol::Imap, user, outcome });
     }
 
     fn failed(&self, user: &str, login_sent: bool) {
@@ -158,7 +158,7 @@ async fn the_error_rate_is_that_of_the_last_seconds_and_wrong_passwords_do_not_d
 async fn a_host_that_is_not_of_the_table_is_nobodys_business() {
     let (site, stranger) = (site(), BackendId::new("stranger"));
     let outcome = Outcome::Failed { error: &slow(&stranger), login_sent: true };
-    site.health.witness().saw(Seen { backend: &stranger, service: Service::Imap, user: "ann", outcome });
+    site.health.witness().saw(Seen { backend: &stranger, service: Protocol::Imap, user: "ann", outcome });
     assert_eq!(opinion(&site.health).traffic, Traffic::default());
     assert_eq!(site.health.opinions().len(), 1);
 }

@@ -6,6 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use homing::config::{BackendConfig, Config, ListenerConfig};
 use homing::model::{BackendId, Protocol, Secret};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::front::certificate;
 use crate::parts::{Line, Peer, Server, Site, until};
@@ -223,7 +224,7 @@ async fn commands_for_many_come_out_in_order_whoever_is_ready_first_and_the_wors
     ann.send("a\t\n+\n").await;
     drop(ann);
     let (mut cat, command) = asked(&home).await;
-    assert_eq!(command, "\tcat\tsearch\tall\n");
+    assert_eq!(command, "\tcat\tsearch\t-A\tall\n", "the server names the user in each row");
     cat.send("c\t\n+\n").await;
     drop(cat);
     client.expect("a\tb\tc\t\n-NOUSER\n").await;
@@ -315,4 +316,71 @@ async fn behind_a_load_balancer_the_true_client_stands_in_the_log() {
         told().iter().any(|line| line["message"] == "command" && line["exit"] == "77")
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_command_for_many_reaches_nobody_more_once_its_client_has_closed() {
+    let (site, home, away) = site(|config| config.doveadm.parallel = 1).await;
+    let mut client = client(&site, 2).await;
+    client.send("\t\texpunge\t-A\tall\n").await;
+    let (mut names, _) = asked_old(&away).await;
+    client.half_close().await;
+    // By the time that the names come, the end has come as well.
+    names.send("{\"userList\":[\"ann\",\"bob\"]}\n+\n").await;
+    drop(names);
+    client.expect_start("L\0\0\0").await;
+    home.expect_nobody().await;
+    until("the end of the command", || site.holding().sessions == 0).await;
+}
+
+#[tokio::test]
+async fn a_command_that_says_nothing_ends_when_its_clients_connection_breaks() {
+    let (site, home, _away) = site(|_| ()).await;
+    let mut client = client(&site, 0).await;
+    client.send("\tann\tforce-resync\t*\n").await;
+    let (mut server, _) = asked(&home).await;
+    client.reset();
+    server.expect_end().await;
+    assert_eq!(site.holding().sessions, 1, "the server may still be at the mailbox");
+    drop(server);
+    site.sessions(0).await;
+}
+
+#[tokio::test]
+async fn a_mail_that_a_server_does_not_take_is_given_up_and_never_sent_on_with_a_gap() {
+    let (site, home, _away) = site(|config| {
+        config.doveadm.silence = Duration::from_millis(300);
+        config.limits.close_timeout = Duration::from_millis(100);
+    })
+    .await;
+    let mut client = client(&site, 0).await;
+    client.send("\tann\tsave\n").await;
+    let (server, _) = asked(&home).await;
+    // More than the kernel keeps on the way. Whoever sends it is told before the end of it.
+    let (mut reading, mut writing) = client.into_tcp().into_split();
+    let sending = tokio::spawn(async move {
+        let lines = [b'x'; 64 * 1024];
+        while writing.write_all(&lines).await.is_ok() {}
+    });
+    let mut said = String::new();
+    reading.read_to_string(&mut said).await.unwrap();
+    assert_eq!(said, "\n-TEMPFAIL\n");
+    sending.await.unwrap();
+    drop(server);
+    site.sessions(0).await;
+}
+
+#[tokio::test]
+async fn a_command_at_a_server_ends_when_the_proxy_goes_down() {
+    let (site, home, away) = site(|_| ()).await;
+    let mut client = client(&site, 0).await;
+    client.send("\t\twho\n").await;
+    let (mut one, mut two) = (asked(&home).await.0, asked(&away).await.0);
+    let talk = async {
+        one.expect_end().await;
+        two.expect_end().await;
+        drop((one, two));
+        client.expect("\n-TEMPFAIL\n").await;
+    };
+    tokio::join!(site.proxy.stop(), talk);
 }

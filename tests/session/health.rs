@@ -4,10 +4,9 @@ use std::time::Duration;
 
 use homing::admin;
 use homing::admin::wire::{Client, Status};
-use homing::backend::Service;
 use homing::config::{Config, HealthConfig};
 use homing::health::{Opinion, Traffic, Verdict};
-use homing::model::BackendId;
+use homing::model::{BackendId, Protocol};
 use tokio::process::Command;
 
 use crate::admin::door;
@@ -15,7 +14,7 @@ use crate::parts::{Server, Site, until};
 
 fn opinion(site: &Site) -> Opinion {
     let opinion = site.proxy.health().opinions().pop().unwrap();
-    assert_eq!((opinion.backend.as_str(), opinion.service), ("home", Service::Imap));
+    assert_eq!((opinion.backend.as_str(), opinion.service), ("home", Protocol::Imap));
     opinion
 }
 

@@ -1,6 +1,10 @@
 //! Logins that go well, and refusals by the backend.
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use homing::config::{FilePassdb, Master, PassdbConfig};
+use homing::model::Secret;
 
 use crate::parts::{Site, until};
 
@@ -159,7 +163,7 @@ async fn a_passdb_decides_about_name_password_and_host() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("users");
     let site = Site::with(|config| {
-        config.passdb = vec![homing::config::PassdbConfig::File(homing::config::FilePassdb {
+        config.passdb = vec![PassdbConfig::File(FilePassdb {
             path: path.clone(),
             default_scheme: "PLAIN".to_owned(),
             master: false,
@@ -198,6 +202,47 @@ async fn a_passdb_decides_about_name_password_and_host() {
         site.proxy.stop()
     );
     site.expect_ending(client.address, ["shutdown", "proxy", "relay", "127.0.0.1"]).await;
+}
+
+/// What the backend hears of logins with a name and a password that nobody here knows, where it has a master user.
+async fn heard_of_the_unproven(users: Option<&str>) -> (Site, tempfile::TempDir) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("users");
+    let site = Site::with(|config| {
+        if let Some(users) = users {
+            std::fs::write(&path, users).unwrap();
+            let default_scheme = "PLAIN".to_owned();
+            config.passdb = vec![PassdbConfig::File(FilePassdb { path, default_scheme, master: false })];
+        }
+        let password = Arc::new(Secret::new(b"master's".to_vec()));
+        config.backends.values_mut().next().unwrap().master = Some(Master { user: "boss".to_owned(), password });
+    })
+    .await;
+    (site, directory)
+}
+
+#[tokio::test]
+async fn whom_nobody_has_checked_is_not_let_in_by_the_backends_master_user() {
+    for users in [None, Some("ann:::::::nopassword\n")] {
+        let (site, _directory) = heard_of_the_unproven(users).await;
+        let mut client = site.client().await;
+        client.send("a LOGIN ann guess\r\n").await;
+        assert_eq!(site.server.accept().await.take_login().await.1, ["", "ann", "guess"], "{users:?}");
+        client.expect("a OK [CAPABILITY IMAP4rev1 IDLE] Logged in\r\n").await;
+    }
+    let (site, _directory) = heard_of_the_unproven(None).await;
+    let mut client = site.client().await;
+    client.send("a AUTHENTICATE PLAIN YW5uAGV2ZQB4\r\n").await; // eve as ann
+    assert_eq!(site.server.accept().await.take_login().await.1, ["ann", "eve", "x"]);
+}
+
+#[tokio::test]
+async fn a_passdbs_password_is_not_for_whom_nobody_has_checked() {
+    let (site, _directory) = heard_of_the_unproven(Some("ann:::::::nopassword pass=other\n")).await;
+    let mut client = site.client().await;
+    client.send("a LOGIN ann guess\r\n").await;
+    client.expect_start("a NO [UNAVAILABLE]").await;
+    site.server.expect_nobody().await;
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@
 
 mod admin;
 mod administration;
+mod administration_http;
 mod backends;
 mod delivery;
 mod endings;

@@ -9,7 +9,7 @@ use homing::store::{Mark, MarkChange, Order, Store};
 use tokio::process::Command;
 
 use crate::admin::door;
-use crate::parts::{Server, Site};
+use crate::parts::{Server, Site, lines};
 
 /// A proxy with an open admin door.
 struct Hall {
@@ -87,7 +87,18 @@ async fn what_cannot_be_added_is_refused_with_the_remedy_and_no_password_is_take
     assert!(hall.refuses("backend weight home 10001").await.contains("0 to 10000"));
     assert!(hall.refuses("backend show mail3").await.contains("there is no backend mail3"));
     assert!(hall.refuses("backend evict").await.contains("say which backend"));
-    assert_eq!(hall.says("dump").await, "", "nothing was set");
+    assert_eq!(hall.says("dump").await, "# nothing was set at runtime: all is as the files say\n");
+}
+
+#[tokio::test]
+async fn what_operators_do_to_a_user_stands_in_the_log() {
+    let hall = Hall::open().await;
+    for line in ["hold carla --for 5s", "release carla", "pin carla home", "unpin carla"] {
+        hall.says(&format!("user {line}")).await;
+    }
+    let marks = lines(|line| line.get("key").is_some_and(|key| key == "carla") && line.contains_key("mark"));
+    let marks: Vec<&str> = marks.iter().map(|line| line["mark"].as_str()).collect();
+    assert_eq!(marks, ["held for 5000 ms", "released", "pinned to home", "unpinned"]);
 }
 
 #[tokio::test]

@@ -110,3 +110,29 @@ async fn a_proxy_that_goes_down_ends_a_session_without_a_word() {
     tokio::join!(site.proxy.stop(), talk);
     client.expect_end().await;
 }
+
+#[tokio::test]
+async fn a_client_that_asks_for_utf_8_before_its_login_has_it_at_its_backend() {
+    let site = site().await;
+    let greet = "+OK ready\r\n+OK\r\nUTF8 USER\r\nSASL PLAIN\r\n.\r\n";
+    let mut first = client(&site).await;
+    first.send("UTF8\r\nUSER ann\r\nPASS secret\r\n").await;
+    first.expect("-ERR This command is not offered; see CAPA.\r\n+OK Send the password.\r\n").await;
+    let mut backend = site.server.accept().await;
+    backend.send(greet).await;
+    backend.expect("CAPA\r\n").await;
+    backend.expect_start("AUTH PLAIN ").await;
+    backend.send("+OK In.\r\n").await;
+    first.expect("+OK In.\r\n").await;
+
+    let mut second = client(&site).await;
+    second.send("UTF8\r\nUSER ann\r\nPASS secret\r\n").await;
+    second.expect("+OK UTF8 enabled.\r\n+OK Send the password.\r\n").await;
+    let mut backend = site.server.accept().await;
+    backend.send(greet).await;
+    backend.expect("CAPA\r\nUTF8\r\n").await;
+    backend.send("+OK UTF8 enabled\r\n").await;
+    backend.expect_start("AUTH PLAIN ").await;
+    backend.send("+OK In.\r\n").await;
+    second.expect("+OK In.\r\n").await;
+}

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use homing::app::rules;
-use homing::model::{BackendId, Protocol, Weight};
+use homing::config::{Config, FilePassdb, Master, PassdbConfig};
+use homing::model::{BackendId, Protocol, Secret, Weight};
 use homing::store::Store;
 use homing::store::memory::Memory;
 
@@ -17,6 +18,10 @@ async fn two_homes() -> (Site, Server) {
 }
 
 async fn two_homes_by(protocol: Protocol) -> (Site, Server) {
+    two_homes_with(protocol, |_| ()).await
+}
+
+async fn two_homes_with(protocol: Protocol, change: impl FnOnce(&mut Config)) -> (Site, Server) {
     let (home, away) = (Server::open().await, Server::open().await);
     let mut config = config(home.address);
     config.listeners[0].protocol = protocol;
@@ -28,6 +33,7 @@ async fn two_homes_by(protocol: Protocol) -> (Site, Server) {
         (backend.pop3.port, backend.sieve.port) = (backend.port, backend.port);
     }
     config.limits.max_referrals = 2;
+    change(&mut config);
     let store: Arc<dyn Store> = Arc::new(Memory::embedded(rules(&config)));
     (Site::over(store, home, config).await, away)
 }
@@ -105,6 +111,43 @@ async fn a_user_may_have_another_name_there_and_is_the_same_user() {
     client.send("a LOGIN ann secret\r\n").await;
     site.server.accept().await.answer_login(&refers("a%6en", &away)).await;
     assert_eq!(away.accept().await.take_login().await.1[1], "ann");
+    client.expect("a OK [CAPABILITY IMAP4rev1 IDLE] Logged in\r\n").await;
+}
+
+#[tokio::test]
+async fn nobody_is_referred_to_a_server_that_the_table_lacks() {
+    let (site, away) = two_homes().await;
+    let outside = Server::open().await;
+    let mut client = site.client().await;
+    client.send("a LOGIN ann secret\r\n").await;
+    site.server.accept().await.answer_login(&refers("ann", &outside)).await;
+    client.expect(LATER).await;
+    outside.expect_nobody().await;
+    away.expect_nobody().await;
+    site.sessions(0).await;
+    let port = outside.address.port().to_string();
+    let said = site.lines(|line| line["level"] == "ERROR" && line.get("port") == Some(&port));
+    assert!(said[0]["message"].ends_with("not in the fleet's table"), "{said:?}");
+}
+
+#[tokio::test]
+async fn who_is_referred_under_another_name_must_know_the_password_of_that_name() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("users");
+    std::fs::write(&path, "ann:{PLAIN}secret\n").unwrap();
+    let (site, away) = two_homes_with(Protocol::Imap, |config| {
+        config.passdb =
+            vec![PassdbConfig::File(FilePassdb { path, default_scheme: "PLAIN".to_owned(), master: false })];
+        for backend in config.backends.values_mut() {
+            let password = Arc::new(Secret::new(b"master's".to_vec()));
+            backend.master = Some(Master { user: "boss".to_owned(), password });
+        }
+    })
+    .await;
+    let mut client = site.client().await;
+    client.send("a LOGIN ann secret\r\n").await;
+    site.server.accept().await.answer_login(&refers("bob", &away)).await;
+    assert_eq!(away.accept().await.take_login().await.1, ["", "bob", "secret"]);
     client.expect("a OK [CAPABILITY IMAP4rev1 IDLE] Logged in\r\n").await;
 }
 

@@ -1,5 +1,7 @@
 //! Submission, where its words make a difference.
 
+use std::time::Duration;
+
 use homing::config::{Config, FilePassdb, PassdbConfig};
 use homing::model::{BackendId, Ending, Protocol};
 
@@ -175,7 +177,7 @@ async fn what_backends_offer_is_shown_to_the_next_client() {
     let mut second = site.dial().await;
     second.send("EHLO two\r\n").await;
     second.expect("220 proxy.test ESMTP homing ready\r\n").await;
-    second.expect("250-proxy.test\r\n250-SIZE 1000\r\n250-DSN\r\n250 AUTH PLAIN LOGIN\r\n").await;
+    second.expect("250-proxy.test\r\n250-SIZE 1000\r\n250-DSN\r\n250-AUTH PLAIN LOGIN\r\n250 XCLIENT TTL\r\n").await;
 }
 
 #[tokio::test]
@@ -238,4 +240,17 @@ async fn a_proxy_that_goes_down_says_421_to_everybody() {
         drop(backend);
     };
     tokio::join!(site.proxy.stop(), talk);
+}
+
+#[tokio::test]
+async fn a_probe_introduces_itself_by_the_name_of_this_proxy() {
+    let site = Site::with(|config| {
+        speak_submission(config);
+        config.health.fast_interval = Duration::from_millis(100);
+        config.backends.values_mut().for_each(|backend| backend.probe = true);
+    })
+    .await;
+    let mut backend = site.server.accept().await;
+    backend.send("220 home ready\r\n").await;
+    backend.expect("EHLO proxy.test\r\n").await;
 }

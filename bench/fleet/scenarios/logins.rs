@@ -16,6 +16,10 @@ use crate::world::World;
 /// Clients at work at once: enough to keep two cores busy, few enough to queue nowhere.
 const CLIENTS: usize = 64;
 
+/// What [`measure`] gives.
+pub(super) const COLUMNS: [&str; 9] =
+    ["CPU ms per login", "user", "system", "store's CPU", "logins/s", "p50 ms", "p99 ms", "resumed %", "failed"];
+
 /// How connections are protected.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Handshake {
@@ -30,28 +34,26 @@ pub(super) async fn run(world: &World, args: &Args, handshake: Handshake) -> any
         Handshake::Full => "Login, full TLS 1.3 handshake",
         Handshake::Resumed => "Login, resumed TLS 1.3 session",
     };
-    let columns =
-        ["CPU ms per login", "user", "system", "store's CPU", "logins/s", "p50 ms", "p99 ms", "resumed %", "failed"];
-    let mut table = Table::new(title, &columns);
+    let mut table = Table::new(title, &COLUMNS);
     let lineup = line_up(world, &proxies(args), &mut table).await;
     let period = Duration::from_secs(if args.quick { 1 } else { 4 });
     for _ in 0..args.rounds() {
         for running in &lineup {
-            table.add(running.subject, measure(world, running, handshake, period).await?);
+            let doors = doors(world, running, handshake)?;
+            table.add(running.subject, measure(running, &doors, period).await?);
         }
     }
     Ok(table)
 }
 
 /// One turn: every client logs in once to warm up (and to get its first ticket), then again and again.
-async fn measure(world: &World, running: &Running, handshake: Handshake, period: Duration) -> anyhow::Result<Vec<f64>> {
-    let doors = doors(world, running, handshake)?;
+pub(super) async fn measure(running: &Running, doors: &[Door], period: Duration) -> anyhow::Result<Vec<f64>> {
     let counts = Rc::new(Counts::default());
-    storm(&doors, &counts, Instant::now()).await;
+    storm(doors, &counts, Instant::now()).await;
     counts.reset();
 
     let (cpu, store_cpu, began) = (running.cpu(), running.store_cpu(), Instant::now());
-    storm(&doors, &counts, began + period).await;
+    storm(doors, &counts, began + period).await;
     let elapsed = began.elapsed();
     let (cpu, store_cpu) = (running.cpu() - cpu, running.store_cpu() - store_cpu);
 
@@ -73,7 +75,7 @@ async fn measure(world: &World, running: &Running, handshake: Handshake, period:
 }
 
 /// A ticket store for each client, since each is used by one connection at a time.
-fn doors(world: &World, running: &Running, handshake: Handshake) -> anyhow::Result<Vec<Door>> {
+pub(super) fn doors(world: &World, running: &Running, handshake: Handshake) -> anyhow::Result<Vec<Door>> {
     let door = || match handshake {
         Handshake::None => Ok(running.plain()),
         Handshake::Full => running.tls(world, false),

@@ -2,8 +2,11 @@
 //! meets all of them alike.
 
 mod bulk;
+pub(crate) mod delivery;
 mod idle;
+mod large_mail;
 mod logins;
+mod pop3;
 mod round_trip;
 
 use std::fs;
@@ -12,6 +15,7 @@ use anyhow::Context;
 use tokio::task::LocalSet;
 
 use crate::args::{Args, Scenario};
+use crate::client::Speech;
 use crate::report::Table;
 use crate::subjects::{Running, Subject};
 use crate::world::World;
@@ -44,14 +48,23 @@ async fn run(scenario: Scenario, world: &World, args: &Args) -> anyhow::Result<T
         Scenario::BulkPlain => bulk::run(world, args, false).await,
         Scenario::BulkTls => bulk::run(world, args, true).await,
         Scenario::RoundTrip => round_trip::run(world, args).await,
+        Scenario::Pop3Plain => pop3::run(world, args, logins::Handshake::None).await,
+        Scenario::Pop3Tls => pop3::run(world, args, logins::Handshake::Full).await,
+        Scenario::Delivery => delivery::run(world, args).await,
+        Scenario::LargeMail => large_mail::run(world, args).await,
     }
 }
 
-/// The subjects that could be started. Why others could not is told below the table.
+/// The subjects that could be started, as IMAP proxies. Why others could not is told below the table.
 async fn line_up(world: &World, subjects: &[Subject], table: &mut Table) -> Vec<Running> {
+    line_up_for(Speech::Imap, world, subjects, table).await
+}
+
+/// The same for any protocol. Who does not speak it at all is not missed.
+async fn line_up_for(speech: Speech, world: &World, subjects: &[Subject], table: &mut Table) -> Vec<Running> {
     let mut running = Vec::new();
-    for &subject in subjects {
-        match subject.start(world).await {
+    for &subject in subjects.iter().filter(|subject| subject.speaks(speech)) {
+        match subject.start(speech, world).await {
             Ok(started) => running.push(started),
             Err(error) => table.remark(format!("Skipped {}: {error:#}.", subject.title())),
         }

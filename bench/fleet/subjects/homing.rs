@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use super::{Place, Started, free_port, launch};
+use crate::client::Speech;
 use crate::process::Process;
 use crate::world::{PASSWORD, USERS, World, user_name};
 
@@ -31,14 +32,22 @@ fn settings(world: &World, place: &Place) -> anyhow::Result<String> {
         let _ = writeln!(users, "{}:{{PLAIN}}{PASSWORD}", user_name(number));
     }
     let users = place.write("users", &users)?;
+    let protocol = match place.speech {
+        Speech::Imap => "imap",
+        Speech::Pop3 | Speech::Pop3Sasl => "pop3",
+        Speech::Lmtp => "lmtp",
+    };
+    let permission = if place.speech == Speech::Lmtp { "" } else { "plaintext_login = true" };
     let mut config = format!(
         r#"name = "bench"
 [[listener]]
 address = "{}"
+protocol = "{protocol}"
 tls = "none"
-plaintext_login = true
+{permission}
 [[listener]]
 address = "{}"
+protocol = "{protocol}"
 tls = "implicit"
 [[tls.certificate]]
 certificate = "{}"
@@ -59,7 +68,9 @@ socket = "{}"
         place.file("admin.sock").display(),
     );
     for (number, backend) in world.backends.iter().enumerate() {
-        let _ = writeln!(config, "[backend.mail{number}]\nhost = \"{}\"\nport = {}", backend.ip(), backend.port());
+        let (host, port) = (backend.ip(), backend.port());
+        let _ = writeln!(config, "[backend.mail{number}]\nhost = \"{host}\"\nport = {port}");
+        let _ = writeln!(config, "pop3_port = {}\nlmtp_port = {}", world.pop3_port, world.lmtp_port);
     }
     Ok(config)
 }

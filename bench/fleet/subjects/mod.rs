@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 
-use crate::client::{Client, Door};
+use crate::client::{Client, Door, Speech};
 use crate::process::{Cpu, Memory, Process};
 use crate::world::World;
 
@@ -43,6 +43,7 @@ pub(crate) enum Subject {
 pub(crate) struct Running {
     /// Which.
     pub(crate) subject: Subject,
+    speech: Speech,
     plain: SocketAddr,
     tls: SocketAddr,
     proxy: Option<Process>,
@@ -51,9 +52,10 @@ pub(crate) struct Running {
     dir: Option<PathBuf>,
 }
 
-/// Where a subject keeps its files and listens.
+/// Where a subject keeps its files and listens, and for what.
 struct Place {
     dir: PathBuf,
+    speech: Speech,
     plain: SocketAddr,
     tls: SocketAddr,
 }
@@ -77,23 +79,33 @@ impl Subject {
         }
     }
 
-    /// Starts it and waits until it greets. An error says why it cannot be measured.
-    pub(crate) async fn start(self, world: &World) -> anyhow::Result<Running> {
+    /// Whether it can be measured there.
+    pub(crate) fn speaks(self, speech: Speech) -> bool {
+        match speech {
+            Speech::Imap => true,
+            Speech::Pop3 | Speech::Pop3Sasl => matches!(self, Self::HomingMemory | Self::HomingRedis),
+            Speech::Lmtp => matches!(self, Self::HomingMemory | Self::HomingRedis | Self::Dovecot),
+        }
+    }
+
+    /// Starts it for clients of that kind, and waits until it greets. An error says why it cannot be measured.
+    pub(crate) async fn start(self, speech: Speech, world: &World) -> anyhow::Result<Running> {
         if self == Self::Direct {
             let plain = world.backends[0];
-            return Ok(Running { subject: self, plain, tls: plain, proxy: None, store: None, dir: None });
+            return Ok(Running { subject: self, speech, plain, tls: plain, proxy: None, store: None, dir: None });
         }
-        let place = Place::make(self, world.dir())?;
+        let place = Place::make(self, speech, world.dir())?;
         let started = match self {
             Self::HomingRedis => homing::start(world, &place, true)?,
             Self::Nginx => nginx::start(world, &place)?,
+            Self::Dovecot if speech == Speech::Lmtp => dovecot::start_lmtp(world, &place)?,
             Self::Dovecot => dovecot::start(world, &place)?,
             Self::Haproxy => haproxy::start(world, &place)?,
             Self::HomingMemory | Self::Direct => homing::start(world, &place, false)?,
         };
+        let Place { dir, plain, tls, .. } = place;
         let (proxy, store) = (Some(started.proxy), started.store);
-        let mut running =
-            Running { subject: self, plain: place.plain, tls: place.tls, proxy, store, dir: Some(place.dir) };
+        let mut running = Running { subject: self, speech, plain, tls, proxy, store, dir: Some(dir) };
         running.wait_for_greeting().await?;
         Ok(running)
     }
@@ -102,12 +114,13 @@ impl Subject {
 impl Running {
     /// Where clients connect without TLS.
     pub(crate) fn plain(&self) -> Door {
-        Door { address: self.plain, tls: None }
+        Door { speech: self.speech, address: self.plain, tls: None }
     }
 
     /// Where they connect with TLS; `resume` is whether a client remembers its last session.
     pub(crate) fn tls(&self, world: &World, resume: bool) -> anyhow::Result<Door> {
-        Ok(Door { address: self.tls, tls: Some(world.certificate.client(resume)?) })
+        let tls = Some(world.certificate.client(resume)?);
+        Ok(Door { speech: self.speech, address: self.tls, tls })
     }
 
     /// CPU time of the proxy so far.
@@ -123,6 +136,16 @@ impl Running {
     /// Memory of the proxy.
     pub(crate) fn memory(&self) -> Memory {
         self.proxy.as_ref().map(Process::memory).unwrap_or_default()
+    }
+
+    /// Bytes that the proxy has in memory now, and from here on counts the peak anew.
+    pub(crate) fn begin_peak(&self) -> u64 {
+        self.proxy.as_ref().map(Process::begin_peak).unwrap_or_default()
+    }
+
+    /// The most that the proxy has had in memory since.
+    pub(crate) fn peak(&self) -> u64 {
+        self.proxy.as_ref().map(Process::peak).unwrap_or_default()
     }
 
     async fn wait_for_greeting(&mut self) -> anyhow::Result<()> {
@@ -157,12 +180,13 @@ impl Drop for Running {
 
 impl Place {
     /// An address for each subject, so that TIME-WAIT sockets of one are not in another's way.
-    fn make(subject: Subject, dir: &Path) -> anyhow::Result<Self> {
+    fn make(subject: Subject, speech: Speech, dir: &Path) -> anyhow::Result<Self> {
         let name = subject.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
         let address = Ipv4Addr::new(127, 77, 1, subject as u8);
-        let dir = dir.join(name);
+        // One that was started for something else may be up beside it.
+        let dir = dir.join(format!("{name}-{speech:?}"));
         fs::create_dir_all(&dir)?;
-        Ok(Self { dir, plain: free_port(address)?, tls: free_port(address)? })
+        Ok(Self { dir, speech, plain: free_port(address)?, tls: free_port(address)? })
     }
 
     fn file(&self, name: &str) -> PathBuf {

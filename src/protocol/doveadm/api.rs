@@ -32,6 +32,12 @@ pub fn parse_calls(body: &[u8]) -> Result<Vec<ApiCall>, ApiFault> {
     }
 }
 
+impl ApiFault {
+    pub(super) fn new(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+}
+
 impl ApiCall {
     fn read(call: Value) -> Result<Self, ApiFault> {
         let fault = |text: &str| Err(ApiFault(text.to_owned()));
@@ -53,13 +59,14 @@ impl ApiCall {
         normal(&self.name)
     }
 
-    /// Whom it is about, and the command without the parameters that say so.
-    pub fn aim(mut self) -> Result<(Aim, Self), NotForUs> {
+    /// Whom it is about, and the command without the parameters that say so. `separator`: what stands between a user's
+    /// name and a master's.
+    pub fn aim(mut self, separator: Option<char>) -> Result<(Aim, Self), NotForUs> {
         let mut aim = Aim::Nobody;
         let named: Vec<(String, Value)> = std::mem::take(&mut self.parameters).into_iter().collect();
         for (name, value) in named {
             match (normal(&name).as_str(), value) {
-                ("user", Value::String(user)) => aim = Aim::of(user),
+                ("user", Value::String(user)) => aim = Aim::of(user, separator),
                 ("user", _) => return Err(NotForUs("the user must be a string")),
                 ("all users", value) if value == Value::Bool(true) || value == "true" => {
                     aim = Aim::Mask("*".to_owned())

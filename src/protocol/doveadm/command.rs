@@ -116,49 +116,64 @@ impl Command {
     }
 
     /// Whom it is about, and the command without those of its arguments that say so. A name in the user's field is just
-    /// that: who has a mask says it by `-u`, which then stands alone, as Dovecot's own clients never send it.
-    pub fn aim(mut self) -> Result<(Aim, Self), NotForUs> {
+    /// that: who has a mask says it by `-u`, which then stands alone. Dovecot's own clients look for the users themselves,
+    /// and send a command for each, with the `-A`, `-u` or `-F` that they were given: it has the server put the user's name
+    /// before each row, so for all three an `-A` is left. `separator`: what stands between a user's name and a master's.
+    pub fn aim(mut self, separator: Option<char>) -> Result<(Aim, Self), NotForUs> {
         let mut aim = Aim::Nobody;
         let mut kept = Vec::with_capacity(self.arguments.len());
         let mut arguments = std::mem::take(&mut self.arguments).into_iter();
         while let Some(argument) = arguments.next() {
-            match argument.as_slice() {
+            let aimed = match argument.as_slice() {
                 b"--" => {
                     kept.push(argument);
                     kept.extend(arguments.by_ref());
+                    continue;
                 }
-                b"-A" | b"--all-users" => aim = Aim::Mask("*".to_owned()),
-                b"-u" | b"--user" => aim = named(arguments.next())?,
-                b"-F" | b"--user-file" => {
+                b"-A" | b"--all-users" => Aim::Mask("*".to_owned()),
+                b"-u" | b"--user" => named(arguments.next(), separator)?,
+                b"-F" | b"--user-file" if self.user.is_empty() => {
                     return Err(NotForUs("-F names a file, which must be read where the command is given"));
                 }
-                _ => kept.push(argument),
+                b"-F" | b"--user-file" => {
+                    arguments.next();
+                    Aim::Mask("*".to_owned())
+                }
+                _ => {
+                    kept.push(argument);
+                    continue;
+                }
+            };
+            if matches!(aimed, Aim::Mask(_)) {
+                kept.push(b"-A".to_vec());
             }
+            aim = aimed;
         }
         self.arguments = kept;
-        let aim = if self.user.is_empty() { aim } else { Aim::User(without_master(&self.user).to_owned()) };
+        let aim = if self.user.is_empty() { aim } else { Aim::User(without_master(&self.user, separator).to_owned()) };
         Ok((aim, self))
     }
 }
 
 impl Aim {
-    /// What `-u` or the HTTP API's `user` means.
-    pub fn of(name: String) -> Self {
+    /// What `-u` or the HTTP API's `user` means: a mask before all, so `*` never separates a master here.
+    pub fn of(name: String, separator: Option<char>) -> Self {
         match name {
             name if name.is_empty() => Self::Nobody,
             mask if mask.contains(['*', '?']) => Self::Mask(mask),
-            name => Self::User(name),
+            name => Self::User(without_master(&name, separator).to_owned()),
         }
     }
 }
 
 /// `user*master` is the user: whoever administers needs no master.
-fn without_master(name: &str) -> &str {
-    name.split_once('*').map(|(user, _)| user).filter(|user| !user.is_empty()).unwrap_or(name)
+fn without_master(name: &str, separator: Option<char>) -> &str {
+    let parts = separator.and_then(|separator| name.split_once(separator));
+    parts.map(|(user, _)| user).filter(|user| !user.is_empty()).unwrap_or(name)
 }
 
-fn named(name: Option<Vec<u8>>) -> Result<Aim, NotForUs> {
-    text(name, "the user is not UTF-8").map(Aim::of)
+fn named(name: Option<Vec<u8>>, separator: Option<char>) -> Result<Aim, NotForUs> {
+    text(name, "the user is not UTF-8").map(|name| Aim::of(name, separator))
 }
 
 fn text(field: Option<Vec<u8>>, fault: &'static str) -> Result<String, NotForUs> {

@@ -108,7 +108,7 @@ impl Frontend {
         }
         if self.settings.starttls {
             out.put(reply::NO);
-            return Err(Violation::Missing("a password inside TLS: the client must begin with STARTTLS"));
+            return Err(Violation::Nonsense("a password before STARTTLS, which this listener demands"));
         }
         match plain(line) {
             Some(password) => Ok(FrontendWish::Check(password)),

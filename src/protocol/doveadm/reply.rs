@@ -63,7 +63,10 @@ pub fn api_failure(exit: Exit, why: Option<&str>, tag: &str) -> Value {
     }
 }
 
-/// What a command of the HTTP API came to.
-pub fn api_response(result: Value, tag: &str) -> Value {
-    json!(["doveadmResponse", result, tag])
+/// What stands before the result of a command of the HTTP API.
+pub const API_RESULT: &str = "[\"doveadmResponse\",";
+
+/// What stands behind it.
+pub fn api_tag(tag: &str) -> String {
+    format!(",{}]", Value::from(tag))
 }

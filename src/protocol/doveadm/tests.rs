@@ -162,14 +162,14 @@ fn a_command_is_passed_on_as_it_was_said_to_a_server_of_any_version() {
 #[test]
 fn whom_a_command_is_about_is_told_by_the_users_field_else_by_its_arguments() {
     let aim = |line: &str| {
-        Command::parse(line.as_bytes()).unwrap().aim().map(|(aim, command)| (aim, command.arguments.len()))
+        Command::parse(line.as_bytes()).unwrap().aim(Some('*')).map(|(aim, command)| (aim, command.arguments.len()))
     };
     let user = |name: &str| Aim::User(name.to_owned());
     assert_eq!(aim("\tann\tquota get\t-u\tbob\t--"), Ok((user("ann"), 1)));
     assert_eq!(aim("\tann*boss\tquota get"), Ok((user("ann"), 0)));
     assert_eq!(aim("\t\tquota get\t-u\tbob\tx"), Ok((user("bob"), 1)));
-    assert_eq!(aim("\t\tquota get\t--user\tb*\tx"), Ok((Aim::Mask("b*".into()), 1)));
-    assert_eq!(aim("\t\tquota get\t-A"), Ok((Aim::Mask("*".into()), 0)));
+    assert_eq!(aim("\t\tquota get\t--user\tb*\tx"), Ok((Aim::Mask("b*".into()), 2)));
+    assert_eq!(aim("\t\tquota get\t-A"), Ok((Aim::Mask("*".into()), 1)));
     assert_eq!(aim("\t\tsearch\t--\t-A"), Ok((Aim::Nobody, 2)));
     assert!(aim("\t\tsearch\t-F\tfile").is_err());
     let api = |parameters| {
@@ -178,13 +178,35 @@ fn whom_a_command_is_about_is_told_by_the_users_field_else_by_its_arguments() {
             parameters: serde_json::from_value(parameters).unwrap(),
             tag: String::new(),
         };
-        call.aim().map(|(aim, call)| (aim, call.parameters.len()))
+        call.aim(Some('%')).map(|(aim, call)| (aim, call.parameters.len()))
     };
     assert_eq!(api(json!({ "user": "ann", "x": 1 })), Ok((user("ann"), 1)));
+    assert_eq!(api(json!({ "user": "ann%boss" })), Ok((user("ann"), 0)));
     assert_eq!(api(json!({ "user": "a?n" })), Ok((Aim::Mask("a?n".into()), 0)));
     assert_eq!(api(json!({ "allUsers": true })), Ok((Aim::Mask("*".into()), 0)));
     assert_eq!(api(json!({ "allUsers": false })), Ok((Aim::Nobody, 0)));
     assert!(api(json!({ "userFile": "x" })).is_err() && api(json!({ "user": 7 })).is_err());
+}
+
+#[test]
+fn a_command_that_was_given_for_many_has_the_server_name_the_user_in_each_row() {
+    for given in ["-A", "-u\ta*", "-F\t", "--user-file\t/etc/passwd"] {
+        let command = Command::parse(format!("\tann\tmailbox list\t{given}\t--\t*").as_bytes()).unwrap();
+        let (aim, command) = command.aim(None).unwrap();
+        assert_eq!((aim, command.line(0, 1)), (Aim::User("ann".into()), b"\tann\tmailbox list\t-A\t--\t*\n".to_vec()));
+    }
+}
+
+#[test]
+fn a_masters_name_is_cut_off_at_the_configured_separator_and_nowhere_else() {
+    let aim = |line: &str, separator| Command::parse(line.as_bytes()).unwrap().aim(separator).unwrap().0;
+    let user = |name: &str| Aim::User(name.to_owned());
+    assert_eq!(aim("\tann%boss\tsearch", Some('%')), user("ann"));
+    assert_eq!(aim("\tann*boss\tsearch", Some('%')), user("ann*boss"));
+    assert_eq!(aim("\tann*boss\tsearch", None), user("ann*boss"));
+    assert_eq!(aim("\t%boss\tsearch", Some('%')), user("%boss"));
+    assert_eq!(aim("\t\tsearch\t-u\tann%boss", Some('%')), user("ann"));
+    assert_eq!(aim("\t\tsearch\t-u\ta*%boss", Some('%')), Aim::Mask("a*%boss".into()));
 }
 
 #[test]

@@ -17,12 +17,16 @@ use super::id;
 use super::response::{self, Capabilities, Response, Status, Untagged};
 use crate::protocol::buffer::append;
 use crate::protocol::line::without_end;
+use crate::protocol::step::{self, Unsaid};
 use crate::protocol::{
     BackendLogin, BackendRefusal, BackendWish, Errand, Handover, Input, Machine, Output, Stage, Violation, sasl,
 };
 
 /// Bytes that a server may say to the client between login and its OK.
 const UNTAGGED: usize = 64 * 1024;
+
+/// What a probe says where a login would be, or behind it.
+const GOODBYE: &str = "Q LOGOUT\r\n";
 
 /// A conversation with a mail server.
 pub struct Backend {
@@ -58,9 +62,7 @@ enum State {
 #[derive(Default)]
 struct LoggingIn {
     /// What goes out at each `+`.
-    pieces: VecDeque<Zeroizing<Vec<u8>>>,
-    /// A `+` that we had nothing for was answered with `*`.
-    cancelled: bool,
+    unsaid: Unsaid,
     /// ID went out in the same write and has not been answered: what comes until then is not for the client.
     id_pending: bool,
     handover: Handover,
@@ -68,12 +70,7 @@ struct LoggingIn {
     capabilities: bool,
 }
 
-/// What a response led to.
-enum Step {
-    Next(State),
-    Wish(State, BackendWish),
-}
-
+type Step = step::Step<State>;
 type Outcome = Result<Step, Violation>;
 
 impl Backend {
@@ -168,7 +165,7 @@ impl Backend {
         let offers = self.offers.unwrap_or_default();
         self.is_possible(offers)?;
         if self.errand == Errand::Look {
-            return Ok(goodbye(out));
+            return Ok(Step::goodbye(State::Over, GOODBYE, out));
         }
         let pieces = if offers.plain { self.authenticate(offers.sasl_ir) } else { self.login_command() };
         let Some(mut pieces) = pieces else {
@@ -178,7 +175,7 @@ impl Backend {
         };
         self.stage = Stage::Login;
         out.put(pieces.pop_front().unwrap_or_default().as_slice());
-        Ok(Step::Next(State::Login(LoggingIn { pieces, id_pending, ..LoggingIn::default() })))
+        Ok(Step::Next(State::Login(LoggingIn { unsaid: Unsaid::pieces(pieces), id_pending, ..LoggingIn::default() })))
     }
 
     /// RFC 4959: with the response in the same line, if the server takes that.
@@ -222,29 +219,19 @@ impl Backend {
             Response::Tagged { tag: b"L", status: Status::Ok, .. }
                 if self.errand == Errand::Try && !login.id_pending =>
             {
-                Ok(goodbye(out))
+                Ok(Step::goodbye(State::Over, GOODBYE, out))
             }
             Response::Tagged { tag: b"L", status, text } if !login.id_pending => login.done(status, text, out),
-            Response::Continue => login.go_on(out),
+            Response::Continue => {
+                login.unsaid.go_on("*\r\n", out)?;
+                Ok(Step::Next(State::Login(login)))
+            }
             Response::Tagged { .. } => Err(Violation::Nonsense("an answer to nothing that was asked")),
         }
     }
 }
 
 impl LoggingIn {
-    fn go_on(mut self, out: &mut Output) -> Outcome {
-        match self.pieces.pop_front() {
-            Some(piece) => out.put(piece.as_slice()),
-            // It wants more than the mechanism has: end the exchange, and its NO follows.
-            None if !self.cancelled => {
-                self.cancelled = true;
-                out.put("*\r\n");
-            }
-            None => return Err(Violation::Nonsense("it asks on after the login was cancelled")),
-        }
-        Ok(Step::Next(State::Login(self)))
-    }
-
     fn done(mut self, status: Status, text: &[u8], out: &mut Output) -> Outcome {
         if status != Status::Ok {
             return Ok(refused(text.to_vec(), response::is_temporary(text)));
@@ -273,21 +260,11 @@ fn last_word(mut handover: Handover, response: Response<'_>, line: &[u8]) -> Out
     }
 }
 
-/// RFC 9051 6.1.3: the server answers and closes; nobody waits for its words.
-fn goodbye(out: &mut Output) -> Step {
-    out.put("Q LOGOUT\r\n");
-    Step::Wish(State::Over, BackendWish::Seen)
-}
-
 fn start_tls(status: Status, rest: bool) -> Outcome {
     if status != Status::Ok {
         return Err(Violation::Missing("STARTTLS"));
     }
-    if rest {
-        // Somebody on the way put these in front of what the server will say under TLS.
-        return Err(Violation::InjectionBehindStartTls);
-    }
-    Ok(Step::Wish(State::Tls, BackendWish::StartTls))
+    Step::tls(State::Tls, rest)
 }
 
 fn refused(text: Vec<u8>, temporary: bool) -> Step {
@@ -357,12 +334,8 @@ impl Machine for Backend {
             let (line, rest) = input.filled().split_at(length);
             let step = response::parse(line).and_then(|said| self.respond(state, said, line, !rest.is_empty(), out));
             input.consume(length);
-            match step? {
-                Step::Next(state) => self.state = state,
-                Step::Wish(state, wish) => {
-                    self.state = state;
-                    return Ok(Some(wish));
-                }
+            if let Some(wish) = step?.enter(&mut self.state) {
+                return Ok(Some(wish));
             }
         }
     }

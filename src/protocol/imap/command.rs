@@ -9,14 +9,14 @@ use super::id;
 use crate::model::{Credentials, Mechanism, Secret};
 use crate::protocol::buffer::find;
 use crate::protocol::line::{literal_at_end, without_end};
-use crate::protocol::sasl;
+use crate::protocol::{fault, sasl};
 
 /// A tag longer than this is refused rather than repeated. Clients use four to ten characters.
 const LONGEST_TAG: usize = 128;
 
 /// Names a command; its answer repeats it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Tag(Box<str>);
+pub(in crate::protocol) struct Tag(Box<str>);
 
 impl Tag {
     pub(super) fn as_str(&self) -> &str {
@@ -24,30 +24,21 @@ impl Tag {
     }
 }
 
-/// What is wrong with a command. `reply.rs` has the words.
+pub(super) type Fault = fault::Fault<Own>;
+
+/// What only IMAP commands may have wrong with them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(in crate::protocol) enum Own {
     EmptyLine,
     BadTag,
     NoCommand,
-    UnknownCommand,
-    /// A command of the authenticated state.
-    LogInFirst,
-    /// The arguments are not as shown.
-    Usage(&'static str),
     NoLiteralHere,
     LiteralTooLong,
-    TlsRequired,
-    TlsIsOn,
-    NoTls,
-    UnknownMechanism,
-    Sasl(sasl::Fault),
-    Cancelled,
 }
 
 /// A faulty command, with its tag if it had one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Faulty {
+pub(in crate::protocol) struct Faulty {
     pub(super) tag: Option<Tag>,
     pub(super) fault: Fault,
 }
@@ -135,8 +126,7 @@ pub(super) enum Body {
     Id(Vec<id::Pair>),
     StartTls,
     Login(Credentials),
-    /// With the decoded initial response, if one came.
-    Authenticate(sasl::Exchange, Option<Zeroizing<Vec<u8>>>),
+    Authenticate(sasl::Step),
 }
 
 /// Tag and verb: enough to decide whether the rest is wanted.
@@ -151,14 +141,14 @@ pub(super) struct Head<'a> {
 pub(super) fn head(command: &[u8]) -> Result<Head<'_>, Faulty> {
     let command = without_end(command);
     if command.is_empty() {
-        return Err(Faulty { tag: None, fault: Fault::EmptyLine });
+        return Err(Faulty { tag: None, fault: Fault::Own(Own::EmptyLine) });
     }
     let (word, rest) = split_word(command);
     // Without a tag of its own, what looks like one may be a password that lost its command: it is not repeated.
-    let tag = tag(word).ok_or(Faulty { tag: None, fault: Fault::BadTag })?;
+    let tag = tag(word).ok_or(Faulty { tag: None, fault: Fault::Own(Own::BadTag) })?;
     let (word, rest) = match rest {
         [b' ', rest @ ..] => split_word(rest),
-        _ => return Err(Faulty { tag: None, fault: Fault::NoCommand }),
+        _ => return Err(Faulty { tag: None, fault: Fault::Own(Own::NoCommand) }),
     };
     match Verb::parse(word) {
         Ok(verb) => Ok(Head { tag, verb, rest }),
@@ -208,7 +198,7 @@ impl<'a> Arguments<'a> {
         let user = self.space().and_then(|()| self.astring()).ok_or(USAGE)?;
         let password = self.space().and_then(|()| self.astring()).filter(|_| self.is_at_end()).ok_or(USAGE)?;
         Ok(Body::Login(Credentials {
-            user: sasl::user_name(user.expose()).map_err(Fault::Sasl)?,
+            user: sasl::user_name(user.expose())?,
             authzid: None,
             password,
             mechanism: Mechanism::Command,
@@ -218,14 +208,13 @@ impl<'a> Arguments<'a> {
     fn authenticate(mut self) -> Result<Body, Fault> {
         const USAGE: Fault = Fault::Usage("AUTHENTICATE mechanism");
         let mechanism = self.space().and_then(|()| self.atom()).ok_or(USAGE)?;
-        let exchange = sasl::Exchange::begin(mechanism).ok_or(Fault::UnknownMechanism)?;
-        if self.is_at_end() {
-            return Ok(Body::Authenticate(exchange, None));
-        }
-        let initial = self.space().and_then(|()| self.atom()).filter(|_| self.is_at_end()).ok_or(USAGE)?;
-        // RFC 4959 section 3: `=` is an initial response of no bytes.
-        let message = if initial == b"=" { Ok(Zeroizing::default()) } else { sasl::decode(initial) };
-        Ok(Body::Authenticate(exchange, Some(message.map_err(Fault::Sasl)?)))
+        let initial = if self.is_at_end() {
+            None
+        } else {
+            let text = self.space().and_then(|()| self.atom()).filter(|_| self.is_at_end()).ok_or(USAGE)?;
+            Some(sasl::initial(text))
+        };
+        Ok(Body::Authenticate(sasl::start(mechanism, initial)?))
     }
 
     fn id(mut self) -> Option<Body> {

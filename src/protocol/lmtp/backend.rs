@@ -46,16 +46,16 @@ impl Backend {
     /// For a connection that is up, with TLS if the port has TLS from the start. `host` is the name that we give ourselves;
     /// `timeout` is how long a server may be silent.
     pub fn new(login: BackendLogin, host: &str, timeout: Duration) -> Self {
-        Self { host: host.to_owned(), timeout: Some(timeout), ..Self::on(Errand::Session, login) }
+        Self { timeout: Some(timeout), ..Self::on(Errand::Session, BackendLogin { host: host.to_owned(), ..login }) }
     }
 
     /// The same for any errand. Nobody logs in, so a probe can but look.
     pub fn on(errand: Errand, login: BackendLogin) -> Self {
         Self {
             secured: !login.starttls,
+            host: if login.host.is_empty() { "homing".to_owned() } else { login.host.clone() },
             login,
             errand,
-            host: "homing".to_owned(),
             timeout: None,
             state: State::Greeting,
             stage: Stage::Greeting,

@@ -3,13 +3,18 @@
 //!
 //! RCPT commands that come in one go are handed out in one go, so that they can be looked up and passed on together; all
 //! else is answered in the order in which it came. What is said of a message while its bytes come in is in
-//! [`Transaction`], and where it ends in `body.rs`.
+//! [`Transaction`], and where it ends in `body.rs`. Here a line finds its command; `commands.rs` says what each does, and
+//! `content.rs` takes the message's bytes.
+
+mod commands;
+mod content;
 
 use super::body::Undotted;
-use super::command::{self, Command, Fault, Mail, Rcpt};
+use super::command::{self, Command, Fault, Rcpt};
 use super::reply::{self, Reply};
 use super::transaction::Transaction;
 use crate::protocol::{Bounds, Farewell, FrontendSettings, Input, Machine, Output, Violation};
+pub use content::Content;
 
 /// What bounds the mail that one connection may bring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,17 +94,6 @@ pub enum Wish {
     Forget,
     /// That was answered: close.
     Quit,
-}
-
-/// How far the content of a message has been read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Content {
-    /// More must come.
-    More,
-    /// A chunk is complete, and was answered; the next one is a command.
-    ChunkTaken,
-    /// The message is complete: settle every recipient.
-    End,
 }
 
 impl Frontend {
@@ -185,41 +179,6 @@ impl Frontend {
         self.state = State::Line;
     }
 
-    /// Takes from `input` what it has of the message and appends it to `content`: with CRLF for every line end if it comes
-    /// by DATA, byte for byte if by BDAT.
-    pub fn content(&mut self, input: &mut Input, content: &mut Vec<u8>, out: &mut Output) -> Content {
-        let before = content.len();
-        let progress = match &mut self.state {
-            State::Data(undotted) => {
-                let (used, end) = undotted.take(input.filled(), content);
-                input.consume(used);
-                if end { Content::End } else { Content::More }
-            }
-            State::Chunk { left, last } => {
-                let taken = input.filled().len().min(usize::try_from(*left).unwrap_or(usize::MAX));
-                content.extend_from_slice(&input.filled()[..taken]);
-                input.consume(taken);
-                *left -= taken as u64; // no more than that
-                match (*left, *last) {
-                    (0, true) => Content::End,
-                    (0, false) => Content::ChunkTaken,
-                    _ => Content::More,
-                }
-            }
-            _ => return Content::More,
-        };
-        self.received = self.received.saturating_add((content.len() - before) as u64);
-        match progress {
-            Content::More => {}
-            Content::End => self.state = State::Verdict,
-            Content::ChunkTaken => {
-                reply::chunk_taken(out);
-                self.state = State::Line;
-            }
-        }
-        progress
-    }
-
     /// What became of the message for a recipient, by the number in which it was accepted. Tells what can be told in order.
     pub fn settle(&mut self, number: usize, reply: Reply, out: &mut Output) {
         let Some(transaction) = &mut self.transaction else { return };
@@ -240,154 +199,6 @@ impl Frontend {
     fn forget(&mut self) {
         self.transaction = None;
         (self.chunking, self.received) = (false, 0);
-    }
-
-    /// One command that is no RCPT.
-    fn perform(&mut self, command: Command, input: &Input, out: &mut Output) -> Result<Option<Wish>, Violation> {
-        match command {
-            Command::Lhlo(name) => {
-                self.helo = Some(name);
-                reply::hello(&self.settings, self.secured, out);
-                return Ok(self.give_up());
-            }
-            Command::Rset => {
-                reply::ok(out);
-                return Ok(self.give_up());
-            }
-            Command::Noop => reply::ok(out),
-            Command::Vrfy => reply::maybe(out),
-            Command::Quit => {
-                reply::bye(&self.settings.host, out);
-                self.state = State::Over;
-                return Ok(Some(Wish::Quit));
-            }
-            Command::StartTls => return self.start_tls(input, out),
-            Command::Xclient(ttl) => self.xclient(ttl, out)?,
-            Command::Mail(mail) => return self.mail(mail, out),
-            Command::Data => return self.data(out),
-            Command::Bdat { size, last } => return self.bdat(size, last),
-            Command::Rcpt(_) => {} // never comes here
-        }
-        Ok(None)
-    }
-
-    fn give_up(&mut self) -> Option<Wish> {
-        let accepted = self.transaction.as_ref().is_some_and(|transaction| transaction.accepted() > 0);
-        self.forget();
-        accepted.then_some(Wish::Forget)
-    }
-
-    fn start_tls(&mut self, input: &Input, out: &mut Output) -> Result<Option<Wish>, Violation> {
-        let fault = match (self.settings.starttls && !self.secured, &self.transaction) {
-            (false, _) => Fault::NoTls,
-            (true, Some(_)) => Fault::Nested,
-            (true, None) => {
-                if !input.is_empty() {
-                    // Somebody on the way put these in front of what the client will say under TLS.
-                    reply::too_much(&self.settings.host, "Plaintext behind STARTTLS", out);
-                    return Err(Violation::InjectionBehindStartTls);
-                }
-                reply::begin_tls(out);
-                self.state = State::Verdict;
-                return Ok(Some(Wish::StartTls));
-            }
-        };
-        self.fault(fault, out).map(|()| None)
-    }
-
-    /// As Postfix has it, all begins anew.
-    fn xclient(&mut self, ttl: Option<u32>, out: &mut Output) -> Result<(), Violation> {
-        if self.transaction.is_some() {
-            return self.fault(Fault::Nested, out);
-        }
-        self.ttl = ttl.or(self.ttl);
-        self.helo = None;
-        reply::greeting(&self.settings.host, out);
-        Ok(())
-    }
-
-    fn mail(&mut self, mail: Mail, out: &mut Output) -> Result<Option<Wish>, Violation> {
-        let Limits { messages, size, .. } = self.settings.limits;
-        if messages > 0 && self.messages >= messages {
-            reply::too_much(&self.settings.host, "Enough messages for one connection", out);
-            self.state = State::Over;
-            return Ok(Some(Wish::Quit));
-        }
-        let fault = if self.helo.is_none() {
-            Fault::NoHello
-        } else if self.transaction.is_some() {
-            Fault::Nested
-        } else if (mail.smtputf8 && !self.settings.smtputf8) || (!mail.dsn.is_empty() && !self.settings.dsn) {
-            Fault::Parameter
-        } else if size > 0 && mail.size.is_some_and(|announced| announced > size) {
-            Fault::TooLarge
-        } else {
-            self.transaction = Some(Transaction::new(mail));
-            reply::sender_ok(out);
-            return Ok(None);
-        };
-        self.fault(fault, out).map(|()| None)
-    }
-
-    /// Whether a recipient may be named here.
-    fn permit(&self, rcpt: &Rcpt, before: usize) -> Result<(), Fault> {
-        let transaction = self.transaction.as_ref().ok_or(Fault::NoSender)?;
-        if self.chunking {
-            Err(Fault::MidMessage)
-        } else if !rcpt.dsn.is_empty() && !self.settings.dsn {
-            Err(Fault::Parameter)
-        } else if !rcpt.mailbox.is_ascii() && !transaction.mail.smtputf8 {
-            Err(Fault::NotAscii)
-        } else if transaction.named + before >= self.settings.limits.recipients {
-            Err(Fault::TooManyRecipients)
-        } else {
-            Ok(())
-        }
-    }
-
-    /// Whether a message may come.
-    fn message(&self) -> Result<(), Fault> {
-        let transaction = self.transaction.as_ref().ok_or(Fault::NoSender)?;
-        if transaction.accepted() == 0 { Err(Fault::NoRecipient) } else { Ok(()) }
-    }
-
-    fn data(&mut self, out: &mut Output) -> Result<Option<Wish>, Violation> {
-        match self.message() {
-            Ok(()) if self.chunking => self.fault(Fault::MidMessage, out).map(|()| None),
-            Ok(()) => {
-                self.state = State::Verdict;
-                Ok(Some(Wish::Data))
-            }
-            Err(fault) => self.fault(fault, out).map(|()| None),
-        }
-    }
-
-    /// RFC 3030 section 2: the bytes follow, whatever we think of them.
-    fn bdat(&mut self, size: u64, last: bool) -> Result<Option<Wish>, Violation> {
-        match self.message() {
-            Ok(()) => {
-                self.chunking = !last;
-                self.state = State::Chunk { left: size, last };
-                Ok(Some(Wish::Chunk { size, last }))
-            }
-            Err(fault) => {
-                self.state = State::Unwanted { left: size, fault };
-                Ok(None)
-            }
-        }
-    }
-
-    fn unwanted(&mut self, left: u64, fault: Fault, input: &mut Input, out: &mut Output) -> Result<bool, Violation> {
-        let taken = input.filled().len().min(usize::try_from(left).unwrap_or(usize::MAX));
-        input.consume(taken);
-        let left = left - taken as u64; // no more than that
-        if left > 0 {
-            self.state = State::Unwanted { left, fault };
-            return Ok(false);
-        }
-        self.state = State::Line;
-        self.fault(fault, out)?;
-        Ok(true)
     }
 
     fn fault(&mut self, fault: Fault, out: &mut Output) -> Result<(), Violation> {
@@ -411,7 +222,14 @@ impl Frontend {
         })
     }
 
-    fn count(&mut self, out: &mut Output) -> Result<(), Violation> {
+    /// Counts a line, unless it is a part of a message (a chunk may be small, so a large message has many), or names one
+    /// recipient more than there may be, as clients do that do not know our limit.
+    fn count(&mut self, line: &Result<Command, Fault>, out: &mut Output) -> Result<(), Violation> {
+        match line {
+            Ok(Command::Bdat { size: 1.., .. }) if self.message().is_ok() => return Ok(()),
+            Err(Fault::TooManyRecipients) => return Ok(()),
+            _ => {}
+        }
         self.commands += 1;
         if self.commands > self.settings.bounds.commands {
             self.state = State::Over;
@@ -466,7 +284,7 @@ impl Machine for Frontend {
                 return Ok(self.batch(batch)); // that line comes again
             }
             input.consume(length);
-            self.count(out)?;
+            self.count(&understood, out)?;
             let wish = match understood {
                 Ok(command) => self.perform(command, input, out)?,
                 Err(fault) => {

@@ -25,6 +25,7 @@ pub use reply::Reply;
 pub use response::Replies;
 pub use transaction::Transaction;
 
+pub use super::smtp::forwarded_within;
 use super::{Farewell, Output};
 
 /// The only words to a client that is turned away before it was greeted.

@@ -37,6 +37,11 @@ impl Reply {
         (200..300).contains(&self.code)
     }
 
+    /// 4yz or 5yz: not done, and the conversation goes on.
+    pub fn is_refusal(&self) -> bool {
+        self.code != 421 && (400..600).contains(&self.code)
+    }
+
     /// Its lines, without the code.
     pub fn lines(&self) -> impl Iterator<Item = &str> {
         self.text.split('\n')

@@ -1,41 +1,18 @@
 //! XCLIENT as LMTP servers take it: who the true client is, as far as the server lists it.
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use crate::protocol::Announcement;
-
-/// Bytes of one command, as Postfix and Dovecot bound it.
-const LONGEST: usize = 512;
+use crate::protocol::smtp::{self, Attribute};
 
 /// The commands, each with its CRLF. None if the server lists nothing that we know.
 pub(super) fn commands(listed: &str, client: &Announcement, timeout: Option<Duration>) -> Vec<String> {
-    let mut commands = Vec::new();
-    let mut command = String::new();
-    for (name, value) in attributes(client, timeout) {
-        if !listed.split(' ').any(|known| known.eq_ignore_ascii_case(name)) {
-            continue;
-        }
-        let attribute = format!(" {name}={}", xtext(&value));
-        if "XCLIENT\r\n".len() + attribute.len() > LONGEST {
-            continue; // one that fits in no command
-        }
-        if command.len() + attribute.len() + 2 > LONGEST {
-            commands.push(std::mem::take(&mut command));
-        }
-        if command.is_empty() {
-            command.push_str("XCLIENT");
-        }
-        command.push_str(&attribute);
-    }
-    if !command.is_empty() {
-        commands.push(command);
-    }
-    commands.into_iter().map(|command| command + "\r\n").collect()
+    let lists = |name: &str| listed.split(' ').any(|known| known.eq_ignore_ascii_case(name));
+    smtp::commands(lists, attributes(client, timeout))
 }
 
 /// In Dovecot's order. The address goes without `IPV6:` here, as Dovecot's LMTP has it.
-fn attributes(client: &Announcement, timeout: Option<Duration>) -> Vec<(&'static str, String)> {
+fn attributes(client: &Announcement, timeout: Option<Duration>) -> Vec<Attribute> {
     let mut list = Vec::new();
     if let Some(helo) = &client.helo {
         list.push(("HELO", helo.clone()));
@@ -60,20 +37,6 @@ fn attributes(client: &Announcement, timeout: Option<Duration>) -> Vec<(&'static
         list.push(("DESTADDR", client.local.ip().to_canonical().to_string()));
     }
     list
-}
-
-/// RFC 3461 section 4.
-fn xtext(value: &str) -> String {
-    let mut text = String::with_capacity(value.len());
-    for byte in value.bytes() {
-        match byte {
-            b'!'..=b'~' if byte != b'+' && byte != b'=' => text.push(char::from(byte)),
-            _ => {
-                let _ = write!(text, "+{byte:02X}"); // a String takes everything
-            }
-        }
-    }
-    text
 }
 
 #[cfg(test)]
@@ -105,13 +68,5 @@ mod tests {
         );
         assert_eq!(commands("addr", &client("mx"), None), ["XCLIENT ADDR=2001:db8::7\r\n"]);
         assert!(commands("LOGIN", &client("mx"), None).is_empty());
-    }
-
-    #[test]
-    fn no_command_is_longer_than_512_bytes() {
-        let commands = commands("ADDR PORT PROTO HELO SESSION TTL", &client(&"x".repeat(470)), None);
-        assert_eq!(commands.len(), 2);
-        assert!(commands.iter().all(|command| command.len() <= 512 && command.starts_with("XCLIENT ")));
-        assert!(commands.concat().contains("ADDR=2001:db8::7\r\n"));
     }
 }

@@ -1,7 +1,7 @@
 //! The side that faces the mail server: from its greeting until the user is logged in.
 //!
 //! ```text
-//! greeting -> [STLS -> TLS] -> CAPA -> [XCLIENT] -> AUTH PLAIN, or USER and PASS
+//! greeting -> [STLS -> TLS] -> CAPA -> [XCLIENT] -> [UTF8] -> AUTH PLAIN, or USER and PASS
 //! ```
 //!
 //! A probe says QUIT where the login would be, or behind its OK.
@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 
 use super::response::{self, Answer, Capabilities};
 use crate::protocol::buffer::find;
+use crate::protocol::step;
 use crate::protocol::{
     BackendLogin, BackendRefusal, BackendWish, Errand, Handover, Input, Machine, Output, Stage, Violation, sasl,
     xclient,
@@ -23,6 +24,9 @@ use crate::protocol::{
 const CAPABILITIES: usize = 16 * 1024;
 /// RFC 5034 section 4: bytes of an AUTH line; a response for which that is too few waits for the prompt.
 const AUTH_LINE: usize = 255;
+
+/// What a probe says where a login would be, or behind it.
+const GOODBYE: &str = "QUIT\r\n";
 
 /// A conversation with a mail server.
 pub struct Backend {
@@ -52,6 +56,8 @@ enum State {
     Offer(usize),
     /// The answer to XCLIENT.
     Announced,
+    /// The answer to UTF8.
+    Utf8,
     /// The answer to USER.
     Named,
     /// The answer to PASS or AUTH.
@@ -68,12 +74,7 @@ struct LoggingIn {
     cancelled: bool,
 }
 
-/// What a line led to.
-enum Step {
-    Next(State),
-    Wish(State, BackendWish),
-}
-
+type Step = step::Step<State>;
 type Outcome = Result<Step, Violation>;
 
 impl Backend {
@@ -104,7 +105,7 @@ impl Backend {
                 Ok(Step::Next(self.begin(out)))
             }
             (State::Greeting, Answer::Err(_)) => Err(Violation::TurnedAway),
-            (State::StartTls, Answer::Ok(_)) => start_tls(rest),
+            (State::StartTls, Answer::Ok(_)) => Step::tls(State::Tls, rest),
             (State::StartTls, Answer::Err(_)) => Err(Violation::Missing("STLS")),
             (State::Offers, Answer::Ok(_)) => Ok(Step::Next(State::Offer(0))),
             (State::Offers, Answer::Err(_)) => {
@@ -114,8 +115,12 @@ impl Backend {
             // A server that does not take it back after all: it sees the wrong address, and its log says so.
             (State::Announced, Answer::Ok(_) | Answer::Err(_)) => match self.ahead.take() {
                 Some(login) => Ok(Step::Next(State::Login(login))),
-                None => self.log_in(out),
+                None => self.prepare(out),
             },
+            (State::Utf8, Answer::Ok(_)) => self.log_in(out),
+            (State::Utf8, Answer::Err(_)) => {
+                Ok(refused(b"[SYS/TEMP] Your mailbox cannot be shown in UTF-8 at the moment."))
+            }
             (State::Named, Answer::Ok(_)) => Ok(self.pass(out)),
             (State::Named, Answer::Err(text)) => Ok(refused(text)),
             (State::Login(login), answer) => self.during_login(login, answer, out),
@@ -135,7 +140,7 @@ impl Backend {
     /// Asks what must be known, and says the rest in the same write if it will be so.
     fn ask(&mut self, out: &mut Output) -> State {
         out.put("CAPA\r\n");
-        let ahead = self.login.pipelining && self.takes_xclient && self.errand != Errand::Look;
+        let ahead = self.login.pipelining && self.takes_xclient && self.errand != Errand::Look && !self.login.utf8;
         if let Some(command) = self.authenticate().filter(|command| ahead && command.len() <= AUTH_LINE) {
             self.announce(out);
             self.stage = Stage::Login;
@@ -170,7 +175,16 @@ impl Backend {
         if self.announce(out) {
             return Ok(Step::Next(State::Announced));
         }
-        self.log_in(out)
+        self.prepare(out)
+    }
+
+    /// RFC 6856 section 2.1: what the client wants must be said before the login.
+    fn prepare(&mut self, out: &mut Output) -> Outcome {
+        if !self.login.utf8 {
+            return self.log_in(out);
+        }
+        out.put(format!("{}\r\n", response::UTF8));
+        Ok(Step::Next(State::Utf8))
     }
 
     fn is_announced(&self) -> bool {
@@ -192,7 +206,7 @@ impl Backend {
 
     fn log_in(&mut self, out: &mut Output) -> Outcome {
         if self.errand == Errand::Look {
-            return Ok(goodbye(out));
+            return Ok(Step::goodbye(State::Over, GOODBYE, out));
         }
         self.stage = Stage::Login;
         if !self.offers.plain {
@@ -238,7 +252,7 @@ impl Backend {
 
     fn during_login(&self, login: LoggingIn, answer: Answer<'_>, out: &mut Output) -> Outcome {
         match answer {
-            Answer::Ok(_) if self.errand == Errand::Try => Ok(goodbye(out)),
+            Answer::Ok(_) if self.errand == Errand::Try => Ok(Step::goodbye(State::Over, GOODBYE, out)),
             Answer::Ok(text) => {
                 let handover = Handover { untagged: Vec::new(), text: text.to_vec() };
                 Ok(Step::Wish(State::Over, BackendWish::LoggedIn(handover)))
@@ -266,20 +280,6 @@ impl LoggingIn {
         }
         Ok(Step::Next(State::Login(self)))
     }
-}
-
-/// The server answers and closes; nobody waits for its words.
-fn goodbye(out: &mut Output) -> Step {
-    out.put("QUIT\r\n");
-    Step::Wish(State::Over, BackendWish::Seen)
-}
-
-fn start_tls(rest: bool) -> Outcome {
-    if rest {
-        // Somebody on the way put these in front of what the server will say under TLS.
-        return Err(Violation::InjectionBehindStartTls);
-    }
-    Ok(Step::Wish(State::Tls, BackendWish::StartTls))
 }
 
 /// A refusal without a code gets the one that lets clients ask for another password: we have told them that a wrong one
@@ -311,12 +311,8 @@ impl Machine for Backend {
             let (line, rest) = input.filled().split_at(length);
             let step = self.respond(state, line, !rest.is_empty(), out);
             input.consume(length);
-            match step? {
-                Step::Next(state) => self.state = state,
-                Step::Wish(state, wish) => {
-                    self.state = state;
-                    return Ok(Some(wish));
-                }
+            if let Some(wish) = step?.enter(&mut self.state) {
+                return Ok(Some(wish));
             }
         }
     }

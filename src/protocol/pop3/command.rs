@@ -1,30 +1,19 @@
 //! What a client may say before login, from a line to a type that cannot be wrong.
 
-use zeroize::Zeroizing;
-
 use crate::model::Secret;
 use crate::protocol::buffer::find;
 use crate::protocol::line::without_end;
-use crate::protocol::{sasl, xclient};
+use crate::protocol::{fault, sasl, xclient};
 
-/// What is wrong with a command. `reply.rs` has the words.
+pub(super) type Fault = fault::Fault<Own>;
+
+/// What only POP3 commands may have wrong with them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
-    UnknownCommand,
-    /// A command of the transaction state.
-    LogInFirst,
+pub(in crate::protocol) enum Own {
     /// One that we know and do not offer.
     NotOffered,
-    /// The arguments are not as shown.
-    Usage(&'static str),
     /// PASS without USER before it.
     NoUser,
-    TlsRequired,
-    TlsIsOn,
-    NoTls,
-    UnknownMechanism,
-    Sasl(sasl::Fault),
-    Cancelled,
 }
 
 #[derive(Clone, Copy)]
@@ -37,10 +26,11 @@ enum Verb {
     User,
     Pass,
     Auth,
+    Utf8,
 }
 
 impl Verb {
-    const ALL: [(&'static str, Self); 8] = [
+    const ALL: [(&'static str, Self); 9] = [
         ("CAPA", Self::Capa),
         ("NOOP", Self::Noop),
         ("QUIT", Self::Quit),
@@ -49,18 +39,19 @@ impl Verb {
         ("USER", Self::User),
         ("PASS", Self::Pass),
         ("AUTH", Self::Auth),
+        ("UTF8", Self::Utf8),
     ];
     /// Of RFC 1939, but for NOOP, which other servers answer at any time.
     const AFTER_LOGIN: [&'static str; 8] = ["STAT", "LIST", "RETR", "DELE", "RSET", "TOP", "UIDL", "LAST"];
-    /// APOP needs the password in clear on our side; UTF8 and LANG (RFC 6856) would have to be known by the backend.
-    const NOT_OFFERED: [&'static str; 3] = ["APOP", "UTF8", "LANG"];
+    /// APOP needs the password in clear on our side; the languages of LANG (RFC 6856) are known to the backend alone.
+    const NOT_OFFERED: [&'static str; 2] = ["APOP", "LANG"];
 
     fn parse(word: &[u8]) -> Result<Self, Fault> {
         let is = |name: &str| word.eq_ignore_ascii_case(name.as_bytes());
         match Self::ALL.iter().find(|(name, _)| is(name)) {
             Some((_, verb)) => Ok(*verb),
             None if Self::AFTER_LOGIN.into_iter().any(is) => Err(Fault::LogInFirst),
-            None if Self::NOT_OFFERED.into_iter().any(is) => Err(Fault::NotOffered),
+            None if Self::NOT_OFFERED.into_iter().any(is) => Err(Fault::Own(Own::NotOffered)),
             None => Err(Fault::UnknownCommand),
         }
     }
@@ -73,14 +64,14 @@ pub(super) enum Command {
     Noop,
     Quit,
     Stls,
+    Utf8,
     /// The TTL in it, if there is one.
     Xclient(Option<u32>),
     User(String),
     Pass(Secret),
     /// AUTH alone: which mechanisms are there?
     Mechanisms,
-    /// With the decoded initial response, if one came.
-    Auth(sasl::Exchange, Option<Zeroizing<Vec<u8>>>),
+    Auth(sasl::Step),
 }
 
 /// Understands a line, its end included. RFC 8314 section 4.1: while nothing is `private`, a password is not even looked
@@ -100,9 +91,10 @@ pub(super) fn parse(line: &[u8], private: bool) -> Result<Command, Fault> {
         Verb::Noop => none(arguments, Command::Noop),
         Verb::Quit => none(arguments, Command::Quit),
         Verb::Stls => none(arguments, Command::Stls),
+        Verb::Utf8 => none(arguments, Command::Utf8),
         Verb::Xclient => Ok(Command::Xclient(xclient::ttl(words(arguments)))),
         Verb::User if is_blank(arguments) => Err(Fault::Usage("USER name")),
-        Verb::User => sasl::user_name(arguments).map(Command::User).map_err(Fault::Sasl),
+        Verb::User => Ok(Command::User(sasl::user_name(arguments)?)),
         Verb::Pass => pass(arguments),
         Verb::Auth => auth(arguments),
     }
@@ -123,15 +115,11 @@ fn pass(password: &[u8]) -> Result<Command, Fault> {
 fn auth(arguments: &[u8]) -> Result<Command, Fault> {
     let mut words = words(arguments);
     let Some(mechanism) = words.next() else { return Ok(Command::Mechanisms) };
-    let exchange = sasl::Exchange::begin(mechanism).ok_or(Fault::UnknownMechanism)?;
-    let message = match (words.next(), words.next()) {
-        (None, _) => None,
-        // RFC 5034 section 4: an initial response of no bytes.
-        (Some(b"="), None) => Some(Zeroizing::default()),
-        (Some(response), None) => Some(sasl::decode(response).map_err(Fault::Sasl)?),
-        _ => return Err(Fault::Usage("AUTH mechanism response")),
-    };
-    Ok(Command::Auth(exchange, message))
+    let initial = words.next().map(sasl::initial);
+    if words.next().is_some() {
+        return Err(Fault::Usage("AUTH mechanism response"));
+    }
+    Ok(Command::Auth(sasl::start(mechanism, initial)?))
 }
 
 fn words(arguments: &[u8]) -> impl Iterator<Item = &[u8]> {

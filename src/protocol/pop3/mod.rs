@@ -15,9 +15,10 @@ mod tests;
 pub use backend::Backend;
 pub use frontend::Frontend;
 
+use super::talk::Words;
 use super::{Farewell, Output};
 
 /// The only words to a client that is turned away before it was greeted.
 pub fn turn_away(why: Farewell, out: &mut Output) {
-    reply::farewell(why, out);
+    <Frontend as Words>::farewell(why, true, out);
 }

@@ -1,19 +1,83 @@
 //! Every word that we say to clients before login. Response codes are those of RFC 2449 and 3206; the texts tell people
 //! what to do, and name nothing inside.
 
-use super::command::Fault;
+use super::Frontend;
+use super::command::{Fault, Own};
 use crate::model::Refusal;
-use crate::protocol::{Bounds, Farewell, FrontendSettings, Handover, Output, Violation, sasl};
+use crate::protocol::talk::Words;
+use crate::protocol::{BackendRefusal, Bounds, Farewell, FrontendSettings, Handover, Output, Violation, sasl};
 
 /// What any server of today has, shown until a backend has said what it has.
 const USUAL: [&str; 3] = ["TOP", "UIDL", "PIPELINING"];
 
-/// XCLIENT is offered, where Dovecot's proxy looks for it, for the sake of the TTL, which ends loops of proxies.
-pub(super) fn greeting(settings: &FrontendSettings, out: &mut Output) {
-    // A banner with a line end would be a second response; one with `<...>` would offer APOP.
-    let banner: String = settings.banner.chars().filter(|c| !c.is_control() && !"<>".contains(*c)).collect();
-    let banner = if banner.trim().is_empty() { "Ready." } else { banner.trim() };
-    out.put(format!("+OK [XCLIENT] {banner}\r\n"));
+impl Words for Frontend {
+    type Tag = ();
+    type Own = Own;
+
+    /// XCLIENT is offered, where Dovecot's proxy looks for it, for the sake of the TTL, which ends loops of proxies.
+    fn greeting(settings: &FrontendSettings, out: &mut Output) {
+        // A banner with a line end would be a second response; one with `<...>` would offer APOP.
+        let banner: String = settings.banner.chars().filter(|c| !c.is_control() && !"<>".contains(*c)).collect();
+        let banner = if banner.trim().is_empty() { "Ready." } else { banner.trim() };
+        out.put(format!("+OK [XCLIENT] {banner}\r\n"));
+    }
+
+    fn begin_tls(_: &(), out: &mut Output) {
+        out.put("+OK Begin TLS negotiation now.\r\n");
+    }
+
+    /// RFC 5034 section 4: `+`, a blank even if nothing follows, base64.
+    fn challenge(text: &[u8], out: &mut Output) {
+        out.put("+ ");
+        out.put(sasl::encode(text).as_bytes());
+        out.put("\r\n");
+    }
+
+    fn fault(_: Option<&()>, fault: Fault, out: &mut Output) {
+        if let Fault::Usage(usage) = fault {
+            return refused(&format!("Faulty arguments, expected: {usage}."), out);
+        }
+        refused(fault_words(fault), out);
+    }
+
+    fn refusal(_: &(), why: Refusal, out: &mut Output) {
+        refused(refusal_words(why), out);
+    }
+
+    /// The backend's own words.
+    fn relayed_refusal(_: &(), words: &BackendRefusal, out: &mut Output) {
+        answer("-ERR", &words.text, "[SYS/TEMP] Login failed.", out);
+    }
+
+    fn welcome(_: &(), handover: &Handover, out: &mut Output) {
+        answer("+OK", &handover.text, "Logged in.", out);
+    }
+
+    /// RFC 1939 section 3: a client that has asked nothing is told nothing.
+    fn farewell(why: Farewell, awaited: bool, out: &mut Output) {
+        if !awaited {
+            return;
+        }
+        let words = match why {
+            Farewell::TimedOut => "Disconnected for inactivity; log in sooner next time.",
+            Farewell::Overloaded => "[SYS/TEMP] Too many connections at the moment; try again in a minute.",
+            Farewell::ShuttingDown => "[SYS/TEMP] This server is going down; connect again.",
+        };
+        refused(words, out);
+    }
+
+    /// The last word to a client that went too far. Where a fault or a refusal was answered already, that was it: nothing
+    /// may be said twice.
+    fn violation(what: Violation, bounds: &Bounds, out: &mut Output) {
+        match what {
+            Violation::LineTooLong => {
+                refused(&format!("Line too long: at most {} bytes before login.", bounds.line), out);
+            }
+            Violation::TooManyCommands => refused("Too many commands before login.", out),
+            Violation::InjectionBehindStartTls => refused("Nothing may be sent behind STLS before TLS is on.", out),
+            _ => {}
+        }
+    }
 }
 
 /// What backends have after login, and what we have before. RFC 2449 section 5: PIPELINING is for all of the session, so
@@ -26,10 +90,10 @@ pub(super) fn capabilities(settings: &FrontendSettings, out: &mut Output) {
     settings.offers.iter().for_each(|line| item(line, out));
     item("RESP-CODES", out);
     item("AUTH-RESP-CODE", out);
-    if settings.starttls && !settings.secured {
+    if settings.offers_tls() {
         item("STLS", out);
     }
-    if settings.secured || settings.plaintext_login {
+    if settings.takes_passwords() {
         item("USER", out);
         item(&format!("SASL {}", sasl::OFFERED.join(" ")), out);
     }
@@ -39,7 +103,7 @@ pub(super) fn capabilities(settings: &FrontendSettings, out: &mut Output) {
 /// The answer to AUTH alone: what clients older than CAPA look for.
 pub(super) fn mechanisms(settings: &FrontendSettings, out: &mut Output) {
     out.put("+OK Mechanisms follow.\r\n");
-    if settings.secured || settings.plaintext_login {
+    if settings.takes_passwords() {
         sasl::OFFERED.iter().for_each(|name| item(name, out));
     }
     out.put(".\r\n");
@@ -54,6 +118,10 @@ pub(super) fn noop(out: &mut Output) {
     out.put("+OK\r\n");
 }
 
+pub(super) fn utf8(out: &mut Output) {
+    out.put("+OK UTF8 enabled.\r\n");
+}
+
 pub(super) fn user(out: &mut Output) {
     out.put("+OK Send the password.\r\n"); // whoever it is: nobody learns here who exists
 }
@@ -66,45 +134,23 @@ pub(super) fn quit(out: &mut Output) {
     out.put("+OK Logging out.\r\n");
 }
 
-pub(super) fn begin_tls(out: &mut Output) {
-    out.put("+OK Begin TLS negotiation now.\r\n");
-}
-
-/// RFC 5034 section 4: `+`, a blank even if nothing follows, base64.
-pub(super) fn prompt(text: &str, out: &mut Output) {
-    out.put("+ ");
-    out.put(sasl::encode(text.as_bytes()).as_bytes());
-    out.put("\r\n");
-}
-
-pub(super) fn fault(fault: Fault, out: &mut Output) {
-    if let Fault::Usage(usage) = fault {
-        return refused(&format!("Faulty arguments, expected: {usage}."), out);
-    }
-    refused(fault_words(fault), out);
-}
-
 fn fault_words(fault: Fault) -> &'static str {
     match fault {
         Fault::UnknownCommand => "Unknown command.",
         Fault::LogInFirst => "Log in first.",
-        Fault::NotOffered => "This command is not offered; see CAPA.",
+        Fault::Own(Own::NotOffered) => "This command is not offered; see CAPA.",
         Fault::Usage(_) => "Faulty arguments.",
-        Fault::NoUser => "Send USER first.",
+        Fault::Own(Own::NoUser) => "Send USER first.",
         // No [AUTH]: it is not the password that is wrong, and clients shall not ask for another.
         Fault::TlsRequired => "Turn on TLS (SSL or STLS) first; no password is taken without it.",
         Fault::TlsIsOn => "TLS is on already.",
         Fault::NoTls => "TLS is not available on this port.",
-        Fault::UnknownMechanism => "This authentication mechanism is not offered; see CAPA.",
+        Fault::Sasl(sasl::Fault::UnknownMechanism) => "This authentication mechanism is not offered; see CAPA.",
         Fault::Sasl(sasl::Fault::NotBase64) => "Invalid base64.",
         Fault::Sasl(sasl::Fault::Malformed) => "Not a message of this authentication mechanism.",
         Fault::Sasl(sasl::Fault::BadName) => "Not a valid user name.",
-        Fault::Cancelled => "Authentication cancelled.",
+        Fault::Sasl(sasl::Fault::Cancelled) => "Authentication cancelled.",
     }
-}
-
-pub(super) fn refusal(why: Refusal, out: &mut Output) {
-    refused(refusal_words(why), out);
 }
 
 /// Only [AUTH] lets a client ask for another password. LOGIN-DELAY is for backends to say.
@@ -122,15 +168,6 @@ fn refusal_words(why: Refusal) -> &'static str {
     }
 }
 
-/// The backend's own words.
-pub(super) fn relayed_refusal(words: &[u8], out: &mut Output) {
-    answer("-ERR", words, "[SYS/TEMP] Login failed.", out);
-}
-
-pub(super) fn welcome(handover: &Handover, out: &mut Output) {
-    answer("+OK", &handover.text, "Logged in.", out);
-}
-
 /// What the backend says is one line already; this makes sure.
 fn answer(status: &str, text: &[u8], otherwise: &str, out: &mut Output) {
     let line = text.split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or_default();
@@ -138,29 +175,6 @@ fn answer(status: &str, text: &[u8], otherwise: &str, out: &mut Output) {
     out.put(" ");
     out.put(if line.is_empty() { otherwise.as_bytes() } else { line });
     out.put("\r\n");
-}
-
-/// To a client that waits for an answer.
-pub(super) fn farewell(why: Farewell, out: &mut Output) {
-    let words = match why {
-        Farewell::TimedOut => "Disconnected for inactivity; log in sooner next time.",
-        Farewell::Overloaded => "[SYS/TEMP] Too many connections at the moment; try again in a minute.",
-        Farewell::ShuttingDown => "[SYS/TEMP] This server is going down; connect again.",
-    };
-    refused(words, out);
-}
-
-/// The last word to a client that went too far. Where a fault or a refusal was answered already, that was it: nothing
-/// may be said twice.
-pub(super) fn violation(what: Violation, bounds: &Bounds, out: &mut Output) {
-    match what {
-        Violation::LineTooLong => {
-            refused(&format!("Line too long: at most {} bytes before login.", bounds.line), out);
-        }
-        Violation::TooManyCommands => refused("Too many commands before login.", out),
-        Violation::InjectionBehindStartTls => refused("Nothing may be sent behind STLS before TLS is on.", out),
-        _ => {}
-    }
 }
 
 fn refused(words: &str, out: &mut Output) {

@@ -50,6 +50,9 @@ pub(super) fn referral(text: &[u8]) -> Option<Referral> {
     if name.eq_ignore_ascii_case(NAME) { Referral::to(destination) } else { None }
 }
 
+/// The capability of a server that shows mails in UTF-8 as they are, and the command that asks for it (RFC 6856).
+pub(super) const UTF8: &str = "UTF8";
+
 /// What a server offers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Capabilities {
@@ -67,10 +70,10 @@ impl Capabilities {
         Self { user: true, ..Self::default() }
     }
 
-    /// Takes a line of the list. UTF8 and LANG are not shown, for both may be said before login, when nobody is here to
-    /// hear them; nor what is ours to offer, or names the server's software.
+    /// Takes a line of the list. LANG is not shown, for it may be said before login, when nobody is here who knows the
+    /// languages; nor what is ours to offer, or names the server's software.
     pub(super) fn add(&mut self, line: &[u8]) {
-        const SHOWN: [&str; 5] = ["TOP", "UIDL", "PIPELINING", "EXPIRE", "LOGIN-DELAY"];
+        const SHOWN: [&str; 6] = ["TOP", "UIDL", "PIPELINING", "EXPIRE", "LOGIN-DELAY", UTF8];
         let Ok(line) = std::str::from_utf8(without_end(line)) else { return };
         let line = line.to_ascii_uppercase();
         let mut words = line.split_ascii_whitespace();

@@ -56,7 +56,7 @@ fn only_what_is_true_after_login_is_shown() {
         found.add(line.as_bytes());
     }
     found.add(b"TOP \xff\r\n");
-    let shown = ["TOP", "UIDL", "EXPIRE 30 USER", "LOGIN-DELAY 900"].map(str::to_owned).to_vec();
+    let shown = ["TOP", "UIDL", "EXPIRE 30 USER", "UTF8 USER", "LOGIN-DELAY 900"].map(str::to_owned).to_vec();
     assert_eq!(found, Capabilities { plain: true, user: true, shown });
 }
 

@@ -2,11 +2,26 @@
 
 use zeroize::Zeroizing;
 
-use super::{Fault, user_name};
+use super::{Awaited, Fault, Step, user_name};
 use crate::model::{Credentials, Mechanism, Secret};
 
+pub(super) const NAME: &str = "PLAIN";
+
+#[derive(Debug)]
+struct Plain;
+
+pub(super) fn begin() -> Step {
+    Step::challenge("", Plain)
+}
+
+impl Awaited for Plain {
+    fn answer(self: Box<Self>, message: &[u8]) -> Result<Step, Fault> {
+        parse(message).map(Step::Ask)
+    }
+}
+
 /// What a client sent. Exactly two NULs: a third would be a password with a NUL, which RFC 4616 forbids.
-pub(super) fn parse(message: &[u8]) -> Result<Credentials, Fault> {
+fn parse(message: &[u8]) -> Result<Credentials, Fault> {
     let mut parts = message.split(|byte| *byte == 0);
     let (Some(authzid), Some(authcid), Some(password), None) = (parts.next(), parts.next(), parts.next(), parts.next())
     else {

@@ -3,10 +3,15 @@
 use super::*;
 use crate::model::{Mechanism, Secret};
 
+/// As an initial response.
+fn said(message: &[u8]) -> Option<Result<Message, Fault>> {
+    Some(Ok(Message::new(message.to_vec())))
+}
+
 fn plain(message: &[u8]) -> Result<Credentials, Fault> {
-    match Exchange::begin(b"plain").unwrap().answer(message)? {
-        Progress::Done(credentials) => Ok(credentials),
-        Progress::Continue(_) => panic!("PLAIN has one message"),
+    match start(b"plain", said(message))? {
+        Step::Ask(credentials) => Ok(credentials),
+        Step::Challenge(..) => panic!("PLAIN has one message"),
     }
 }
 
@@ -42,24 +47,37 @@ fn a_plain_password_may_be_any_bytes_but_nul() {
     assert_eq!(plain(b"\0anna\0\xff\xfe\r\n").unwrap().password.expose(), b"\xff\xfe\r\n");
 }
 
+/// What the client is shown, and the exchange that awaits its answer.
+fn challenged(step: Result<Step, Fault>) -> (String, Exchange) {
+    match step.unwrap() {
+        Step::Challenge(text, exchange) => (String::from_utf8(text).unwrap(), exchange),
+        Step::Ask(_) => panic!("it asks for no more"),
+    }
+}
+
 #[test]
 fn login_asks_for_name_then_password() {
-    let exchange = Exchange::begin(b"Login").unwrap();
-    assert_eq!(exchange.prompt(), "Username:");
-    let Progress::Continue(exchange) = exchange.answer(b"anna").unwrap() else { panic!("asked for a password") };
-    assert_eq!(exchange.prompt(), "Password:");
-    let Progress::Done(given) = exchange.answer(b"\xe4x").unwrap() else { panic!("done") };
+    let (text, exchange) = challenged(start(b"Login", None));
+    assert_eq!(text, "Username:");
+    let (text, exchange) = challenged(exchange.answer(b"anna"));
+    assert_eq!(text, "Password:");
+    let Ok(Step::Ask(given)) = exchange.answer(b"\xe4x") else { panic!("done") };
     assert_eq!((given.user.as_str(), given.password.expose()), ("anna", &b"\xe4x"[..]));
     assert_eq!((given.authzid, given.mechanism), (None, Mechanism::Login));
 }
 
 #[test]
+fn an_initial_response_answers_the_first_challenge() {
+    assert_eq!(challenged(start(b"LOGIN", said(b"anna"))).0, "Password:");
+    assert_eq!(challenged(start(b"PLAIN", None)).0, "");
+    assert_eq!(plain(b"\0anna\0x").unwrap().user, "anna");
+}
+
+#[test]
 fn login_refuses_an_empty_name_and_an_impossible_password() {
-    assert_eq!(Exchange::begin(b"LOGIN").unwrap().answer(b"").unwrap_err(), Fault::BadName);
+    assert_eq!(start(b"LOGIN", said(b"")).unwrap_err(), Fault::BadName);
     for password in [&b""[..], b"a\0b"] {
-        let Progress::Continue(exchange) = Exchange::begin(b"LOGIN").unwrap().answer(b"anna").unwrap() else {
-            panic!("asked for a password")
-        };
+        let (_, exchange) = challenged(start(b"LOGIN", said(b"anna")));
         assert_eq!(exchange.answer(password).unwrap_err(), Fault::Malformed);
     }
 }
@@ -67,9 +85,19 @@ fn login_refuses_an_empty_name_and_an_impossible_password() {
 #[test]
 fn a_mechanism_that_is_not_offered_is_not_begun() {
     for name in [&b""[..], b"PLAI", b"PLAINX", b"XOAUTH2", b"EXTERNAL"] {
-        assert!(Exchange::begin(name).is_none(), "{name:?}");
+        assert_eq!(start(name, None).unwrap_err(), Fault::UnknownMechanism, "{name:?}");
+        assert_eq!(start(name, Some(initial(b"?"))).unwrap_err(), Fault::UnknownMechanism, "{name:?}");
     }
-    assert!(OFFERED.iter().all(|name| Exchange::begin(name.as_bytes()).is_some()));
+    assert!(OFFERED.iter().all(|name| start(name.as_bytes(), None).is_ok()));
+}
+
+#[test]
+fn only_an_initial_response_may_be_empty_by_a_sign_and_only_a_later_one_cancels() {
+    assert_eq!(initial(b"=").unwrap().as_slice(), b"");
+    assert_eq!(initial(b"*").unwrap_err(), Fault::NotBase64);
+    assert_eq!(response(b"*").unwrap_err(), Fault::Cancelled);
+    assert_eq!(response(b"=").unwrap_err(), Fault::NotBase64);
+    assert_eq!(response(b"").unwrap().as_slice(), b"");
 }
 
 #[test]
@@ -86,13 +114,13 @@ fn base64_is_taken_strictly() {
 #[test]
 fn our_own_response_is_understood_by_our_own_server() {
     let password = Secret::new(b"p\xff".to_vec());
-    let given = plain(&response(&password, None)).unwrap();
+    let given = plain(&ours(&password, None)).unwrap();
     assert_eq!((given.user.as_str(), given.authzid), ("anna", None));
-    let given = plain(&response(&password, Some("root"))).unwrap();
+    let given = plain(&ours(&password, Some("root"))).unwrap();
     assert_eq!((given.user.as_str(), given.authzid.as_deref()), ("root", Some("anna")));
     assert!(given.password == password);
 
-    fn response(password: &Secret, master: Option<&str>) -> Vec<u8> {
+    fn ours(password: &Secret, master: Option<&str>) -> Vec<u8> {
         plain::response("anna", master, password).unwrap().to_vec()
     }
 }

@@ -15,6 +15,7 @@ use super::capability::Capabilities;
 use super::response::{self, Response, Status};
 use super::token;
 use crate::protocol::line::announced;
+use crate::protocol::step::{self, Unsaid};
 use crate::protocol::{
     BackendLogin, BackendRefusal, BackendWish, Errand, Handover, Input, Machine, Output, Stage, Violation, sasl,
     xclient,
@@ -24,6 +25,9 @@ use crate::protocol::{
 const RESPONSE: usize = 16 * 1024;
 /// Bytes that a server may say before the login is complete; Dovecot's capabilities are below 1 KiB.
 const DIALOGUE: usize = 64 * 1024;
+
+/// What a probe says where a login would be, or behind it.
+const GOODBYE: &str = "LOGOUT\r\n";
 
 /// A conversation with a mail server.
 pub struct Backend {
@@ -62,19 +66,12 @@ enum State {
 /// A login under way.
 struct LoggingIn {
     /// The response, for a server that asks for it although it was in the command.
-    response: Option<Zeroizing<Vec<u8>>>,
-    /// A challenge that we had nothing for was answered with `"*"`.
-    cancelled: bool,
+    unsaid: Unsaid,
     /// Capabilities come, and an OK that ends them.
     listing: bool,
 }
 
-/// What a response led to.
-enum Step {
-    Next(State),
-    Wish(State, BackendWish),
-}
-
+type Step = step::Step<State>;
 type Outcome = Result<Step, Violation>;
 
 impl Backend {
@@ -107,7 +104,7 @@ impl Backend {
                 self.stage = Stage::Dialogue;
                 self.go_on(out)
             }
-            (State::StartTls, Response::Status(Status::Ok, _)) => start_tls(rest),
+            (State::StartTls, Response::Status(Status::Ok, _)) => Step::tls(State::Tls, rest),
             (State::StartTls, Response::Status(..)) => Err(Violation::Missing("STARTTLS")),
             (State::Announced(ahead), Response::Strings(..)) => Ok(Step::Next(State::Announced(ahead))),
             // A server that does not take it back after all sees the wrong address, and its log says so.
@@ -132,7 +129,7 @@ impl Backend {
             return Err(Violation::Missing("SASL PLAIN"));
         }
         if self.errand == Errand::Look {
-            return Ok(goodbye(out));
+            return Ok(Step::goodbye(State::Over, GOODBYE, out));
         }
         let Some(client) = self.login.announce.as_ref().filter(|_| self.offers.xclient) else {
             return Ok(self.log_in(out));
@@ -153,16 +150,19 @@ impl Backend {
             return refused(b"\"This name or password cannot be passed on.\"".to_vec(), false);
         };
         let response = token::string(sasl::encode(&message).as_bytes());
+        let response = Zeroizing::new([response.as_slice(), b"\r\n"].concat());
         self.stage = Stage::Login;
         out.put("AUTHENTICATE \"PLAIN\" ");
         out.put(response.as_slice());
-        out.put("\r\n");
-        Step::Next(State::Login(LoggingIn { response: Some(response), cancelled: false, listing: false }))
+        Step::Next(State::Login(LoggingIn { unsaid: Unsaid::pieces([response]), listing: false }))
     }
 
     fn during_login(&self, mut login: LoggingIn, response: Response<'_>, out: &mut Output) -> Outcome {
         match response {
-            Response::Strings(text, None) if text.is_empty() && !login.listing => login.go_on(out),
+            Response::Strings(text, None) if text.is_empty() && !login.listing => {
+                login.unsaid.go_on("\"*\"\r\n", out)?;
+                Ok(Step::Next(State::Login(login)))
+            }
             Response::Strings(..) => {
                 login.listing = true;
                 Ok(Step::Next(State::Login(login)))
@@ -171,7 +171,9 @@ impl Backend {
                 login.listing = false;
                 Ok(Step::Next(State::Login(login)))
             }
-            Response::Status(Status::Ok, _) if self.errand == Errand::Try => Ok(goodbye(out)),
+            Response::Status(Status::Ok, _) if self.errand == Errand::Try => {
+                Ok(Step::goodbye(State::Over, GOODBYE, out))
+            }
             Response::Status(Status::Ok, text) => {
                 let text = response::without_sasl(text).to_vec();
                 let handover = Handover { untagged: Vec::new(), text };
@@ -214,37 +216,6 @@ impl Backend {
     }
 }
 
-impl LoggingIn {
-    /// A server that did not take the response in the command gets it again; one that wants still more is told to stop,
-    /// and its NO follows.
-    fn go_on(mut self, out: &mut Output) -> Outcome {
-        match self.response.take() {
-            Some(response) => out.put(response.as_slice()),
-            None if !self.cancelled => {
-                self.cancelled = true;
-                out.put("\"*\"");
-            }
-            None => return Err(Violation::Nonsense("it asks on after the login was cancelled")),
-        }
-        out.put("\r\n");
-        Ok(Step::Next(State::Login(self)))
-    }
-}
-
-/// The server answers and closes; nobody waits for its words.
-fn goodbye(out: &mut Output) -> Step {
-    out.put("LOGOUT\r\n");
-    Step::Wish(State::Over, BackendWish::Seen)
-}
-
-fn start_tls(rest: bool) -> Outcome {
-    if rest {
-        // Somebody on the way put these in front of what the server will say under TLS.
-        return Err(Violation::InjectionBehindStartTls);
-    }
-    Ok(Step::Wish(State::Tls, BackendWish::StartTls))
-}
-
 /// A BYE instead of an answer, with a code that tells clients not to ask for another password.
 fn turned_away(text: &[u8]) -> Step {
     if response::code(text).is_some() {
@@ -275,13 +246,8 @@ impl Machine for Backend {
             let (line, rest) = input.filled().split_at(length);
             let step = self.line(line, !rest.is_empty(), out);
             input.consume(length);
-            match step? {
-                None => {}
-                Some(Step::Next(state)) => self.state = state,
-                Some(Step::Wish(state, wish)) => {
-                    self.state = state;
-                    return Ok(Some(wish));
-                }
+            if let Some(wish) = step?.and_then(|step| step.enter(&mut self.state)) {
+                return Ok(Some(wish));
             }
         }
     }

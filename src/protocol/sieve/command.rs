@@ -4,24 +4,15 @@ use zeroize::Zeroizing;
 
 use super::token::Tokens;
 use crate::protocol::line::without_end;
-use crate::protocol::{sasl, xclient};
+use crate::protocol::{fault, sasl, xclient};
 
-/// What is wrong with a command. `reply.rs` has the words.
+pub(super) type Fault = fault::Fault<Own>;
+
+/// What only ManageSieve commands may have wrong with them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
-    UnknownCommand,
-    /// A command of the authenticated state.
-    LogInFirst,
-    /// The arguments are not as shown.
-    Usage(&'static str),
-    TlsRequired,
-    TlsIsOn,
-    NoTls,
-    UnknownMechanism,
+pub(in crate::protocol) enum Own {
     /// What should answer a prompt is no string.
     NoString,
-    Sasl(sasl::Fault),
-    Cancelled,
 }
 
 #[derive(Clone, Copy)]
@@ -74,8 +65,7 @@ pub(super) enum Command {
     StartTls,
     /// The TTL in it, if there is one.
     Xclient(Option<u32>),
-    /// With the decoded initial response, if one came.
-    Authenticate(sasl::Exchange, Option<Zeroizing<Vec<u8>>>),
+    Authenticate(sasl::Step),
 }
 
 /// Understands a complete command, its end included. While nothing is `private`, a password is not even looked at.
@@ -106,21 +96,21 @@ fn authenticate(mut rest: Tokens<'_>) -> Result<Command, Fault> {
     rest.space().ok_or(USAGE)?;
     // Some clients forget the quotes.
     let mechanism = rest.word().map(|word| Zeroizing::new(word.to_vec())).or_else(|| rest.string()).ok_or(USAGE)?;
-    let exchange = sasl::Exchange::begin(&mechanism).ok_or(Fault::UnknownMechanism)?;
-    if rest.is_at_end() {
-        return Ok(Command::Authenticate(exchange, None));
-    }
-    let response = rest.space().and_then(|()| rest.string()).filter(|_| rest.is_at_end()).ok_or(USAGE)?;
-    let message = sasl::decode(&response).map_err(Fault::Sasl)?;
-    Ok(Command::Authenticate(exchange, Some(message)))
+    let initial = if rest.is_at_end() {
+        None
+    } else {
+        let text = rest.space().and_then(|()| rest.string()).filter(|_| rest.is_at_end()).ok_or(USAGE)?;
+        Some(sasl::decode(&text))
+    };
+    Ok(Command::Authenticate(sasl::start(&mechanism, initial)?))
 }
 
 /// Understands an answer to a prompt: a string.
-pub(super) fn response(line: &[u8]) -> Result<Zeroizing<Vec<u8>>, Fault> {
+pub(super) fn response(line: &[u8]) -> Result<sasl::Message, Fault> {
     let mut rest = Tokens(without_end(line));
     if rest.0 == b"*" {
-        return Err(Fault::Cancelled);
+        return Err(sasl::Fault::Cancelled.into());
     }
-    let response = rest.string().filter(|_| rest.is_at_end()).ok_or(Fault::NoString)?;
-    if *response == b"*" { Err(Fault::Cancelled) } else { sasl::decode(&response).map_err(Fault::Sasl) }
+    let response = rest.string().filter(|_| rest.is_at_end()).ok_or(Fault::Own(Own::NoString))?;
+    Ok(sasl::response(&response)?)
 }

@@ -17,12 +17,13 @@ mod token;
 pub use backend::Backend;
 pub use frontend::Frontend;
 
+use super::talk::Words;
 use super::{Farewell, Output};
 use crate::model::Ending;
 
 /// The only words to a client that is turned away before it was greeted.
 pub fn turn_away(why: Farewell, out: &mut Output) {
-    reply::farewell(why, out);
+    <Frontend as Words>::farewell(why, true, out);
 }
 
 /// What a logged-in client is told when this proxy ends its session; empty if nothing can or need be said.

@@ -1,18 +1,94 @@
 //! Every word that we say to clients before login, and the last ones after. Response codes are those of RFC 5804 section
 //! 1.3; the texts tell people what to do, and name nothing inside.
 
+use super::Frontend;
 use super::capability;
-use super::command::Fault;
+use super::command::{Fault, Own};
 use super::response;
 use super::token::quoted;
 use crate::model::{Ending, Refusal};
-use crate::protocol::{Bounds, Farewell, FrontendSettings, Handover, Output, Violation, sasl};
+use crate::protocol::talk::Words;
+use crate::protocol::{BackendRefusal, Bounds, Farewell, FrontendSettings, Handover, Output, Violation, sasl};
 
-/// The greeting is an answer to CAPABILITY that nobody has asked for; so is the one behind STARTTLS.
-pub(super) fn greeting(settings: &FrontendSettings, out: &mut Output) {
-    capabilities(settings, out);
-    let banner = settings.banner.trim();
-    status("OK", "", if banner.is_empty() { "Ready." } else { banner }, out);
+impl Words for Frontend {
+    type Tag = ();
+    type Own = Own;
+
+    /// The greeting is an answer to CAPABILITY that nobody has asked for; so is the one behind STARTTLS.
+    fn greeting(settings: &FrontendSettings, out: &mut Output) {
+        capabilities(settings, out);
+        let banner = settings.banner.trim();
+        status("OK", "", if banner.is_empty() { "Ready." } else { banner }, out);
+    }
+
+    fn begin_tls(_: &(), out: &mut Output) {
+        status("OK", "", "Begin TLS negotiation now.", out);
+    }
+
+    fn challenge(text: &[u8], out: &mut Output) {
+        out.put(format!("\"{}\"\r\n", *sasl::encode(text)));
+    }
+
+    fn fault(_: Option<&()>, fault: Fault, out: &mut Output) {
+        match fault {
+            Fault::Usage(usage) => status("NO", "", &format!("Faulty arguments, expected: {usage}."), out),
+            Fault::TlsRequired => {
+                status("NO", "ENCRYPT-NEEDED", "Turn on TLS (STARTTLS) first; no password is taken without it.", out);
+            }
+            other => status("NO", "", fault_words(other), out),
+        }
+    }
+
+    /// A refusal that has nothing to do with the password has TRYLATER.
+    fn refusal(_: &(), why: Refusal, out: &mut Output) {
+        let (code, words) = match why {
+            Refusal::BadCredentials => ("", "Wrong user name or password."),
+            Refusal::Forbidden => ("", "This account may not log in here; ask your administrator."),
+            Refusal::PassdbUnavailable => ("TRYLATER", "Logins cannot be checked at the moment; try again later."),
+            Refusal::StoreUnavailable | Refusal::NoBackend | Refusal::BackendUnavailable | Refusal::BackendFull => {
+                ("TRYLATER", "Your mailbox cannot be reached at the moment; try again later.")
+            }
+            Refusal::HomeUnsettled => ("TRYLATER", "Your mailbox is not ready yet; try again in a minute."),
+            Refusal::TooManySessions => {
+                ("TRYLATER", "Too many connections to this mailbox; close some of them and try again.")
+            }
+            Refusal::ShuttingDown => ("TRYLATER", "This server is going down; connect again."),
+        };
+        status("NO", code, words, out);
+    }
+
+    /// The backend's own words.
+    fn relayed_refusal(_: &(), words: &BackendRefusal, out: &mut Output) {
+        answer("NO", &words.text, "(TRYLATER) \"Login failed.\"", out);
+    }
+
+    fn welcome(_: &(), handover: &Handover, out: &mut Output) {
+        answer("OK", &handover.text, "\"Logged in.\"", out);
+    }
+
+    fn farewell(why: Farewell, _: bool, out: &mut Output) {
+        match why {
+            Farewell::TimedOut => status("BYE", "", "Disconnected for inactivity; log in sooner next time.", out),
+            Farewell::Overloaded => {
+                status("BYE", "TRYLATER", "Too many connections at the moment; try again in a minute.", out);
+            }
+            Farewell::ShuttingDown => status("BYE", "TRYLATER", "This server is going down; connect again.", out),
+        }
+    }
+
+    /// The last word to a client that went too far.
+    fn violation(what: Violation, bounds: &Bounds, out: &mut Output) {
+        let words = match what {
+            Violation::LineTooLong => format!("Line too long: at most {} bytes before login.", bounds.line),
+            Violation::LiteralTooLong => format!("Literal too long: at most {} bytes before login.", bounds.literal),
+            Violation::TooManyCommands => "Too many commands before login.".to_owned(),
+            Violation::TooManyErrors => "Too many faulty commands.".to_owned(),
+            Violation::TooManyFailures => "Too many failed logins; connect again later.".to_owned(),
+            Violation::InjectionBehindStartTls => "Nothing may be sent behind STARTTLS before TLS is on.".to_owned(),
+            Violation::Nonsense(_) | Violation::TurnedAway | Violation::Missing(_) => "Protocol error.".to_owned(),
+        };
+        status("BYE", "", &words, out);
+    }
 }
 
 pub(super) fn capability(settings: &FrontendSettings, out: &mut Output) {
@@ -22,11 +98,11 @@ pub(super) fn capability(settings: &FrontendSettings, out: &mut Output) {
 
 /// XCLIENT is offered for the sake of the TTL, which ends loops of proxies.
 fn capabilities(settings: &FrontendSettings, out: &mut Output) {
-    let private = settings.secured || settings.plaintext_login;
+    let private = settings.takes_passwords();
     let mechanisms = if private { sasl::OFFERED.join(" ") } else { String::new() };
     let mut lines = capability::shown(&settings.offers);
     lines.push(format!("\"SASL\" \"{mechanisms}\""));
-    if settings.starttls && !settings.secured {
+    if settings.offers_tls() {
         lines.push("\"STARTTLS\"".to_owned());
     }
     lines.push("\"XCLIENT\"".to_owned());
@@ -52,24 +128,6 @@ pub(super) fn announced(out: &mut Output) {
     status("OK", "", "Updated.", out);
 }
 
-pub(super) fn begin_tls(out: &mut Output) {
-    status("OK", "", "Begin TLS negotiation now.", out);
-}
-
-pub(super) fn prompt(text: &str, out: &mut Output) {
-    out.put(format!("\"{}\"\r\n", *sasl::encode(text.as_bytes())));
-}
-
-pub(super) fn fault(fault: Fault, out: &mut Output) {
-    match fault {
-        Fault::Usage(usage) => status("NO", "", &format!("Faulty arguments, expected: {usage}."), out),
-        Fault::TlsRequired => {
-            status("NO", "ENCRYPT-NEEDED", "Turn on TLS (STARTTLS) first; no password is taken without it.", out);
-        }
-        other => status("NO", "", fault_words(other), out),
-    }
-}
-
 fn fault_words(fault: Fault) -> &'static str {
     match fault {
         Fault::UnknownCommand => "Unknown command.",
@@ -78,40 +136,13 @@ fn fault_words(fault: Fault) -> &'static str {
         Fault::TlsRequired => "Turn on TLS first.",
         Fault::TlsIsOn => "TLS is on already.",
         Fault::NoTls => "TLS is not available on this port.",
-        Fault::UnknownMechanism => "This authentication mechanism is not offered; see CAPABILITY.",
-        Fault::NoString => "The answer to a prompt is a string.",
+        Fault::Sasl(sasl::Fault::UnknownMechanism) => "This authentication mechanism is not offered; see CAPABILITY.",
+        Fault::Own(Own::NoString) => "The answer to a prompt is a string.",
         Fault::Sasl(sasl::Fault::NotBase64) => "Invalid base64.",
         Fault::Sasl(sasl::Fault::Malformed) => "Not a message of this authentication mechanism.",
         Fault::Sasl(sasl::Fault::BadName) => "Not a valid user name.",
-        Fault::Cancelled => "Authentication cancelled.",
+        Fault::Sasl(sasl::Fault::Cancelled) => "Authentication cancelled.",
     }
-}
-
-/// A refusal that has nothing to do with the password has TRYLATER.
-pub(super) fn refusal(why: Refusal, out: &mut Output) {
-    let (code, words) = match why {
-        Refusal::BadCredentials => ("", "Wrong user name or password."),
-        Refusal::Forbidden => ("", "This account may not log in here; ask your administrator."),
-        Refusal::PassdbUnavailable => ("TRYLATER", "Logins cannot be checked at the moment; try again later."),
-        Refusal::StoreUnavailable | Refusal::NoBackend | Refusal::BackendUnavailable | Refusal::BackendFull => {
-            ("TRYLATER", "Your mailbox cannot be reached at the moment; try again later.")
-        }
-        Refusal::HomeUnsettled => ("TRYLATER", "Your mailbox is not ready yet; try again in a minute."),
-        Refusal::TooManySessions => {
-            ("TRYLATER", "Too many connections to this mailbox; close some of them and try again.")
-        }
-        Refusal::ShuttingDown => ("TRYLATER", "This server is going down; connect again."),
-    };
-    status("NO", code, words, out);
-}
-
-/// The backend's own words.
-pub(super) fn relayed_refusal(words: &[u8], out: &mut Output) {
-    answer("NO", words, "(TRYLATER) \"Login failed.\"", out);
-}
-
-pub(super) fn welcome(handover: &Handover, out: &mut Output) {
-    answer("OK", &handover.text, "\"Logged in.\"", out);
 }
 
 /// What the backend says is whole, with its literals; this makes sure.
@@ -120,16 +151,6 @@ fn answer(status: &str, text: &[u8], otherwise: &str, out: &mut Output) {
     out.put(" ");
     out.put(if response::is_whole(text) { text } else { otherwise.as_bytes() });
     out.put("\r\n");
-}
-
-pub(super) fn farewell(why: Farewell, out: &mut Output) {
-    match why {
-        Farewell::TimedOut => status("BYE", "", "Disconnected for inactivity; log in sooner next time.", out),
-        Farewell::Overloaded => {
-            status("BYE", "TRYLATER", "Too many connections at the moment; try again in a minute.", out);
-        }
-        Farewell::ShuttingDown => status("BYE", "TRYLATER", "This server is going down; connect again.", out),
-    }
 }
 
 /// To a client that is logged in: why this proxy ends its session. It may come back at once, to any proxy.
@@ -141,20 +162,6 @@ pub(super) fn last_words(why: Ending) -> &'static [u8] {
         Ending::Shutdown => b"BYE (TRYLATER) \"This server is going down; connect again.\"\r\n",
         _ => b"",
     }
-}
-
-/// The last word to a client that went too far.
-pub(super) fn violation(what: Violation, bounds: &Bounds, out: &mut Output) {
-    let words = match what {
-        Violation::LineTooLong => format!("Line too long: at most {} bytes before login.", bounds.line),
-        Violation::LiteralTooLong => format!("Literal too long: at most {} bytes before login.", bounds.literal),
-        Violation::TooManyCommands => "Too many commands before login.".to_owned(),
-        Violation::TooManyErrors => "Too many faulty commands.".to_owned(),
-        Violation::TooManyFailures => "Too many failed logins; connect again later.".to_owned(),
-        Violation::InjectionBehindStartTls => "Nothing may be sent behind STARTTLS before TLS is on.".to_owned(),
-        Violation::Nonsense(_) | Violation::TurnedAway | Violation::Missing(_) => "Protocol error.".to_owned(),
-    };
-    status("BYE", "", &words, out);
 }
 
 fn status(word: &str, code: &str, text: &str, out: &mut Output) {

@@ -15,6 +15,7 @@ use zeroize::Zeroizing;
 use super::command::is_proper_name;
 use super::response::{Keywords, Partial, Reply};
 use super::xclient;
+use crate::protocol::step::{self, Unsaid};
 use crate::protocol::{
     BackendLogin, BackendRefusal, BackendWish, Errand, Handover, Input, Machine, Output, Stage, Violation, sasl,
 };
@@ -23,6 +24,9 @@ use crate::protocol::{
 const COMMAND: usize = 512;
 /// Bytes of a line of a SASL exchange, its CRLF included (RFC 4954 section 4).
 const RESPONSE: usize = 12_288;
+
+/// What a probe says where a login would be, or behind it.
+const GOODBYE: &str = "QUIT\r\n";
 
 /// A conversation with a mail server.
 pub struct Backend {
@@ -53,7 +57,7 @@ enum State {
     /// The answers to XCLIENT.
     Announced(Announcing),
     /// The answer to the login.
-    Login(LoggingIn),
+    Login(Unsaid),
     Over,
 }
 
@@ -65,20 +69,7 @@ struct Announcing {
     unsaid: VecDeque<String>,
 }
 
-/// A login under way.
-struct LoggingIn {
-    /// What goes out at a 334.
-    response: Option<Zeroizing<Vec<u8>>>,
-    /// A 334 that we had nothing for was answered with `*`.
-    cancelled: bool,
-}
-
-/// What a reply led to.
-enum Step {
-    Next(State),
-    Wish(State, BackendWish),
-}
-
+type Step = step::Step<State>;
 type Outcome = Result<Step, Violation>;
 
 impl Backend {
@@ -100,7 +91,7 @@ impl Backend {
 
     fn respond(&mut self, state: State, reply: &Reply, rest: bool, out: &mut Output) -> Outcome {
         match (state, reply.code) {
-            (State::Login(login), _) => self.during_login(login, reply, out),
+            (State::Login(unsaid), _) => self.during_login(unsaid, reply, out),
             (_, 421) => Err(Violation::TurnedAway),
             (State::Greeting, 220) => {
                 self.stage = Stage::Dialogue;
@@ -199,7 +190,7 @@ impl Backend {
         }
         self.offers = self.keywords.shown.clone();
         if self.errand == Errand::Look {
-            return Ok(goodbye(out));
+            return Ok(Step::goodbye(State::Over, GOODBYE, out));
         }
         if self.login.noauth {
             // Never without XCLIENT: `heard` has seen that it was taken.
@@ -212,15 +203,15 @@ impl Backend {
         self.stage = Stage::Login;
         let Some(response) = self.response() else { return Ok(unsayable()) };
         out.put(AUTH);
-        let response = if AUTH.len() + 1 + response.len() <= COMMAND {
+        let unsaid = if AUTH.len() + 1 + response.len() <= COMMAND {
             out.put(" ");
             out.put(response.as_slice());
-            None
+            Unsaid::default()
         } else {
             out.put("\r\n");
-            Some(response)
+            Unsaid::pieces([response])
         };
-        Ok(Step::Next(State::Login(LoggingIn { response, cancelled: false })))
+        Ok(Step::Next(State::Login(unsaid)))
     }
 
     /// The line that logs in; `None` if that cannot be said.
@@ -231,10 +222,13 @@ impl Backend {
         (line.len() <= RESPONSE).then_some(line)
     }
 
-    fn during_login(&self, login: LoggingIn, reply: &Reply, out: &mut Output) -> Outcome {
+    fn during_login(&self, mut unsaid: Unsaid, reply: &Reply, out: &mut Output) -> Outcome {
         match reply.code {
             200..=299 => Ok(self.logged_in(reply.text(), out)),
-            334 => login.go_on(out),
+            334 => {
+                unsaid.go_on("*\r\n", out)?;
+                Ok(Step::Next(State::Login(unsaid)))
+            }
             // How it wants to be asked, whoever asks: for the operator to mend.
             502..=504 | 523 | 530 | 538 => Err(Violation::Missing("AUTH PLAIN")),
             400..=599 => Ok(refused(reply.code, reply.text())),
@@ -244,7 +238,7 @@ impl Backend {
 
     fn logged_in(&self, text: &[u8], out: &mut Output) -> Step {
         if self.errand == Errand::Try {
-            return goodbye(out);
+            return Step::goodbye(State::Over, GOODBYE, out);
         }
         let handover = Handover { untagged: Vec::new(), text: text.to_vec() };
         Step::Wish(State::Over, BackendWish::LoggedIn(handover))
@@ -254,36 +248,11 @@ impl Backend {
 /// How the login begins.
 const AUTH: &str = "AUTH PLAIN";
 
-impl LoggingIn {
-    /// A 334 that we have nothing for wants more than the mechanism has: end the exchange, and its refusal follows.
-    fn go_on(mut self, out: &mut Output) -> Outcome {
-        match self.response.take() {
-            Some(response) => out.put(response.as_slice()),
-            None if !self.cancelled => {
-                self.cancelled = true;
-                out.put("*\r\n");
-            }
-            None => return Err(Violation::Nonsense("it asks on after the login was cancelled")),
-        }
-        Ok(Step::Next(State::Login(self)))
-    }
-}
-
-/// The server answers and closes; nobody waits for its words.
-fn goodbye(out: &mut Output) -> Step {
-    out.put("QUIT\r\n");
-    Step::Wish(State::Over, BackendWish::Seen)
-}
-
 fn start_tls(code: u16, rest: bool) -> Outcome {
     if code != 220 {
         return Err(Violation::Missing("STARTTLS"));
     }
-    if rest {
-        // Somebody on the way put these in front of what the server will say under TLS.
-        return Err(Violation::InjectionBehindStartTls);
-    }
-    Ok(Step::Wish(State::Tls, BackendWish::StartTls))
+    Step::tls(State::Tls, rest)
 }
 
 /// The text begins with the code: it says more than the words do.
@@ -313,12 +282,8 @@ impl Machine for Backend {
             input.consume(length);
             let Some(reply) = reply? else { continue };
             let state = std::mem::replace(&mut self.state, State::Over);
-            match self.respond(state, &reply, !input.is_empty(), out)? {
-                Step::Next(state) => self.state = state,
-                Step::Wish(state, wish) => {
-                    self.state = state;
-                    return Ok(Some(wish));
-                }
+            if let Some(wish) = self.respond(state, &reply, !input.is_empty(), out)?.enter(&mut self.state) {
+                return Ok(Some(wish));
             }
         }
     }

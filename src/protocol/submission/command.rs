@@ -1,33 +1,22 @@
 //! What a client may say before login: one line, from bytes to a type that cannot be wrong.
 
-use zeroize::Zeroizing;
-
 use crate::protocol::buffer::find;
-use crate::protocol::sasl;
+use crate::protocol::{fault, sasl, xclient};
 
 /// Bytes of the name that a client gives itself (RFC 5321 4.5.3.1.2).
 const LONGEST_NAME: usize = 255;
 
-/// What is wrong with a command. `reply.rs` has the words.
+pub(super) type Fault = fault::Fault<Own>;
+
+/// What only submission commands may have wrong with them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
-    UnknownCommand,
+pub(in crate::protocol) enum Own {
     /// Known, and not for clients of ours.
     NotOffered,
-    /// A command that needs a login.
-    LogInFirst,
-    /// The same, where a login needs TLS.
+    /// A command that needs a login, where a login needs TLS.
     TlsFirst,
-    /// The arguments are not as shown.
-    Usage(&'static str),
     /// RFC 4954 section 4: AUTH only behind EHLO.
     EhloFirst,
-    TlsRequired,
-    TlsIsOn,
-    NoTls,
-    UnknownMechanism,
-    Sasl(sasl::Fault),
-    Cancelled,
 }
 
 /// The commands that mean something before login.
@@ -42,10 +31,11 @@ pub(super) enum Verb {
     Help,
     Quit,
     Bdat,
+    Xclient,
 }
 
 impl Verb {
-    const ALL: [(&'static str, Self); 9] = [
+    const ALL: [(&'static str, Self); 10] = [
         ("EHLO", Self::Ehlo),
         ("HELO", Self::Helo),
         ("STARTTLS", Self::StartTls),
@@ -55,6 +45,7 @@ impl Verb {
         ("HELP", Self::Help),
         ("QUIT", Self::Quit),
         ("BDAT", Self::Bdat),
+        ("XCLIENT", Self::Xclient),
     ];
 
     fn parse(word: &[u8]) -> Result<Self, Fault> {
@@ -62,7 +53,7 @@ impl Verb {
         match Self::ALL.iter().find(|(name, _)| is(name)) {
             Some((_, verb)) => Ok(*verb),
             None if AFTER_LOGIN.iter().any(&is) => Err(Fault::LogInFirst),
-            None if NOT_OFFERED.iter().any(&is) => Err(Fault::NotOffered),
+            None if is(&"XFORWARD") => Err(Fault::Own(Own::NotOffered)),
             None => Err(Fault::UnknownCommand),
         }
     }
@@ -70,9 +61,6 @@ impl Verb {
 
 /// RFC 4954 section 6: all these are answered with 530 while nobody is logged in.
 const AFTER_LOGIN: [&str; 7] = ["MAIL", "RCPT", "DATA", "BURL", "VRFY", "EXPN", "ETRN"];
-
-/// Who a client is, only a PROXY header can tell us.
-const NOT_OFFERED: [&str; 2] = ["XCLIENT", "XFORWARD"];
 
 /// A command whose arguments have been understood.
 #[derive(Debug)]
@@ -82,12 +70,13 @@ pub(super) enum Command {
     /// The same, without extensions.
     Helo(String),
     StartTls,
-    /// With the decoded initial response, if one came.
-    Auth(sasl::Exchange, Option<Zeroizing<Vec<u8>>>),
+    Auth(sasl::Step),
     Rset,
     Noop,
     Help,
     Quit,
+    /// The TTL in it, if there is one.
+    Xclient(Option<u32>),
     /// A piece of a mail: so many bytes follow, whatever the answer (RFC 3030 section 2).
     Bdat(usize),
 }
@@ -109,6 +98,8 @@ pub(super) fn body(verb: Verb, rest: &[u8]) -> Result<Command, Fault> {
         Verb::Noop => Ok(Command::Noop),
         Verb::Help => Ok(Command::Help),
         Verb::Quit => none(rest, Command::Quit),
+        Verb::Xclient if rest.is_empty() => Err(Fault::Usage("XCLIENT name=value")),
+        Verb::Xclient => Ok(Command::Xclient(xclient::ttl(rest.split(|byte| *byte == b' ')))),
         Verb::Bdat => bdat(rest).map(Command::Bdat).ok_or(Fault::Usage("BDAT size, or BDAT size LAST")),
     }
 }
@@ -150,13 +141,8 @@ fn auth(rest: &[u8]) -> Result<Command, Fault> {
     if mechanism.is_empty() || find(b' ', initial).is_some() {
         return Err(Fault::Usage("AUTH mechanism"));
     }
-    let exchange = sasl::Exchange::begin(mechanism).ok_or(Fault::UnknownMechanism)?;
-    let message = match initial {
-        b"" => return Ok(Command::Auth(exchange, None)),
-        b"=" => Ok(Zeroizing::default()), // RFC 4954 section 4: an initial response of no bytes
-        initial => sasl::decode(initial),
-    };
-    Ok(Command::Auth(exchange, Some(message.map_err(Fault::Sasl)?)))
+    let initial = (!initial.is_empty()).then(|| sasl::initial(initial));
+    Ok(Command::Auth(sasl::start(mechanism, initial)?))
 }
 
 /// A number too large to hold is as good as any other that is too large.

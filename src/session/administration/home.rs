@@ -1,10 +1,11 @@
 //! Where a user belongs, whom a command is about.
 
-use std::collections::BTreeSet;
+use std::iter;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use tokio::time::{Duration, sleep};
+use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use super::{Caller, Trouble};
@@ -26,11 +27,12 @@ pub(super) struct Home {
     isolation: Arc<AtomicU64>,
 }
 
-/// What is known of a user.
+/// What is known of a user: of the one whose mailbox it is, and only then of the name with its detail, as which somebody
+/// may be known who has none.
 pub(super) async fn look_up(caller: &Caller, user: &str) -> Result<Grant, Trouble> {
     let bare = caller.services.placement.without_detail(user);
     let passdb = caller.services.passdb.load_full();
-    for name in BTreeSet::from([user, &bare]).into_iter().rev() {
+    for name in iter::once(bare.as_str()).chain((bare != user).then_some(user)) {
         let lookup = Lookup {
             user: name,
             service: Protocol::Doveadm,
@@ -69,7 +71,7 @@ impl Home {
     }
 
     /// Resolves when the command must end, because the user must leave this home: a little later, if it may finish.
-    pub(super) async fn cut_off(&self, grace: Duration) -> Trouble {
+    async fn cut_off(&self, grace: Duration) -> Trouble {
         let why = tokio::select! {
             why = self.stop.stopped() => why,
             why = isolated(&self.isolation) => why,
@@ -82,6 +84,23 @@ impl Home {
             Ending::Isolated => Refusal::StoreUnavailable.into(),
             _ => Refusal::ShuttingDown.into(),
         }
+    }
+}
+
+/// Resolves when a command must end before the mail server ends it. `home`: where its user is; `None` if it is about a server.
+pub(super) async fn cut_off(caller: &Caller, home: Option<&Home>, gone: &CancellationToken) -> Trouble {
+    let leave = async {
+        match home {
+            Some(home) => home.cut_off(caller.services.limits.load().kick_deadline).await,
+            None => {
+                caller.services.closing.cancelled().await;
+                Refusal::ShuttingDown.into()
+            }
+        }
+    };
+    tokio::select! {
+        trouble = leave => trouble,
+        () = gone.cancelled() => Trouble::temporary("the client has gone"),
     }
 }
 

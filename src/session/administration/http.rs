@@ -1,29 +1,34 @@
 //! A client of the HTTP API.
 
 use std::convert::Infallible;
-use std::io::Cursor;
+use std::io::{self, Cursor};
 use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::{Bytes, Incoming};
+use futures_util::stream::{self, Stream};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, Limited, StreamBody};
+use hyper::body::{Bytes, Frame, Incoming};
 use hyper::header::{AUTHORIZATION, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use serde_json::Value;
 use tokio::io::AsyncReadExt;
+use tokio::sync::mpsc;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
 use super::api::Api;
+use super::many::PARTS;
+use super::patient::Patient;
 use super::{Administration, Caller};
 use crate::config::ListenerTls;
 use crate::model::{Ending, Phase, Refusal, Secret};
 use crate::protocol::Input;
-use crate::protocol::doveadm::{PROXY_TTL, parse_calls};
+use crate::protocol::doveadm::{ApiCall, PROXY_TTL, parse_calls};
 use crate::session::door::{Door, Guest};
 use crate::session::ending::{End, Record};
 use crate::session::entry::hops_left;
@@ -53,6 +58,7 @@ pub(super) async fn serve(door: &Door, guest: Guest, input: &Input, record: &mut
         async move { Ok::<_, Infallible>(answer(&caller, needs_tls, request, &seen).await) }
     });
     let (reading, writing) = tokio::io::split(stream);
+    let writing = Patient::new(writing, door.services.administration.settings.load().silence);
     let head = Zeroizing::new(input.filled().to_vec());
     let stream = TokioIo::new(tokio::io::join(Cursor::new(head).chain(reading), writing));
     let limit = door.services.limits.load().login_timeout;
@@ -79,11 +85,13 @@ pub(super) async fn serve(door: &Door, guest: Guest, input: &Input, record: &mut
     }
 }
 
-type Answer = Response<Full<Bytes>>;
+type Answer = Response<UnsyncBoxBody<Bytes, io::Error>>;
 
 async fn answer(caller: &Caller, needs_tls: bool, request: Request<Incoming>, seen: &std::sync::Mutex<Seen>) -> Answer {
     if needs_tls {
-        return text(StatusCode::FORBIDDEN, "This listener takes no password without TLS");
+        let mut answer = text(StatusCode::FORBIDDEN, "This listener takes no password without TLS");
+        answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        return answer;
     }
     let administration = &caller.services.administration;
     let is_in = lets_in(administration, request.headers());
@@ -116,12 +124,36 @@ async fn answer(caller: &Caller, needs_tls: bool, request: Request<Incoming>, se
         Err(fault) => return text(StatusCode::BAD_REQUEST, &fault.to_string()),
     };
     drop(body);
-    let api = Api { caller: caller.clone(), ttl };
-    let answers = api.run(calls).await;
-    let mut answer = Response::new(Full::new(Bytes::from(Value::Array(answers).to_string())));
+    let mut answer = Response::new(UnsyncBoxBody::new(StreamBody::new(carry_out(caller, ttl, calls))));
     let kind = HeaderValue::from_static("application/json; charset=utf-8");
     answer.headers_mut().insert(CONTENT_TYPE, kind);
     answer
+}
+
+/// Has the commands carried out, in a task that ends when nobody takes the answer any more.
+fn carry_out(
+    caller: &Caller,
+    ttl: u32,
+    calls: Vec<ApiCall>,
+) -> impl Stream<Item = io::Result<Frame<Bytes>>> + Send + use<> {
+    let (out, said) = mpsc::channel(PARTS);
+    let gone = CancellationToken::new();
+    let api = Api { caller: caller.clone(), ttl, out: out.clone(), gone: gone.clone() };
+    caller.services.tasks.spawn(async move {
+        let _gone = gone.drop_guard();
+        tokio::select! {
+            _ = api.run(calls) => {} // what broke off is seen, for its end is not said
+            () = out.closed() => {}
+        }
+    });
+    stream::unfold(Some(said), |said| async {
+        let mut said = said?;
+        match said.recv().await {
+            Some(Some(bytes)) => Some((Ok(Frame::data(bytes)), Some(said))),
+            Some(None) => None,
+            None => Some((Err(io::ErrorKind::UnexpectedEof.into()), None)),
+        }
+    })
 }
 
 /// Whether the client knows the password, or the key.
@@ -153,7 +185,8 @@ fn unauthorized(caller: &Caller) -> Answer {
 }
 
 fn text(status: StatusCode, text: &str) -> Answer {
-    let mut answer = Response::new(Full::new(Bytes::from(format!("{text}\n"))));
+    let body = Full::new(Bytes::from(format!("{text}\n"))).map_err(|never| match never {});
+    let mut answer = Response::new(UnsyncBoxBody::new(body));
     *answer.status_mut() = status;
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     answer

@@ -63,7 +63,9 @@ pub(super) async fn carry_out(errand: Errand) -> Exit {
     let name = errand.command.known_name();
     let whole = Command::clone(&errand.command);
     let aimed = match kind(&name) {
-        Kind::OfUser => whole.aim().map_err(|fault| Trouble::new(Exit::USAGE, fault.to_string())),
+        Kind::OfUser => {
+            whole.aim(errand.caller.separator()).map_err(|fault| Trouble::new(Exit::USAGE, fault.to_string()))
+        }
         _ => Ok((Aim::Nobody, Command { user: String::new(), ..whole })),
     };
     let found = match aimed {
@@ -99,16 +101,25 @@ async fn each(errand: Errand, shares: Vec<Share>) -> Exit {
     let mut exits = Vec::new();
     loop {
         while open.len() < parallel
+            && !errand.leaving.is_cancelled()
+            && !errand.gone.is_cancelled()
             && let Some(share) = left.next()
         {
             open.push_back(begin(&errand, share));
         }
-        let Some(parts) = open.pop_front() else { return joined(&exits) };
+        let Some(parts) = open.pop_front() else { break };
         match forward(parts, &errand).await {
             Some(exit) => exits.push(exit),
             None => return Exit::TEMPORARY, // the client has gone
         }
     }
+    if left.len() > 0 {
+        // As with doveadm itself: who interrupts it has it stop behind the user that it is at.
+        let text = format!("the client has closed: {} were not reached", left.len());
+        let _ = errand.out.send(Part::Log(reply::error_line(&text))).await; // or the client has gone
+        exits.push(Exit::TEMPORARY);
+    }
+    joined(&exits)
 }
 
 /// In a task of its own, which ends when nobody listens any more, once the mail server has done so.
@@ -121,6 +132,7 @@ fn begin(errand: &Errand, share: Share) -> Receiver<Part> {
         out: out.clone(),
         intake: None,
         gone: errand.gone.clone(),
+        leaving: errand.leaving.clone(),
     };
     errand.caller.services.tasks.spawn(async move {
         let exit = match share {

@@ -2,13 +2,19 @@
 //!
 //! `tcp.rs` and `http.rs` face the client. `home.rs` finds out where a user belongs, `one.rs` has a command carried out
 //! for one user, at home and with a session counted there while it runs; `many.rs` for many users, or by all servers, and
-//! joins what they say.
+//! joins what they say. `call.rs` and `api.rs` do the same by HTTP.
+//!
+//! What comes by one way goes on by the same: what is positional there has names here, and a result has columns that only
+//! Dovecot's own table of commands knows.
 
 mod api;
+mod call;
 mod home;
 mod http;
 mod many;
 mod one;
+mod patient;
+mod spool;
 mod tcp;
 
 use std::collections::BTreeMap;
@@ -101,6 +107,11 @@ impl Administration {
 impl Caller {
     fn settings(&self) -> Arc<DoveadmDoorConfig> {
         self.services.administration.settings.load_full()
+    }
+
+    /// What stands between a user's name and a master's.
+    fn separator(&self) -> Option<char> {
+        self.services.passdb.load().separator()
     }
 
     /// Servers where sessions may be opened, in order.

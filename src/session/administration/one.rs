@@ -6,7 +6,7 @@ use tokio::sync::mpsc::{Receiver, Sender};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::home::{self, Home};
+use super::home::{self, Home, cut_off};
 use super::{Caller, Trouble};
 use crate::backend::Server;
 use crate::doveadm::{Doveadm, Piece, Running};
@@ -36,6 +36,9 @@ pub(super) struct Errand {
     pub(super) intake: Option<Receiver<Vec<u8>>>,
     /// Cancelled when the client has gone.
     pub(super) gone: CancellationToken,
+    /// Cancelled when the client says nothing more: it may still listen, or has been interrupted. Nobody else's turn comes
+    /// then.
+    pub(super) leaving: CancellationToken,
 }
 
 impl Errand {
@@ -105,21 +108,8 @@ impl Errand {
 
     /// One connection, up to the server's end of it: only then it is done with the mailbox.
     async fn converse(&mut self, road: &Doveadm, command: &Command, home: Option<&Home>) -> Result<Verdict, Trouble> {
-        let limits = self.caller.services.limits.load_full();
-        let gone = self.gone.clone();
-        let cut_off = async {
-            let leave = async {
-                match home {
-                    Some(home) => home.cut_off(limits.kick_deadline).await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                trouble = leave => trouble,
-                () = gone.cancelled() => Trouble::temporary("the client has gone"),
-            }
-        };
-        let mut cut_off = std::pin::pin!(cut_off);
+        let (caller, gone) = (self.caller.clone(), self.gone.clone());
+        let mut cut_off = std::pin::pin!(cut_off(&caller, home, &gone));
         let mut running = tokio::select! {
             biased;
             trouble = cut_off.as_mut() => return Err(trouble),
@@ -130,7 +120,7 @@ impl Errand {
             trouble = cut_off => Err(trouble),
             outcome = self.pass_on(road, &mut running) => outcome,
         };
-        running.part(limits.close_timeout).await;
+        running.part(caller.services.limits.load().close_timeout).await;
         outcome
     }
 
@@ -141,8 +131,10 @@ impl Errand {
         loop {
             let piece = tokio::select! {
                 Some(bytes) = fed(&mut self.intake) => {
-                    // A server that has heard enough says so; its answer is read next.
-                    let _ = timeout(silence, running.feed(&bytes)).await;
+                    // A server that has heard enough says so; its answer is read next. One that takes nothing has
+                    // half of what it was sent, which must not go on with a gap.
+                    let fed = timeout(silence, running.feed(&bytes)).await;
+                    fed.map(drop).map_err(|_| Trouble::temporary("the backend does not take what is sent to it"))?;
                     continue;
                 }
                 piece = road.next(running, silence) => piece?,

@@ -134,7 +134,7 @@ impl Session {
         let (out, parts) = mpsc::channel(PARTS);
         let (feed, intake) = mpsc::channel(1);
         let has_input = WITH_INPUT.contains(&command.known_name().as_str());
-        let gone = CancellationToken::new();
+        let (gone, leaving) = (CancellationToken::new(), CancellationToken::new());
         let _gone = gone.clone().drop_guard();
         let errand = Errand {
             caller: self.caller.clone(),
@@ -143,6 +143,7 @@ impl Session {
             out,
             intake: has_input.then_some(intake),
             gone,
+            leaving: leaving.clone(),
         };
         // A task of its own: if the client goes, it still waits until the mail server is done with the mailbox.
         self.caller.services.tasks.spawn(async move {
@@ -152,7 +153,14 @@ impl Session {
         });
         let Self { caller, frontend, reading, writing, input } = self;
         let deliver = deliver(parts, writing, frontend, caller.settings().silence);
-        if has_input { with_input(deliver, pump(reading, input, feed)).await } else { deliver.await }
+        if has_input {
+            return with_input(deliver, pump(reading, input, feed)).await;
+        }
+        drop(feed);
+        tokio::select! {
+            answered = deliver => answered,
+            error = watch(reading, input, &leaving) => Err(error),
+        }
     }
 
     async fn refuse(&mut self, text: &str, exit: Exit) -> io::Result<()> {
@@ -217,6 +225,23 @@ async fn with_input(
         }
         answered = answer.as_mut() => answered.and(Err(io::Error::other("answered before its input was whole"))),
     }
+}
+
+/// Looks whether the client is still there while it waits for its answer; what it says ahead is kept, as far as there is
+/// room. A command may have nothing to say for long, and one for many must not go on for somebody who has interrupted it.
+/// Resolves only when the connection has broken.
+async fn watch(reading: &mut ReadHalf<Stream>, input: &mut Input, leaving: &CancellationToken) -> io::Error {
+    while !input.spare().is_empty() {
+        match reading.read(input.spare()).await {
+            Ok(0) => {
+                leaving.cancel();
+                break;
+            }
+            Ok(count) => input.advance(count),
+            Err(error) => return error,
+        }
+    }
+    std::future::pending().await
 }
 
 /// Sends on what the client says, up to the line with nothing but a dot.

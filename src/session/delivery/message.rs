@@ -1,16 +1,15 @@
 //! A message on its way to all backends of its transaction, piece by piece, at the pace of the slowest. Nobody holds more of
 //! it than one piece; a backend that takes nothing for `backend_timeout` is left behind, and the others go on.
 
-use std::pin::pin;
-use std::time::Duration;
-
-use futures_util::future::{join_all, select_all};
+use futures_util::future::{join, join_all};
 use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
 use super::leg::Leg;
-use super::{PIECE, Visit, stopped_by};
+use super::watch::{all_of, mid_message};
+use super::way::Shared;
+use super::{PIECE, Visit};
 use crate::model::Ending;
 use crate::net::{Stream, flush};
 use crate::protocol::lmtp::{Content, Reply, Wish, reply};
@@ -23,8 +22,9 @@ impl Visit<'_> {
     pub(super) async fn message(&mut self, stream: &mut Stream, wish: Wish) -> Result<(), End> {
         let chunk = if let Wish::Chunk { size, last } = wish { Some((size, last)) } else { None };
         if !std::mem::replace(&mut self.begun, true) {
-            let Self { road, legs, .. } = self;
-            join_all(legs.iter_mut().map(|leg| leg.begin(road, chunk.is_some()))).await;
+            let Self { shared, legs, .. } = self;
+            let all = all_of(legs);
+            join_all(legs.iter_mut().map(|leg| leg.begin(shared, &all, chunk.is_some()))).await;
         }
         match chunk {
             Some((size, last)) => {
@@ -55,7 +55,7 @@ impl Visit<'_> {
         for leg in &self.legs {
             for delivery in &leg.deliveries {
                 let reply = reply(&delivery.verdict);
-                delivery.tell(&self.road.announcement, &leg.way.server, &reply, self.size);
+                delivery.tell(&self.shared.announcement, &leg.way.server, &reply, self.size);
             }
         }
     }
@@ -72,8 +72,9 @@ impl Visit<'_> {
                 self.abort_all(&reply::TOO_LARGE);
             }
             if !content.is_empty() {
-                let Self { road, legs, .. } = self;
-                join_all(legs.iter_mut().map(|leg| leg.feed(road, &content))).await;
+                let Self { shared, legs, .. } = self;
+                let all = all_of(legs);
+                join_all(legs.iter_mut().map(|leg| leg.feed(shared, &all, &content))).await;
             }
             match progress {
                 Content::End => return self.finish(stream).await,
@@ -86,20 +87,20 @@ impl Visit<'_> {
     /// Reads more of the message. Recipients that must go meanwhile do, and so does a client that still brings a message
     /// when the grace of a proxy that goes down is over.
     async fn read(&mut self, stream: &mut Stream) -> Result<(), End> {
-        let patience = self.road.lmtp.client_timeout;
-        say(stream, &mut self.out, patience).await?;
         let read = {
-            let Self { road, legs, input, .. } = self;
-            let mut read = pin!(timeout(patience, stream.read(input.spare())));
-            let mut over = pin!(closed(road.services));
-            loop {
+            let Self { shared, legs, input, out, .. } = self;
+            let reading = timeout(shared.lmtp.client_timeout, async {
+                flush(stream, out).await?;
+                stream.read(input.spare()).await
+            });
+            let reading = async {
                 tokio::select! {
                     biased;
-                    (at, why) = next_doom(legs, road.services) => legs[at].abort(road.services, Some(why), stopped_by(why)),
-                    read = read.as_mut() => break Some(read),
-                    () = over.as_mut() => break None,
+                    read = reading => Some(read),
+                    () = closed(shared.services) => None,
                 }
-            }
+            };
+            mid_message(shared.services, legs, reading).await
         };
         match read {
             Some(Ok(Ok(0))) => Err((Ending::ClientLost, Some("it closed in the middle of a message".to_owned()))),
@@ -121,37 +122,30 @@ impl Visit<'_> {
 
     fn abort_all(&mut self, fate: &Reply) {
         for leg in self.legs.iter_mut().filter(|leg| leg.is_alive()) {
-            leg.abort(self.road.services, None, fate.clone());
+            leg.hang_up(self.shared.services, fate.clone());
         }
     }
 
     /// The message is complete: every backend says what became of it, and the client is told in order, as soon as it is
-    /// known. A client that has gone meanwhile changes nothing of that.
+    /// known. A client that has gone meanwhile, or listens slowly, changes nothing of that.
     async fn finish(&mut self, stream: &mut Stream) -> Result<(), End> {
-        let patience = self.road.lmtp.client_timeout;
         let (told, mut answers) = mpsc::unbounded_channel();
-        let mut listens = Ok(());
-        {
-            let Self { road, legs, frontend, out, .. } = self;
-            let mut ends = pin!(join_all(legs.iter_mut().map(|leg| leg.finish(road, told.clone()))));
+        let listens = {
+            let Self { shared, legs, frontend, out, .. } = self;
+            let ends = join_all(legs.iter_mut().map(|leg| leg.finish(shared, told.clone())));
             drop(told);
-            let mut waiting = true;
-            loop {
-                let answer = tokio::select! {
-                    biased;
-                    _ = ends.as_mut(), if waiting => {
-                        waiting = false;
-                        continue;
+            let telling = async {
+                let mut listens = Ok(());
+                while let Some((number, reply)) = answers.recv().await {
+                    frontend.settle(number, reply, out);
+                    if listens.is_ok() && !out.is_empty() {
+                        listens = say(shared, stream, out).await;
                     }
-                    answer = answers.recv() => answer,
-                };
-                let Some((number, reply)) = answer else { break };
-                frontend.settle(number, reply, out);
-                if listens.is_ok() && !out.is_empty() {
-                    listens = say(stream, out, patience).await;
                 }
-            }
-        }
+                listens
+            };
+            join(ends, telling).await.1
+        };
         self.count();
         self.end_transaction();
         listens
@@ -174,20 +168,14 @@ pub(super) async fn closed(services: &Services) {
 }
 
 /// Waits as long as a client may take to be told something.
-async fn say(stream: &mut Stream, out: &mut Output, patience: Duration) -> Result<(), End> {
-    match timeout(patience, flush(stream, out)).await {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) => Err((Ending::ClientLost, Some(error.to_string()))),
-        Err(_) => Err((Ending::ClientIdle, None)),
+async fn say(shared: &Shared<'_>, stream: &mut Stream, out: &mut Output) -> Result<(), End> {
+    tokio::select! {
+        biased;
+        said = timeout(shared.lmtp.client_timeout, flush(stream, out)) => match said {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err((Ending::ClientLost, Some(error.to_string()))),
+            Err(_) => Err((Ending::ClientIdle, None)),
+        },
+        () = closed(shared.services) => Err((Ending::Shutdown, None)),
     }
-}
-
-/// The place of a leg whose recipients must go.
-async fn next_doom(legs: &mut [Leg], services: &Services) -> (usize, Ending) {
-    let running = legs.iter_mut().enumerate().filter(|(_, leg)| leg.is_alive());
-    let dooms: Vec<_> = running.map(|(at, leg)| Box::pin(async move { (at, leg.doomed(services).await) })).collect();
-    if dooms.is_empty() {
-        return std::future::pending().await;
-    }
-    select_all(dooms).await.0
 }

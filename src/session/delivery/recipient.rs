@@ -1,14 +1,18 @@
 //! A recipient on the way to the right backend: who it is, and where at home.
 
 use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
+use futures_util::future::join_all;
+use tokio::sync::Barrier;
 use tracing::info;
 
 use super::turns::Turn;
+use super::watch::stopped_by;
 use crate::auth::{Grant, Lookup};
 use crate::backend::Server;
 use crate::ledger::Slot;
@@ -32,6 +36,8 @@ pub(super) struct Delivery {
     /// The address that the backend is told, and NOTIFY and ORCPT.
     pub(super) address: String,
     pub(super) dsn: Vec<String>,
+    /// What the passdb wants the backend to know of the user, names and values.
+    pub(super) forward: Vec<(String, String)>,
     /// What the backend says of the message.
     pub(super) verdict: Option<Reply>,
     /// The place in the ledger; `None` at a host that the passdb named and the table lacks.
@@ -39,7 +45,14 @@ pub(super) struct Delivery {
     stop: StopSignal,
     isolation: Arc<AtomicU64>,
     began: Instant,
-    _turn: Turn,
+    /// The place among the deliveries to this user.
+    turn: Option<Turn>,
+}
+
+/// What a delivery takes up while it lasts. Free when this is dropped.
+pub(super) struct Taken {
+    _slot: Option<Slot>,
+    _turn: Option<Turn>,
 }
 
 /// Where a recipient belongs.
@@ -50,13 +63,34 @@ pub(super) struct Placed {
     pub(super) trusted: bool,
 }
 
+/// Looks recipients up, all at once, and asks for their homes. One may have to wait long for his; others who must go
+/// meanwhile do.
+pub(super) async fn find_all(services: &Services, client: &Announcement, list: &[Rcpt]) -> Vec<Result<Placed, Reply>> {
+    let all = Barrier::new(list.len());
+    let find_one = |(number, rcpt)| {
+        let all = &all;
+        async move {
+            let found = find(services, client, rcpt, number).await;
+            let mut others = pin!(all.wait());
+            let Ok(placed) = found else {
+                others.await;
+                return found;
+            };
+            let why = tokio::select! {
+                biased;
+                _ = others.as_mut() => return Ok(placed),
+                why = stopped(std::slice::from_ref(&placed.delivery)) => why,
+            };
+            drop(placed);
+            others.await;
+            Err(stopped_by(why))
+        }
+    };
+    join_all(list.iter().enumerate().map(find_one)).await
+}
+
 /// Looks a recipient up, and asks for the home.
-pub(super) async fn find(
-    services: &Services,
-    client: &Announcement,
-    rcpt: &Rcpt,
-    number: usize,
-) -> Result<Placed, Reply> {
+async fn find(services: &Services, client: &Announcement, rcpt: &Rcpt, number: usize) -> Result<Placed, Reply> {
     let lmtp = services.lmtp.load_full();
     let began = Instant::now();
     let (name, detail) = rcpt.mailbox.user(lmtp.recipient_delimiter.0);
@@ -77,6 +111,7 @@ pub(super) async fn find(
     let isolation = slot.as_ref().map_or_else(Arc::default, |_| services.placement.isolation(&key));
     let address = address(&grant, &rcpt.mailbox, detail);
     let (user, dsn) = (grant.user.as_str().to_owned(), rcpt.dsn.clone());
+    let (trusted, forward) = (!grant.fields.not_trusted, grant.fields.forward);
     let delivery = Delivery {
         number,
         is_new: true,
@@ -84,14 +119,15 @@ pub(super) async fn find(
         key,
         address,
         dsn,
+        forward,
         verdict: None,
         slot,
         stop,
         isolation,
         began,
-        _turn: turn,
+        turn: Some(turn),
     };
-    Ok(Placed { delivery, server, trusted: !grant.fields.not_trusted })
+    Ok(Placed { delivery, server, trusted })
 }
 
 /// What the backend is told: the address as it came, unless the passdb has another name for the user there. The detail
@@ -108,9 +144,9 @@ impl Delivery {
         }
     }
 
-    /// The place in the ledger, to be kept until the backend's FIN.
-    pub(super) fn take_slot(&mut self) -> Option<Slot> {
-        self.slot.take()
+    /// The places, to be kept until the backend has ended its part.
+    pub(super) fn take_place(&mut self) -> Taken {
+        Taken { _slot: self.slot.take(), _turn: self.turn.take() }
     }
 
     fn poll_stop(&self, cx: &mut Context<'_>) -> Poll<Ending> {

@@ -6,15 +6,20 @@ use std::pin::Pin;
 use std::task::Poll;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tracing::warn;
 
 use super::recipient::Delivery;
 use crate::backend::Arrival;
 use crate::net::Stream;
-use crate::protocol::lmtp::{Mail, Replies, Reply, offered, reply};
+use crate::protocol::lmtp::{Mail, Replies, Reply, forwarded_within, offered, reply};
 use crate::protocol::{Input, Violation};
 
 /// Bytes of a server's line.
 const LINE: usize = 16 * 1024;
+/// Commands sent at once. Both sides would wait for ever if neither could take what the other says.
+const WINDOW: usize = 100;
+/// Bytes of what is forwarded of a recipient, as Dovecot bounds it: its own lookups fail with much more.
+const FORWARD: usize = 900;
 
 /// A connection.
 pub(super) struct Upstream {
@@ -22,6 +27,8 @@ pub(super) struct Upstream {
     input: Input,
     replies: Replies,
     offers: Vec<String>,
+    /// It may be told what is forwarded of recipients.
+    trusted: bool,
     /// It has served a transaction before, so it may have been closed meanwhile.
     pub(super) is_used: bool,
     /// An envelope was begun and not followed by a message.
@@ -37,9 +44,9 @@ pub(super) enum Lost {
     Broken(#[from] io::Error),
     #[error(transparent)]
     Fault(#[from] Violation),
-    /// It answered a message that it had not got to the end.
-    #[error("it answered in the middle of the message")]
-    Early,
+    /// What it said cannot be told from the answer to what is said next.
+    #[error("it said what it was not asked for")]
+    Unasked,
 }
 
 /// What a server says to an envelope.
@@ -51,11 +58,12 @@ pub(super) enum Answers {
 }
 
 impl Upstream {
-    pub(super) fn new(arrival: Arrival) -> Self {
+    /// `trusted`: it may be told who the client is, and what is forwarded of recipients.
+    pub(super) fn new(arrival: Arrival, trusted: bool) -> Self {
         let mut input = Input::with_capacity(LINE);
         input.push(&arrival.early);
         let (stream, offers) = (arrival.stream, arrival.offers);
-        Self { stream, input, replies: Replies::default(), offers, is_used: false, is_open: false }
+        Self { stream, input, replies: Replies::default(), offers, trusted, is_used: false, is_open: false }
     }
 
     pub(super) fn into_stream(self) -> Stream {
@@ -84,6 +92,7 @@ impl Upstream {
             commands.push(self.mail(mail));
         }
         commands.extend(to.iter().map(|delivery| self.rcpt(delivery)));
+        self.silence().await?;
         self.is_open = true;
         let mut answers = self.converse(&commands).await?.into_iter();
         if reset {
@@ -103,8 +112,16 @@ impl Upstream {
         Ok(())
     }
 
+    /// Makes sure that nothing has come that was not asked for: it would be taken for the answer to what is said next, and
+    /// in the end a message for stored that is not. Notices as well that a server has closed an idle connection.
+    pub(super) async fn silence(&mut self) -> Result<(), Lost> {
+        let said = self.feed(&[], &mut 0).await?.is_some();
+        if said || !self.input.is_empty() || !self.replies.is_empty() { Err(Lost::Unasked) } else { Ok(()) }
+    }
+
     /// Asks for the go-ahead to a message by DATA.
     pub(super) async fn data(&mut self) -> Result<Reply, Lost> {
+        self.silence().await?;
         self.write(b"DATA\r\n").await?;
         self.reply().await
     }
@@ -117,14 +134,10 @@ impl Upstream {
     /// Commands, and a reply for each: at once where the server allows that (RFC 2920).
     async fn converse(&mut self, commands: &[String]) -> Result<Vec<Reply>, Lost> {
         let mut replies = Vec::with_capacity(commands.len());
-        if self.offers("PIPELINING") {
-            self.write(commands.concat().as_bytes()).await?;
-            for _ in commands {
-                replies.push(self.reply().await?);
-            }
-        } else {
-            for command in commands {
-                self.write(command.as_bytes()).await?;
+        let window = if self.offers("PIPELINING") { WINDOW } else { 1 };
+        for some in commands.chunks(window) {
+            self.write(some.concat().as_bytes()).await?;
+            for _ in some {
                 replies.push(self.reply().await?);
             }
         }
@@ -146,7 +159,16 @@ impl Upstream {
     }
 
     fn rcpt(&self, delivery: &Delivery) -> String {
-        self.with_dsn(format!("RCPT TO:<{}>", delivery.address), &delivery.dsn)
+        let mut command = format!("RCPT TO:<{}>", delivery.address);
+        // One that does not know it, or not us, would refuse the recipient for good.
+        if self.trusted && self.offers("XRCPTFORWARD") {
+            let (told, left_out) = forwarded_within(&delivery.forward, FORWARD);
+            if left_out > 0 {
+                warn!(user = delivery.user, left_out, "the forward_ fields are longer than 900 bytes in all");
+            }
+            command.extend(told.map(|value| format!(" XRCPTFORWARD={value}")));
+        }
+        self.with_dsn(command, &delivery.dsn)
     }
 
     /// Clients are offered DSN while all servers have it; one that has lost it since is not told.

@@ -1,10 +1,10 @@
-//! move, settle and mark: what operators do to a key. The old home is emptied before the new one is opened.
+//! move: what operators do to a key. The old home is emptied before the new one is opened; `settle.rs` goes on with it.
+
+mod settle;
 
 use std::collections::BTreeMap;
 
-use super::super::order::{
-    Cancelled, Holder, HookState, Lock, Locker, Mark, MarkChange, Marked, Move, Moved, Pace, Settle, Settled, Target,
-};
+use super::super::order::{HookState, Move, Moved, Pace, Target};
 use super::super::request::{Claim, JobKind, Row};
 use super::super::{MovingView, PASTS, Past, Rules};
 use super::binding::Binding;
@@ -38,43 +38,6 @@ enum Hook {
         by: Incarnation,
         until: u64,
     },
-}
-
-/// What an operator has set on a key, bound or not.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Marks {
-    pub(super) pin: Option<BackendId>,
-    /// Until when it is held; `u64::MAX` without end.
-    pub(super) hold: Option<u64>,
-    /// By whom it is locked, and until when.
-    lock: Option<(Locker, u64)>,
-}
-
-impl Marks {
-    /// Logins wait.
-    pub(super) fn holds(&self, now: u64) -> bool {
-        self.hold.is_some_and(|until| until > now) || self.lock(now).is_some()
-    }
-
-    /// The lock that is on.
-    pub(super) fn lock(&self, now: u64) -> Option<Lock> {
-        let (locker, until) = self.lock.as_ref().filter(|(_, until)| *until > now)?;
-        Some(Lock { locker: locker.clone(), left_ms: until - now })
-    }
-
-    fn is_locked_by(&self, locker: &Locker, now: u64) -> bool {
-        self.lock(now).is_some_and(|lock| lock.locker == *locker)
-    }
-
-    /// Lets go of what is over.
-    pub(super) fn expire(&mut self, now: u64) {
-        self.hold = self.hold.filter(|until| *until > now);
-        self.lock = self.lock.take().filter(|(_, until)| *until > now);
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.pin.is_none() && self.hold.is_none() && self.lock.is_none()
-    }
 }
 
 impl Moving {
@@ -240,116 +203,6 @@ impl Shard {
         home.map_or(Moved::Unbound, |home| Moved::Done { backend: home.backend.clone(), generation: home.generation })
     }
 
-    pub(super) fn settle(&mut self, order: &Settle, now: u64, rules: &Rules) -> Settled {
-        self.forget_old(&order.key, now, rules.remember);
-        if self.hook_failed(order) {
-            return self.give_up(&order.key, Cancelled::Hook, now);
-        }
-        self.hear_of_hook(order, now);
-        let Some((binding, moving)) = self.moving_binding(&order.key) else { return self.still(&order.key) };
-        let over = now >= moving.deadline;
-        if binding.sessions > 0 {
-            return if over {
-                self.give_up(&order.key, Cancelled::Deadline, now)
-            } else {
-                self.waiting(&order.key, now)
-            };
-        }
-        let again = match &moving.hook {
-            Hook::None if moving.is_due(now) => {
-                let pool = self.table.rows.get(&binding.backend).map(|row| row.pool.clone()).unwrap_or_default();
-                return self.finish(&order.key, &pool, now, rules);
-            }
-            Hook::None => return self.waiting(&order.key, now),
-            Hook::Running { until, .. } if *until > now => return self.waiting(&order.key, now),
-            _ if over => return self.give_up(&order.key, Cancelled::Deadline, now),
-            Hook::Running { .. } => true,
-            Hook::Pending => false,
-        };
-        let (from, to) = (binding.backend.clone(), moving.to.clone());
-        let until = now + rules.hook_lease;
-        self.set_hook(&order.key, Hook::Running { by: order.incarnation.clone(), until });
-        self.moving.insert(order.key.clone(), until);
-        Settled::Run { from, to, again }
-    }
-
-    /// The verdict of whoever was told to run the hook, unless somebody else was told since.
-    fn hear_of_hook(&mut self, order: &Settle, now: u64) {
-        let Some((_, moving)) = self.moving_binding(&order.key) else { return };
-        let told = matches!(&moving.hook, Hook::Running { by, .. } if *by == order.incarnation);
-        if order.hook == Some(true) && told {
-            self.set_hook(&order.key, Hook::None);
-            if let Some(moving) = self.bindings.get_mut(&order.key).and_then(|binding| binding.moving.as_mut()) {
-                // The hook has done what the delay is for.
-                moving.not_before = moving.not_before.map(|time| time.min(now));
-            }
-        }
-    }
-
-    /// Whoever was told to run the hook says that it failed.
-    fn hook_failed(&self, order: &Settle) -> bool {
-        let told = |moving: &Moving| matches!(&moving.hook, Hook::Running { by, .. } if *by == order.incarnation);
-        order.hook == Some(false) && self.moving_binding(&order.key).is_some_and(|(_, moving)| told(moving))
-    }
-
-    fn moving_binding(&self, key: &Key) -> Option<(&Binding, &Moving)> {
-        let binding = self.bindings.get(key)?;
-        Some((binding, binding.moving.as_ref()?))
-    }
-
-    fn set_hook(&mut self, key: &Key, hook: Hook) {
-        if let Some(moving) = self.bindings.get_mut(key).and_then(|binding| binding.moving.as_mut()) {
-            moving.hook = hook;
-        }
-    }
-
-    fn still(&self, key: &Key) -> Settled {
-        let home = self.bindings.get(key);
-        Settled::Still {
-            backend: home.map(|home| home.backend.clone()),
-            generation: home.map_or(Generation(0), |home| home.generation),
-        }
-    }
-
-    fn waiting(&self, key: &Key, now: u64) -> Settled {
-        let left_ms = self.moving_binding(key).map_or(0, |(_, moving)| moving.deadline.saturating_sub(now));
-        Settled::Waiting { holders: self.holders(key, now), left_ms }
-    }
-
-    fn holders(&self, key: &Key, now: u64) -> Vec<Holder> {
-        let holders = self.bindings.get(key).map(|binding| &binding.holders).into_iter().flatten();
-        let view = |(incarnation, sessions): (&Incarnation, &u32)| Holder {
-            incarnation: incarnation.clone(),
-            sessions: *sessions,
-            orphan: self.orphans.get(incarnation).map(|due| due.saturating_sub(now)),
-        };
-        holders.map(view).collect()
-    }
-
-    /// Opens the new home, if one can take the key; else all stays as it was.
-    pub(super) fn finish(&mut self, key: &Key, pool: &Pool, now: u64, rules: &Rules) -> Settled {
-        let Some((binding, moving)) = self.moving_binding(key) else { return self.still(key) };
-        let (from, to) = (binding.backend.clone(), moving.to.clone());
-        let claim = anybody(key, Some(pool.clone()));
-        let usable = |backend: &BackendId| self.table.rows.get(backend).is_some_and(Row::usable);
-        let backend = match &to {
-            Target::Stay => Some(from.clone()),
-            Target::Backend(backend) => Some(backend.clone()).filter(usable),
-            Target::Anywhere => self.place(&claim, None, None, now, rules),
-            Target::Elsewhere => self.place(&claim, None, Some(&from), now, rules),
-        };
-        let Some(backend) = backend else { return self.give_up(key, Cancelled::NoBackend, now) };
-        self.move_in(key, &to, backend.clone(), now, None);
-        let generation = self.bindings.get(key).map_or(Generation(0), |binding| binding.generation);
-        Settled::Done { from, backend, generation }
-    }
-
-    fn give_up(&mut self, key: &Key, why: Cancelled, now: u64) -> Settled {
-        let holders = self.holders(key, now);
-        self.cancel(key);
-        Settled::Cancelled { why, holders }
-    }
-
     /// Whoever has not closed its sessions yet may keep them.
     fn cancel(&mut self, key: &Key) {
         self.moving.remove(key);
@@ -397,54 +250,6 @@ impl Shard {
         let pasts = self.pasts.entry(key.clone()).or_default();
         pasts.push_front(past);
         pasts.truncate(PASTS);
-    }
-
-    pub(super) fn mark(&mut self, order: &Mark, now: u64, remember: u64) -> Marked {
-        self.forget_old(&order.key, now, remember);
-        let mut marks = self.marks.remove(&order.key).unwrap_or_default();
-        let mut no_backend = false;
-        match &order.change {
-            MarkChange::Pin(backend) => {
-                no_backend = !self.table.rows.get(backend).is_some_and(Row::usable);
-                if !no_backend {
-                    marks.pin = Some(backend.clone());
-                }
-            }
-            MarkChange::Unpin => marks.pin = None,
-            MarkChange::Hold(0) => marks.hold = Some(u64::MAX),
-            MarkChange::Hold(ms) => marks.hold = Some(now.saturating_add(*ms)),
-            MarkChange::Release => marks.hold = None,
-            MarkChange::Lock(locker, ms) if self.may_lock(&marks, locker, now) => {
-                marks.lock = Some((locker.clone(), now.saturating_add(*ms)));
-            }
-            MarkChange::Renew(locker, ms) if marks.is_locked_by(locker, now) => {
-                marks.lock = Some((locker.clone(), now.saturating_add(*ms)));
-            }
-            MarkChange::Unlock(locker) if marks.is_locked_by(locker, now) => marks.lock = None,
-            MarkChange::Lock(..) | MarkChange::Renew(..) | MarkChange::Unlock(_) => {}
-        }
-        marks.expire(now);
-        let lock = marks.lock(now);
-        if !marks.is_empty() {
-            self.marks.insert(order.key.clone(), marks);
-        }
-        let home = self.bindings.get(&order.key);
-        Marked {
-            backend: home.map(|home| home.backend.clone()),
-            generation: home.map_or(Generation(0), |home| home.generation),
-            sessions: home.map_or(0, |home| home.sessions),
-            holders: home.map(Binding::holder_counts).unwrap_or_default(),
-            no_backend,
-            lock,
-        }
-    }
-
-    /// Nobody else has it locked, but for one who has neither lease nor grace any more, and so is dead.
-    fn may_lock(&self, marks: &Marks, locker: &Locker, now: u64) -> bool {
-        marks.lock(now).is_none_or(|lock| {
-            let owner = &lock.locker.incarnation;
-            lock.locker == *locker || !(self.leases.contains_key(owner) || self.orphans.contains_key(owner))
-        })
     }
 }
 

@@ -13,7 +13,8 @@ use super::super::request::{
 use super::Moment;
 use super::binding::{Binding, Tally};
 use super::errands::Errand;
-use super::moves::{Attention, Marks};
+use super::marks::Marks;
+use super::moves::Attention;
 use crate::model::{BackendId, Generation, Incarnation, Key};
 
 /// The most incarnations that one heartbeat is asked to reap.

@@ -155,7 +155,7 @@ impl Dovecot {
     }
 
     /// `dovecot.conf`. Logins are served by a long-lived process, sessions by one process each that is used again;
-    /// everything that slows a failed login down is off.
+    /// everything that slows a failed login down is off. What doveadm does for a user is logged at its end.
     fn config(&self, store: &MailStore, options: &DovecotOptions<'_>) -> Result<String> {
         let Self { name, address, tls_address, proxied_address, dir, .. } = self;
         let Identity { user, group, root } = &store.identity;
@@ -246,6 +246,16 @@ service doveadm {{
   inet_listener http {{
     port = {http_port}
   }}
+}}
+event_exporter commands {{
+  transport = log
+  format = tab-text
+  format_args = time-unix
+}}
+metric commands {{
+  filter = event=mail_user_session_finished AND category=service:doveadm
+  exporter = commands
+  fields = user session
 }}
 service anvil {{
   unix_listener anvil-auth-penalty {{

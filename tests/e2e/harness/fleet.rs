@@ -7,6 +7,7 @@ use anyhow::{Context, ensure};
 use toml::{Table, Value};
 
 use super::address::{free_port, fresh_ip, some_free_ports};
+use super::doveadm::DOOR_PASSWORD;
 use super::dovecot::{DOVEADM_PASSWORD, DovecotOptions};
 use super::redis::{Keep, NAMESPACE};
 use super::{Dovecot, Lan, MailStore, Net, Protocol, Proxy, Redis, Result, Sink, User, Witness, Workdir, eventually};
@@ -147,8 +148,8 @@ impl Plan {
         self
     }
 
-    /// Every mail server serves these protocols beside IMAP, and every proxy has one more plain listener for each of
-    /// them: [`Proxy::door`]. Not with a [`Lan`].
+    /// Every mail server serves these protocols beside IMAP (doveadm it always does), and every proxy has one more plain
+    /// listener for each of them: [`Proxy::door`]. Not with a [`Lan`].
     pub fn protocols(mut self, protocols: &[Protocol]) -> Self {
         self.protocols.extend(protocols.iter().filter(|protocol| **protocol != Protocol::Imap));
         self
@@ -241,7 +242,7 @@ impl Plan {
         let name = format!("proxy{number}");
         let mut roads = Roads { store: redis.address, backends: backends.iter().map(|b| b.address).collect() };
         let mut listeners = if self.listeners.is_empty() { vec![PLAIN.to_owned()] } else { self.listeners.clone() };
-        listeners.extend(self.protocols.iter().map(|protocol| format!("protocol = {:?}\n{PLAIN}", protocol.word())));
+        listeners.extend(self.protocols.iter().map(|protocol| listener_of(*protocol)));
         let (listen, reached, runner) = match &mut self.lan {
             Some(lan) => {
                 ensure!(self.protocols.is_empty(), "a lan has cables to one listener of each proxy");
@@ -261,6 +262,9 @@ impl Plan {
         for (backend, address) in backends.iter().zip(&roads.backends) {
             let entry = backend_entry_at(&backend.name, *address) + &ports_of(backend, &self.protocols);
             merge(&mut table, entry.parse()?);
+        }
+        if self.protocols.contains(&Protocol::Doveadm) {
+            merge(&mut table, format!("[doveadm]\npassword = {DOOR_PASSWORD:?}\n").parse()?);
         }
         merge(&mut table, self.config.clone());
         table.insert("listener".into(), listener_entries(&listeners, &listen)?);
@@ -308,6 +312,12 @@ pub fn backend_entry(backend: &Dovecot) -> String {
 
 fn backend_entry_at(name: &str, address: SocketAddr) -> String {
     format!("[backend.{name}]\nhost = \"{}\"\nport = {}\n", address.ip(), address.port())
+}
+
+/// A plain listener. To doveadm's there are no logins.
+fn listener_of(protocol: Protocol) -> String {
+    let plain = if protocol == Protocol::Doveadm { "tls = \"none\"\n" } else { PLAIN };
+    format!("protocol = {:?}\n{plain}", protocol.word())
 }
 
 /// The keys of `[backend.NAME]` for what it serves beside IMAP.

@@ -54,7 +54,8 @@ impl Postfix {
     }
 
     /// Starts one with files in `dir`/postfix. It delivers to the first of `servers` that can be reached. What cannot be
-    /// delivered is tried again every second or two.
+    /// delivered is tried again every two or three seconds: after less than that, the attempt before may not have let go of
+    /// the message yet, and then Postfix leaves it alone for a minute ("skipped, still being delivered").
     pub async fn start(dir: &Path, servers: &[SocketAddr]) -> Result<Self> {
         let dir = dir.join("postfix");
         let address = fresh_address()?;
@@ -123,8 +124,8 @@ fn main_cf(dir: &Path, servers: &[SocketAddr]) -> Result<String> {
          mydestination =\nmynetworks = 127.0.0.0/8\ninet_protocols = ipv4\ninet_interfaces = loopback-only\n\
          smtp_dns_support_level = disabled\nsmtpd_relay_restrictions = permit_mynetworks, reject\n\
          smtpd_authorized_xclient_hosts = 127.0.0.0/8\nalias_maps =\n\
-         alias_database =\nlocal_recipient_maps =\nqueue_run_delay = 1s\nminimal_backoff_time = 1s\n\
-         maximal_backoff_time = 2s\ntransport_retry_time = 1s\n"
+         alias_database =\nlocal_recipient_maps =\nqueue_run_delay = 1s\nminimal_backoff_time = 2s\n\
+         maximal_backoff_time = 3s\ntransport_retry_time = 1s\n"
     );
     for (number, server) in servers.iter().enumerate() {
         // Only the first may say that it is inet.

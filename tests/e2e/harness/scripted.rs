@@ -87,6 +87,21 @@ impl Peer {
         Ok(line.trim_end().to_owned())
     }
 
+    /// Reads a message up to the line with nothing but a dot, and forgets it; gives its bytes, that line among them.
+    pub async fn message(&mut self) -> Result<usize> {
+        let (mut line, mut count) = (Vec::new(), 0);
+        while line != b".\r\n" {
+            line.clear();
+            let read =
+                tokio::time::timeout(Duration::from_secs(60), self.stream.read_until(b'\n', &mut line)).await??;
+            if read == 0 {
+                bail!("closed");
+            }
+            count += read;
+        }
+        Ok(count)
+    }
+
     /// Greets, answers what comes before the login, and gives the login's tag without answering it.
     pub async fn until_login(&mut self) -> Result<String> {
         self.say(GREETING).await?;

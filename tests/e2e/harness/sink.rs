@@ -1,4 +1,5 @@
-//! Where mail servers relay what they are given for submission: takes everything, and remembers it.
+//! Where mail servers relay what they are given for submission: takes everything, and remembers it. Who speaks LMTP is
+//! served, too, for one recipient at a time.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -85,7 +86,7 @@ async fn serve(mut stream: BufReader<TcpStream>, mails: Arc<Mutex<Vec<Sunk>>>) -
         let (word, rest) = line.trim_end().split_once(' ').unwrap_or((line.trim_end(), ""));
         let client = mail.client.clone();
         let reply = match word.to_ascii_uppercase().as_str() {
-            "EHLO" => EXTENSIONS,
+            "EHLO" | "LHLO" => EXTENSIONS,
             "XCLIENT" => {
                 mail.client = rest.to_owned();
                 "220 sink.test again\r\n"

@@ -99,6 +99,15 @@ impl Talk {
         Ok(String::from_utf8_lossy(&line).into_owned())
     }
 
+    /// Reads a line that ends with LF, without that: doveadm says no CR.
+    pub async fn bare_line(&mut self) -> Result<String> {
+        let mut line = Vec::new();
+        within(self.patience, self.stream.read_until(b'\n', &mut line)).await?;
+        let line =
+            line.strip_suffix(b"\n").with_context(|| format!("closed after {:?}", line.escape_ascii().to_string()))?;
+        Ok(String::from_utf8_lossy(line).into_owned())
+    }
+
     /// Reads a line with the literals in it (IMAP, ManageSieve), without the last CRLF.
     pub async fn line_with_literals(&mut self) -> Result<String> {
         let patience = self.patience;

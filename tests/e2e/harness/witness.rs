@@ -2,7 +2,8 @@
 //!
 //! A visit begins with the `Login:` line of imap-login (pop3-login and so on) and ends with the `Disconnected:` line of
 //! the imap process (pop3 and so on). A delivery by LMTP is a visit too: it has one line at its end, which tells how long
-//! it took from the message's last byte; where it came from stands in other lines of its process. Each server's
+//! it took from the message's last byte; where it came from stands in other lines of its process. And so is what doveadm
+//! does for a user, from taking up the mailbox to letting it go, by the stamps of its own process. Each server's
 //! log process stamps them in microseconds of the machine's one clock, and both are late, never early: the first is
 //! written when the imap process has taken the session over, the second when it has closed the mailbox (which it does
 //! after the connection), and the log process must get to them. That makes 0.3 to 5 ms on a busy machine. So an overlap
@@ -22,10 +23,21 @@ use super::{Dovecot, Protocol, Result};
 /// Protocols with a login.
 const WITH_LOGIN: [Protocol; 4] = [Protocol::Imap, Protocol::Pop3, Protocol::Sieve, Protocol::Submission];
 
-/// What a backend says when the connection ended amid an APPEND: no fault of its own.
-const CUT_OFF: &str = "Saving mail: read(<imap client>) failed";
+/// What a submission session says of a mail that the relay has taken. If its client goes away before that, the process says
+/// nothing more for minutes. Clients of the tests have come for one mail and go at once: who says no more has gone.
+const RELAYED: &str = ">: Info: Successfully relayed message: ";
 
-/// One session, or one delivery, at one backend.
+/// What the line begins with that reports what doveadm has done for a user. Fields follow, each behind a tab.
+const COMMAND: &str = "stats: Info: event:mail_user_session_finished\t";
+
+/// What a backend says when the connection ended amid an APPEND, or before doveadm's command was whole: no fault of its own.
+const CUT_OFF: [&str; 3] = [
+    "Saving mail: read(<imap client>) failed",
+    "dot-input stream ends without '.' line",
+    "doveadm client disconnected before handshake: EOF",
+];
+
+/// One session, one delivery, or one mailbox in the hands of doveadm, at one backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Visit {
     /// What the user came by.
@@ -36,7 +48,8 @@ pub struct Visit {
     pub user: String,
     /// Dovecot's name for the session.
     pub session: String,
-    /// The whole line that reported the login; of a delivery, its own with `rip` behind it once its connection has ended.
+    /// The whole line that reported the login; of a delivery, its own with `rip` behind it once its connection has ended;
+    /// of what doveadm did, the one about its end.
     pub login: String,
     /// Microseconds since 1970.
     pub from: u64,
@@ -87,7 +100,7 @@ impl Witness {
 
     /// A server that is killed says nothing of its sessions' end: they ended with it.
     fn read(&mut self, backend: &str, log: &str, deaths: &[u64]) -> Result {
-        let mut ends = BTreeMap::new();
+        let (mut ends, mut relayed) = (BTreeMap::new(), BTreeMap::new());
         let mut lmtp = Deliveries::default();
         let first = self.visits.len();
         // A last line without its end is still being written.
@@ -97,10 +110,14 @@ impl Witness {
                 self.visits.push(Visit::begin(protocol, backend, line, micros(stamp)?)?);
             } else if let Some(session) = end(rest) {
                 ends.insert(session, (micros(stamp)?, received(rest)));
+            } else if let Some((who, _)) = rest.split_once(RELAYED) {
+                relayed.insert(who.rsplit_once('<').map_or("", |(_, session)| session), micros(stamp)?);
+            } else if let Some(event) = rest.strip_prefix(COMMAND) {
+                self.visits.push(Visit::command(backend, line, event)?);
             } else if let Some(delivery) = lmtp.read(rest, self.visits.len()) {
                 self.visits.push(Visit::delivery(&delivery, backend, line, micros(stamp)?));
             } else if ["Error: ", "Panic: ", "Fatal: "].iter().any(|word| rest.contains(word))
-                && !rest.contains(CUT_OFF)
+                && !CUT_OFF.iter().any(|words| rest.contains(words))
             {
                 self.complaints.push(format!("{backend}: {rest}"));
             }
@@ -108,12 +125,13 @@ impl Witness {
         for (visit, address) in lmtp.addresses {
             write!(self.visits[visit].login, ", rip={address}")?;
         }
-        for visit in self.visits[first..].iter_mut().filter(|visit| visit.protocol != Protocol::Lmtp) {
+        for visit in self.visits[first..].iter_mut().filter(|visit| WITH_LOGIN.contains(&visit.protocol)) {
             if let Some((to, received)) = ends.get(&*visit.session) {
                 visit.from = visit.from.min(*to);
                 (visit.to, visit.received) = (Some(*to), *received);
             } else {
-                visit.to = deaths.iter().copied().find(|death| visit.from <= *death);
+                let death = deaths.iter().copied().find(|death| visit.from <= *death);
+                visit.to = death.or_else(|| relayed.get(&*visit.session).copied());
             }
         }
         Ok(())
@@ -195,6 +213,23 @@ impl Visit {
             to: Some(to),
             received: None,
         }
+    }
+
+    fn command(backend: &str, line: &str, event: &str) -> Result<Self> {
+        let get = |name: &str| {
+            let value = event.split('\t').find_map(|part| part.strip_prefix(name));
+            value.with_context(|| format!("no {name} in {line:?}"))
+        };
+        Ok(Self {
+            protocol: Protocol::Doveadm,
+            backend: backend.to_owned(),
+            user: get("field:user=")?.to_owned(),
+            session: get("field:session=")?.to_owned(),
+            login: line.to_owned(),
+            from: micros(get("start_time:")?)?,
+            to: Some(micros(get("end_time:")?)?),
+            received: None,
+        })
     }
 }
 

@@ -3,7 +3,8 @@
 
 use homing::protocol::Input;
 use homing::protocol::doveadm::{
-    Answer, Command, Demultiplexer, Frontend, FrontendSettings, FrontendWish, Text, parse_calls, split_answer,
+    Answer, ApiAnswer, Command, Demultiplexer, Frontend, FrontendSettings, FrontendWish, Rows, Text, parse_calls,
+    split_answer,
 };
 
 use super::{PIECES, Peer, choice};
@@ -24,10 +25,13 @@ pub fn run(data: &[u8]) {
                 again.map(|again| (again.name, again.parameters)),
                 Ok((call.name.clone(), call.parameters.clone()))
             );
-            drop(call.aim());
+            drop(call.aim(Some('*')));
         }
     }
     drop(split_answer(data));
+    let results = PIECES.map(|piece| result(data, piece));
+    assert!(results.iter().all(|result| *result == results[0]), "it depends on how the bytes come");
+    rows(data);
     let answers = PIECES.map(|piece| answer(u32::from(choice & 3), data, piece));
     assert!(answers.iter().all(|answer| *answer == answers[0]), "it depends on how the bytes come");
     let (taken, whole) = Text::default().take(data);
@@ -66,7 +70,40 @@ fn command(line: &[u8]) {
     let again = Command::parse(old.strip_suffix(b"\n").unwrap()).unwrap();
     assert_eq!((&again.user, &again.name, &again.arguments), (&command.user, &command.name, &command.arguments));
     assert!(!command.known_name().contains(char::is_uppercase) || !command.name.is_ascii());
-    drop(command.aim());
+    drop(command.aim(Some('%')));
+}
+
+/// What is passed on of an answer over HTTP, and how it ends.
+fn result(data: &[u8], piece: usize) -> (Vec<u8>, String) {
+    let (mut answer, mut passed) = (ApiAnswer::default(), Vec::new());
+    for mut rest in data.chunks(piece.min(data.len().max(1))) {
+        while !rest.is_empty() {
+            match answer.next(rest) {
+                Err(fault) => return (passed, fault.to_string()),
+                Ok((result, done)) => {
+                    passed.extend_from_slice(result);
+                    rest = &rest[done..];
+                }
+            }
+        }
+    }
+    (passed, format!("{:?}", answer.end()))
+}
+
+/// Whatever sound JSON is the result for each of two users, their rows are sound JSON together.
+fn rows(data: &[u8]) {
+    let Ok(value) = serde_json::from_slice::<serde_json::Value>(data) else { return };
+    let (mut rows, mut list) = (Rows::default(), b"[".to_vec());
+    for user in ["ann", "b\"ob"] {
+        rows.begin(Some(user));
+        rows.put(data, &mut list);
+        rows.end(&mut list);
+    }
+    list.push(b']');
+    let list: Vec<serde_json::Value> = serde_json::from_slice(&list).unwrap();
+    let count = value.as_array().map_or(1, Vec::len);
+    assert_eq!(list.len(), 2 * count);
+    assert!(list.iter().all(|row| row["username"].is_string()));
 }
 
 fn answer(minor: u32, data: &[u8], piece: usize) -> (Vec<u8>, Vec<u8>, String) {

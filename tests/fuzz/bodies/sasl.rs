@@ -1,7 +1,7 @@
 //! SASL: no message makes it panic, base64 has one spelling, and what we would say ourselves is understood.
 
 use homing::model::Credentials;
-use homing::protocol::sasl::{self, Exchange, OFFERED, Progress};
+use homing::protocol::sasl::{self, OFFERED, Step};
 
 use super::choice;
 
@@ -14,12 +14,14 @@ pub fn run(data: &[u8]) {
     assert_eq!(sasl::decode(sasl::encode(data).as_bytes()).expect("our own base64").as_slice(), data);
 
     let name = OFFERED[usize::from(choice) % OFFERED.len()];
-    let mut exchange = Exchange::begin(name.as_bytes()).expect("it is offered");
+    let mut step = sasl::start(name.as_bytes(), None);
     for message in data.split(|byte| *byte == b'\n') {
-        assert!(exchange.prompt().len() < 32);
-        match exchange.answer(message) {
-            Ok(Progress::Continue(next)) => exchange = next,
-            Ok(Progress::Done(given)) => return survives(&given),
+        step = match step {
+            Ok(Step::Challenge(text, exchange)) => {
+                assert!(text.len() < 32);
+                exchange.answer(message)
+            }
+            Ok(Step::Ask(given)) => return survives(&given),
             Err(_) => return,
         }
     }
@@ -32,7 +34,7 @@ fn survives(given: &Credentials) {
         None => (given.user.as_str(), None),
     };
     let message = sasl::plain::response(user, master, &given.password).expect("it can be said");
-    let Ok(Progress::Done(again)) = Exchange::begin(b"PLAIN").expect("it is offered").answer(&message) else {
+    let Ok(Step::Ask(again)) = sasl::start(b"PLAIN", Some(Ok(message))) else {
         panic!("our own response is not understood")
     };
     assert_eq!((&again.user, &again.authzid), (&given.user, &given.authzid));

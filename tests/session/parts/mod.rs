@@ -4,7 +4,7 @@ mod log;
 mod peer;
 mod site;
 
-pub(crate) use log::Line;
+pub(crate) use log::{Line, lines};
 pub(crate) use peer::{Peer, Server};
 pub(crate) use site::{BALANCER, Site, config};
 

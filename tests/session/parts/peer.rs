@@ -84,6 +84,14 @@ impl Peer {
         }
     }
 
+    /// The next bytes, so many.
+    pub(crate) async fn bytes(&mut self, count: usize) -> String {
+        while self.read.len() < count {
+            assert!(self.more().await > 0, "closed after {:?}", self.read);
+        }
+        String::from_utf8(self.read.drain(..count).collect()).unwrap()
+    }
+
     async fn more(&mut self) -> usize {
         let mut bytes = [0; 4096];
         let read = timeout(PATIENCE, self.stream().read(&mut bytes)).await;

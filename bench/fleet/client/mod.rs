@@ -1,25 +1,57 @@
-//! A mail client that says only what the bench needs.
+//! A mail client that says only what the bench needs. What it says is in a file for each protocol.
+
+mod imap;
+mod lmtp;
+mod pop3;
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Buf, BytesMut};
+use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{ClientConfig, HandshakeKind};
 
-use crate::world::{PASSWORD, TLS_NAME};
+pub(crate) use lmtp::{Form, Message};
+
+use crate::world::{TLS_NAME, user_name};
 
 /// No step of a client may take longer, however slow the machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// What a client speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Speech {
+    /// IMAP with LOGIN.
+    Imap,
+    /// POP3 with USER and PASS, which is a round trip more.
+    Pop3,
+    /// POP3 with AUTH PLAIN and an initial response.
+    Pop3Sasl,
+    /// LMTP.
+    Lmtp,
+}
+
+impl Speech {
+    /// How a server's first line begins.
+    fn greeting(self) -> &'static [u8] {
+        match self {
+            Self::Imap => b"* OK",
+            Self::Pop3 | Self::Pop3Sasl => b"+OK",
+            Self::Lmtp => b"220 ",
+        }
+    }
+}
+
 /// Where and how a client connects.
 #[derive(Clone)]
 pub(crate) struct Door {
+    /// What is spoken there.
+    pub(crate) speech: Speech,
     /// The proxy.
     pub(crate) address: SocketAddr,
     /// Set if TLS starts with the first byte.
@@ -32,6 +64,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Wire for T {}
 
 /// One connection.
 pub(crate) struct Client {
+    speech: Speech,
     wire: Box<dyn Wire>,
     unread: BytesMut,
     /// Whether TLS went on with an earlier session.
@@ -48,8 +81,9 @@ impl Client {
                 None => (Box::new(tcp) as Box<dyn Wire>, false),
                 Some(config) => shake_hands(tcp, config.clone()).await?,
             };
-            let mut client = Self { wire, unread: BytesMut::new(), resumed };
-            client.line(|line| line.starts_with(b"* OK").then_some(())).await?;
+            let mut client = Self { speech: door.speech, wire, unread: BytesMut::new(), resumed };
+            let greeting = door.speech.greeting();
+            client.line(|line| line.starts_with(greeting).then_some(())).await?;
             Ok(client)
         })
         .await
@@ -57,35 +91,14 @@ impl Client {
 
     /// Logs the user with this number in.
     pub(crate) async fn login(&mut self, user: usize) -> io::Result<()> {
-        let user = crate::world::user_name(user);
-        self.command(&format!("LOGIN {user} {PASSWORD}")).await
-    }
-
-    /// Says something and waits for its OK.
-    pub(crate) async fn command(&mut self, command: &str) -> io::Result<()> {
+        let user = user_name(user);
         patiently(async {
-            self.say(command).await?;
-            self.tagged_ok().await
-        })
-        .await
-    }
-
-    /// Has the server send so many bytes, and reads them.
-    pub(crate) async fn bulk(&mut self, bytes: usize) -> io::Result<()> {
-        patiently(async {
-            self.say(&format!("X-BULK {bytes}")).await?;
-            self.line(|line| line.starts_with(b"* BULK").then_some(())).await?;
-            let mut left = bytes.saturating_sub(self.unread.len());
-            self.unread.advance(self.unread.len().min(bytes));
-            let mut buffer = vec![0; left.min(256 * 1024)];
-            while left > 0 {
-                let room = left.min(buffer.len());
-                match self.wire.read(&mut buffer[..room]).await? {
-                    0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                    read => left -= read,
-                }
+            match self.speech {
+                Speech::Imap => self.imap_login(&user).await,
+                Speech::Pop3 => self.pop3_login(&user).await,
+                Speech::Pop3Sasl => self.pop3_authenticate(&user).await,
+                Speech::Lmtp => Err(io::Error::other("nobody logs in by LMTP")),
             }
-            self.tagged_ok().await
         })
         .await
     }
@@ -93,7 +106,11 @@ impl Client {
     /// Says goodbye and waits until the other side has closed.
     pub(crate) async fn logout(mut self) -> io::Result<()> {
         patiently(async {
-            self.command("LOGOUT").await?;
+            match self.speech {
+                Speech::Imap => self.command("LOGOUT").await?,
+                Speech::Pop3 | Speech::Pop3Sasl => self.pop3_command("QUIT").await?,
+                Speech::Lmtp => self.lmtp_command("QUIT").await?,
+            }
             loop {
                 match self.wire.read_buf(&mut self.unread).await {
                     Ok(0) => return Ok(()),
@@ -107,14 +124,9 @@ impl Client {
         .await
     }
 
-    async fn say(&mut self, command: &str) -> io::Result<()> {
-        self.wire.write_all(format!("a {command}\r\n").as_bytes()).await?;
+    async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.wire.write_all(bytes).await?;
         self.wire.flush().await
-    }
-
-    async fn tagged_ok(&mut self) -> io::Result<()> {
-        let ok = self.line(|line| line.starts_with(b"a ").then(|| line.starts_with(b"a OK"))).await?;
-        if ok { Ok(()) } else { Err(io::Error::other("the command was refused")) }
     }
 
     /// Reads lines until one has what is looked for.

@@ -1,10 +1,10 @@
-//! The mail servers behind every proxy: as fast as a server can be that knows no mail, so that the proxies' cost shows.
-//!
-//! It speaks as much IMAP as a proxy or the load needs: CAPABILITY, ID, LOGIN and AUTHENTICATE (any password is right),
+//! As much IMAP as a proxy or the load needs: CAPABILITY, ID, LOGIN and AUTHENTICATE (any password is right),
 //! NOOP, LOGOUT, literals of both kinds, and `X-BULK n`, which is answered with n bytes.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+
+use super::say;
 
 /// Before login, as Dovecot 2.3 greets.
 const CAPABILITIES: &str = "IMAP4rev1 SASL-IR LOGIN-REFERRALS ID ENABLE IDLE LITERAL+ AUTH=PLAIN AUTH=LOGIN";
@@ -125,11 +125,6 @@ impl Dialogue {
         }
         Wish::Listen
     }
-}
-
-fn say(output: &mut Vec<u8>, line: &str) {
-    output.extend_from_slice(line.as_bytes());
-    output.extend_from_slice(b"\r\n");
 }
 
 /// How far a command has come.
