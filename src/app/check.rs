@@ -3,7 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::auth::sources::check_passwd_file;
+use super::memory::check_secret;
+use crate::auth::Schemes;
+use crate::auth::sources::{check_passwd_file, check_remote};
 use crate::backend::Servers;
 use crate::config::{BackendConfig, Config, FilePassdb, PassdbConfig, StoreConfig};
 use crate::doveadm::Doveadm;
@@ -30,7 +32,8 @@ pub fn check(config: &Config) -> Vec<String> {
     if let Err(fault) = Hook::new(&config.moves) {
         faults.push(format!("[moves] before_move_url: {fault}"));
     }
-    faults.extend(config.passdb.iter().flat_map(check_passdb));
+    faults.extend(check_secret(config));
+    faults.extend(config.passdb.iter().flat_map(|passdb| check_passdb(passdb, config.auth.weak_schemes)));
     faults
 }
 
@@ -44,11 +47,13 @@ fn check_doveadm((name, backend): (&BackendId, &BackendConfig)) -> Option<String
     Some(format!("[backend.{name}] doveadm: {fault}"))
 }
 
-fn check_passdb(passdb: &PassdbConfig) -> Vec<String> {
-    let PassdbConfig::File(FilePassdb { path, default_scheme, .. }) = passdb else { return Vec::new() };
+fn check_passdb(passdb: &PassdbConfig, weak: bool) -> Vec<String> {
+    let PassdbConfig::File(FilePassdb { path, default_scheme, .. }) = passdb else {
+        return check_remote(passdb).map(|why| format!("[[passdb]] {why}")).into_iter().collect();
+    };
     match std::fs::read(path) {
         Ok(text) => {
-            let complaints = check_passwd_file(text, default_scheme);
+            let complaints = check_passwd_file(text, &Schemes::new(default_scheme, weak));
             complaints.into_iter().map(|complaint| format!("{}:{complaint}", path.display())).collect()
         }
         Err(error) => vec![format!("{} cannot be read: {error}", path.display())],
@@ -70,17 +75,19 @@ mod tests {
         let (users, nonsense) = (file("users", "ann:{PLAIN}x\nbob:{NOPE}y\n"), file("pem", "nonsense"));
         let text = format!(
             "[[listener]]\naddress = \"127.0.0.1:0\"\n[tls]\n[[tls.certificate]]\ncertificate = \"{nonsense}\"\n\
-             key = \"{nonsense}\"\n[[passdb]]\nkind = \"file\"\npath = \"{users}\"\n[backend.one]\nhost = \"127.0.0.1\"\n\
+             key = \"{nonsense}\"\n[[passdb]]\nkind = \"file\"\npath = \"{users}\"\n[[passdb]]\nkind = \"ldap\"\n\
+             uri = [\"ldaps://h\"]\nbase = \"dc=x\"\ntls_ca = \"{nonsense}\"\n[backend.one]\nhost = \"127.0.0.1\"\n\
              tls = \"starttls\"\ntls_ca = \"{nonsense}\"\n[store]\nkind = \"redis\"\nurl = \"rediss://h\"\n\
              tls_ca = \"{nonsense}\"\n[backend.two]\nhost = \"127.0.0.1\"\ndoveadm = \"tls://127.0.0.1:24245\"\n\
              doveadm_password = \"x\"\ntls_ca = \"{nonsense}\"\n[moves]\nbefore_move_url = \"https://h/x\"\n"
         );
         let config = Config::parse(&text, "test.toml").unwrap_or_else(|faults| panic!("{}", faults.report(false)));
         let faults = check(&config);
-        assert_eq!(faults.len(), 5, "{faults:?}");
+        assert_eq!(faults.len(), 6, "{faults:?}");
         assert_eq!(faults[1], format!("[store] {nonsense} holds no certificate"));
         assert!(faults[2].contains("[backend.one]"), "{faults:?}");
         assert!(faults[3].starts_with(&format!("[backend.two] doveadm: {nonsense}")), "{faults:?}");
         assert!(faults[4].starts_with(&format!("{users}:2: ")), "{faults:?}");
+        assert!(faults[5].starts_with(&format!("[[passdb]] {nonsense}: holds no certificate")), "{faults:?}");
     }
 }

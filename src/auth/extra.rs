@@ -21,16 +21,21 @@ pub(super) struct Extra {
     pub(super) nologin: bool,
     /// Any password will do here.
     pub(super) nopassword: bool,
-    /// May log in only from there.
-    pub(super) allow_nets: Option<Vec<IpNet>>,
 }
 
 impl Extra {
     /// Reads `key=value key=value ...`. `unknown` hears the names of fields that mean nothing here.
-    pub(super) fn parse(text: &str, mut unknown: impl FnMut(&str)) -> Result<Self, Fault> {
+    pub(super) fn parse(text: &str, unknown: impl FnMut(&str)) -> Result<Self, Fault> {
+        Self::read(text.split_ascii_whitespace().map(|field| field.split_once('=').unwrap_or((field, ""))), unknown)
+    }
+
+    /// Reads fields that are apart already.
+    pub(super) fn read<'a>(
+        fields: impl Iterator<Item = (&'a str, &'a str)>,
+        mut unknown: impl FnMut(&str),
+    ) -> Result<Self, Fault> {
         let mut extra = Self::default();
-        for field in text.split_ascii_whitespace() {
-            let (key, value) = field.split_once('=').unwrap_or((field, ""));
+        for (key, value) in fields {
             if !extra.set(key, value)? {
                 unknown(key);
             }
@@ -39,12 +44,6 @@ impl Extra {
             return Err(Fault::MasterWithoutPass);
         }
         Ok(extra)
-    }
-
-    /// The client's address is one that the user may come from.
-    pub(super) fn admits(&self, client: IpAddr) -> bool {
-        let client = client.to_canonical();
-        self.allow_nets.as_ref().is_none_or(|nets| nets.iter().any(|net| net.contains(&client)))
     }
 
     /// False if the field means nothing here.
@@ -66,7 +65,7 @@ impl Extra {
             "proxy_noauth" => fields.no_auth = flag(value),
             "nologin" => self.nologin = flag(value),
             "nopassword" => self.nopassword = flag(value),
-            "allow_nets" => self.allow_nets = Some(nets(value)?),
+            "allow_nets" => fields.allow_nets = Some(nets(value)?),
             "proxy" | "proxy_maybe" | "proxy_always" => {} // everybody is proxied
             _ => match key.strip_prefix("forward_") {
                 Some(key) => fields.forward.push((key.to_owned(), value.to_owned())),

@@ -1,23 +1,32 @@
 //! Who is this user: sources in a list, the first that knows the user decides.
 //!
-//! `chain.rs` asks the `sources/`; `scheme.rs` reads and verifies stored passwords, `hasher.rs` keeps that off the event
-//! loop; `extra.rs` reads the fields of a passdb. No password is ever logged, nor quoted in an error.
+//! `chain.rs` says who logs in as whom; `links.rs` asks the `sources/` in their order behind the fleet's `cache/`, each through
+//! a `link.rs`, which bounds how long and how often. Sources that store
+//! passwords only look them up: `verifier.rs` compares, `scheme.rs` reads what is stored, and `hasher.rs` keeps the work
+//! off the event loop. `extra.rs` reads the fields of a passdb. No password is ever logged, nor quoted in an error.
 
 pub mod cache;
 mod chain;
 mod extra;
 mod fault;
 mod hasher;
+mod link;
+mod links;
 mod scheme;
 pub mod sources;
 #[cfg(test)]
 mod tests;
+mod verifier;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use async_trait::async_trait;
+use ipnet::IpNet;
 
-pub use chain::Chain;
+pub use chain::{Chain, Trial};
+pub use link::{LATENCY_BOUNDS, SourceStats};
+pub use scheme::Schemes;
+pub use verifier::{Decoy, StoredUser};
 
 use crate::model::{Credentials, Pool, Protocol, Secret, SessionId, User};
 
@@ -64,12 +73,19 @@ pub trait Source: Send + Sync {
         false
     }
 
-    /// Checks the password and says what is known about the user. Never blocks the event loop.
+    /// Checks the password and says what is known about the user; `allow_nets` is judged by the chain. Never blocks the event
+    /// loop.
     async fn ask(&self, question: &Question<'_>) -> Verdict;
 
     /// Says what is known about the user, without any password. Never `Denied` for a password; what concerns logins alone
-    /// (`nologin`, `allow_nets`) does not count.
+    /// (`nologin`) does not count.
     async fn find(&self, lookup: &Lookup<'_>) -> Verdict;
+
+    /// A stored password that costs as much to verify as most do, if the source knows: what a user whom nobody knows is
+    /// held against, for the time that it takes.
+    fn decoy(&self) -> Option<Decoy> {
+        None
+    }
 
     /// The names of all users that it knows; `None` if it cannot list them.
     async fn list(&self) -> Option<Result<Vec<String>, String>> {
@@ -84,9 +100,13 @@ pub enum Verdict {
     Granted(Box<Grant>),
     /// The user is known and the password is wrong, or the user may not log in.
     Denied(Denial),
+    /// The user is known by this stored password, which is still to be compared.
+    Stored(Box<StoredUser>),
     /// Not known here: ask the next.
     Unknown,
-    /// The source could not answer; the text is for the operator.
+    /// The source is well, but what it has about this user cannot be used; the text is for the operator.
+    Faulty(String),
+    /// The source could not answer; the text is for the operator. Several in a row, and it is left alone for a while.
     Unavailable(String),
 }
 
@@ -95,7 +115,7 @@ pub enum Verdict {
 pub enum Denial {
     /// Wrong password.
     Password,
-    /// `nologin`, `allow_nets` and the like.
+    /// `nologin`, or an address that is not of `allow_nets`.
     Forbidden,
 }
 
@@ -146,6 +166,16 @@ pub struct Fields {
     pub no_auth: bool,
     /// `forward_NAME`: what the backend is to know of the user, without the `forward_`.
     pub forward: Vec<(String, String)>,
+    /// `allow_nets`: the user may log in only from there.
+    pub allow_nets: Option<Vec<IpNet>>,
+}
+
+impl Fields {
+    /// The client's address is one that the user may log in from.
+    pub fn admits(&self, client: IpAddr) -> bool {
+        let client = client.to_canonical();
+        self.allow_nets.as_ref().is_none_or(|nets| nets.iter().any(|net| net.contains(&client)))
+    }
 }
 
 /// Protection of a connection to a `host` of the passdb's own.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::*;
-use crate::config::{FilePassdb, PassdbConfig};
+use crate::config::{AuthConfig, FilePassdb, MasterSeparator, PassdbConfig};
 use crate::model::{Mechanism, Refusal};
 
 pub(super) fn credentials(user: &str, password: &str) -> Credentials {
@@ -113,17 +113,21 @@ async fn acting_as_somebody_else_is_refused_alike_for_whoever_is_meant() {
     assert!(ask_stubs(&[|| granted("ann")], &ann).await.0.is_ok());
 }
 
+fn separated_by(separator: Option<char>) -> AuthConfig {
+    AuthConfig { master_separator: MasterSeparator(separator), ..AuthConfig::default() }
+}
+
 /// A chain with a file of users and one of masters.
 async fn with_masters(separator: Option<char>) -> (tempfile::TempDir, Chain) {
     let dir = tempfile::tempdir().unwrap();
     let source = |name: &str, text: &str, master| {
         let path = dir.path().join(name);
         std::fs::write(&path, text).unwrap();
-        PassdbConfig::File(FilePassdb { path, default_scheme: "PLAIN".to_owned(), master })
+        PassdbConfig::File(FilePassdb { path, default_scheme: "PLAIN".to_owned(), master, cache: false })
     };
     let masters = source("masters", "admin:geheim\nlocked:{PLAIN}x::::::nologin\nopen:::::::nopassword\n", true);
     let users = source("users", "ann:hers::::::pool=p\n", false);
-    (dir, Chain::open(&[masters, users], separator, 2).await)
+    (dir, Chain::open(&[masters, users], &separated_by(separator), 2).await)
 }
 
 #[tokio::test]
@@ -167,7 +171,7 @@ async fn without_a_separator_it_is_part_of_the_name() {
 
 #[tokio::test]
 async fn where_the_backend_decides_it_decides_about_masters_too() {
-    let chain = Chain::open(&[PassdbConfig::Backend], Some('*'), 2).await;
+    let chain = Chain::open(&[PassdbConfig::Backend], &separated_by(Some('*')), 2).await;
     let (given, session) = (credentials("Ann*admin", "geheim"), SessionId::random());
     let grant = chain.authenticate(&question(&given, &session)).await.unwrap();
     assert_eq!((grant.user.as_str(), grant.master.as_deref(), grant.unproven), ("ann", Some("admin"), true));
@@ -178,8 +182,8 @@ async fn a_user_is_found_without_a_password_also_one_who_may_not_log_in() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("users");
     std::fs::write(&path, "ann:{PLAIN}x::::::nologin destuser=anna\n").unwrap();
-    let file = PassdbConfig::File(FilePassdb { path, default_scheme: "PLAIN".to_owned(), master: false });
-    let chain = Chain::open(&[file], Some('*'), 2).await;
+    let file = PassdbConfig::File(FilePassdb { path, default_scheme: "PLAIN".to_owned(), master: false, cache: false });
+    let chain = Chain::open(&[file], &separated_by(Some('*')), 2).await;
     let session = SessionId::random();
     let lookup = |user| Lookup {
         user,
@@ -196,7 +200,7 @@ async fn a_user_is_found_without_a_password_also_one_who_may_not_log_in() {
 
 #[tokio::test]
 async fn the_backend_source_lets_everybody_through_unproven() {
-    let chain = Chain::open(&[PassdbConfig::Backend], Some('*'), 2).await;
+    let chain = Chain::open(&[PassdbConfig::Backend], &separated_by(Some('*')), 2).await;
     let session = SessionId::random();
     let grant = chain.authenticate(&question(&credentials("Ann@Example.ORG", "x"), &session)).await.unwrap();
     assert!(grant.unproven);
@@ -250,8 +254,8 @@ async fn i9_no_password_is_in_any_log_or_debug_text() {
     let subscriber =
         tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(move || writer.clone()).finish();
     let guard = tracing::subscriber::set_default(subscriber);
-    let passdb = [PassdbConfig::File(FilePassdb { path, default_scheme: "CRYPT".to_owned(), master: false })];
-    let chain = Chain::open(&passdb, Some('*'), 2).await;
+    let passdb = [PassdbConfig::File(FilePassdb { path, default_scheme: "CRYPT".to_owned(), master: false, cache: false })];
+    let chain = Chain::open(&passdb, &separated_by(Some('*')), 2).await;
     let session = SessionId::random();
     let mut shown = String::new();
     for user in ["ann", "bob", "cat", "dan", "eve", "fay", "gus"] {
@@ -343,11 +347,11 @@ mod extra {
     #[test]
     fn allow_nets_admits_only_its_networks() {
         let extra = parse("allow_nets=10.0.0.0/8,192.0.2.7,2001:db8::/32,local");
-        let admits = |address: &str| extra.admits(address.parse::<IpAddr>().unwrap());
+        let admits = |address: &str| extra.fields.admits(address.parse::<IpAddr>().unwrap());
         assert!(admits("10.1.2.3") && admits("192.0.2.7") && admits("2001:db8::1"));
         assert!(admits("::ffff:10.1.2.3"), "an IPv4 address on an IPv6 socket is the same address");
         assert!(!admits("192.0.2.8") && !admits("2001:db9::1") && !admits("::1"));
-        assert!(parse("").admits("203.0.113.1".parse().unwrap()));
-        assert!(!parse("allow_nets=").admits("203.0.113.1".parse().unwrap()), "none is none");
+        assert!(parse("").fields.admits("203.0.113.1".parse().unwrap()));
+        assert!(!parse("allow_nets=").fields.admits("203.0.113.1".parse().unwrap()), "none is none");
     }
 }

@@ -246,6 +246,8 @@ fn passdb(config: &Config, reader: &mut Reader<'_>) {
                 readable(&format!("{path}.path"), &keys.path, reader);
             }
             PassdbConfig::File(_) => {}
+            PassdbConfig::Ldap(ldap) => super::passdb::check_ldap(ldap, &path, reader),
+            PassdbConfig::Sql(sql) => super::passdb::check_sql(sql, &path, reader),
             PassdbConfig::Backend
                 if config.passdb[at + 1..].iter().any(PassdbConfig::has_users) && reader.is_sound_throughout(&path) =>
             {
@@ -322,7 +324,7 @@ fn log_level(config: &Config, reader: &mut Reader<'_>) {
 }
 
 /// Notes a fault unless the file can be opened. What it holds is the business of whoever reads it.
-fn readable(key: &str, path: &Path, reader: &mut Reader<'_>) {
+pub(super) fn readable(key: &str, path: &Path, reader: &mut Reader<'_>) {
     if path.as_os_str().is_empty() || !reader.is_sound(key) {
         return; // missing in the configuration, which was said before
     }

@@ -81,11 +81,27 @@ fn passdb(reader: &mut Reader<'_>) -> Vec<PassdbConfig> {
     if paths.is_empty() {
         return vec![PassdbConfig::Backend];
     }
-    let mut sources: Vec<PassdbConfig> = paths.iter().map(|path| reader.section(path)).collect();
+    let mut sources: Vec<PassdbConfig> = paths.iter().map(|path| source(reader, path)).collect();
     if !sources.iter().any(PassdbConfig::has_users) {
         sources.push(PassdbConfig::Backend);
     }
     sources
+}
+
+/// One source, with what its password file holds.
+fn source(reader: &mut Reader<'_>, path: &str) -> PassdbConfig {
+    let mut source: PassdbConfig = reader.section(path);
+    match &mut source {
+        PassdbConfig::Ldap(ldap) => {
+            let key = format!("{path}.bind_password_file");
+            ldap.bind_password = reader.secret_file(&key, ldap.keys.bind_password_file.as_deref());
+        }
+        PassdbConfig::Sql(sql) => {
+            sql.password = reader.secret_file(&format!("{path}.password_file"), sql.keys.password_file.as_deref());
+        }
+        PassdbConfig::File(_) | PassdbConfig::Backend => {}
+    }
+    source
 }
 
 fn health(reader: &mut Reader<'_>) -> HealthConfig {

@@ -47,7 +47,10 @@ pub use listen::{ListenAddress, SocketMode};
 pub use lmtp::{Delimiter, LmtpConfig};
 pub use moves::{HookUrl, MovesConfig};
 pub use operations::{AdminConfig, LogConfig, LogFormat};
-pub use passdb::{FilePassdb, PassdbConfig};
+pub use passdb::{
+    Attributes, FilePassdb, LdapKeys, LdapMethod, LdapPassdb, LdapScope, LdapUri, Parameter, PassdbConfig, Piece,
+    RemoteKeys, SqlKeys, SqlPassdb, SqlUrl, Statement, Template,
+};
 pub use sieve::SieveConfig;
 pub use store::{RedisConfig, RedisLogin, RedisServers, RedisTls, StoreAddress, StoreConfig};
 use toml::de::DeTable;

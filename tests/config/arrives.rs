@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use homing::config::{
-    BackendTls, ClientAuth, Config, Delimiter, DoveadmConfig, DoveadmCredential, FilePassdb, ListenAddress,
-    ListenerTls, LogFormat, PassdbConfig, Reach, RedisConfig, RedisLogin, RedisServers, RedisTls, SocketMode,
-    StoreAddress, StoreConfig, TlsVersion,
+    Attributes, BackendTls, ClientAuth, Config, Delimiter, DoveadmConfig, DoveadmCredential, FilePassdb, LdapMethod,
+    LdapPassdb, LdapScope, LdapUri, ListenAddress, ListenerTls, LogFormat, Parameter, PassdbConfig, Piece, Reach,
+    RedisConfig, RedisLogin, RedisServers, RedisTls, SocketMode, SqlPassdb, SqlUrl, StoreAddress, StoreConfig,
+    TlsVersion,
 };
 use homing::model::{Protocol, Secret};
 
@@ -151,6 +152,48 @@ const CASES: &[Case] = &[
     ("passdb", "master", "kind = \"file\"\npath = \"users.passwd\"\nmaster = true", |c, _| {
         matches!(c.passdb[..], [PassdbConfig::File(FilePassdb { master: true, .. }), PassdbConfig::Backend])
     }),
+    ("passdb", "uri", LDAP, |c, _| {
+        ldap(c).is_some_and(|l| l.keys.uri == ["ldap://a", "ldaps://b:7"].map(|uri| LdapUri(uri.into())))
+    }),
+    ("passdb", "starttls", LDAP, |c, _| ldap(c).is_some_and(|l| l.keys.starttls)),
+    ("passdb", "tls_ca", LDAP, |c, dir| ldap(c).is_some_and(|l| l.keys.tls_ca == Some(dir.join("ca.pem")))),
+    ("passdb", "bind_dn", LDAP, |c, _| ldap(c).is_some_and(|l| l.keys.bind_dn.as_deref() == Some("cn=h"))),
+    ("passdb", "bind_password_file", LDAP, |c, _| {
+        ldap(c).is_some_and(|l| exposed(&l.bind_password) == Some(b"from-a-file"))
+    }),
+    ("passdb", "method", LDAP, |c, _| ldap(c).is_some_and(|l| l.keys.method == LdapMethod::Password)),
+    ("passdb", "user_dn", LDAP, |c, _| {
+        ldap(c).is_some_and(|l| l.keys.user_dn.as_ref().is_some_and(|dn| dn.fill("a@b", Into::into) == "uid=a,dc=b"))
+    }),
+    ("passdb", "base", LDAP, |c, _| ldap(c).is_some_and(|l| l.keys.base == "dc=x")),
+    ("passdb", "scope", LDAP, |c, _| ldap(c).is_some_and(|l| l.keys.scope == LdapScope::One)),
+    ("passdb", "filter", LDAP, |c, _| ldap(c).is_some_and(|l| l.keys.filter.fill("a", Into::into) == "(mail=a)")),
+    ("passdb", "password_attribute", LDAP, |c, _| ldap(c).is_some_and(|l| l.keys.password_attribute == "word")),
+    ("passdb", "fields", LDAP, |c, _| {
+        ldap(c).is_some_and(|l| {
+            l.keys.fields == Attributes(vec![("host".into(), "mailHost".into()), ("user".into(), "uid".into())])
+        })
+    }),
+    ("passdb", "list_filter", LDAP, |c, _| ldap(c).is_some_and(|l| l.keys.list_filter.as_deref() == Some("(mail=*)"))),
+    ("passdb", "list_attribute", LDAP, |c, _| ldap(c).is_some_and(|l| l.keys.list_attribute == "mail")),
+    ("passdb", "timeout", LDAP, |c, _| ldap(c).is_some_and(|l| l.remote.timeout == 3 * SECOND)),
+    ("passdb", "parallel", LDAP, |c, _| ldap(c).is_some_and(|l| l.remote.parallel == 7)),
+    ("passdb", "failures", LDAP, |c, _| ldap(c).is_some_and(|l| l.remote.failures == 9)),
+    ("passdb", "pause", LDAP, |c, _| ldap(c).is_some_and(|l| l.remote.pause == SECOND / 4)),
+    ("passdb", "url", SQL, |c, _| sql(c).is_some_and(|s| s.keys.url == SqlUrl("postgres://h@db/mail".into()))),
+    ("passdb", "password_file", SQL, |c, _| sql(c).is_some_and(|s| exposed(&s.password) == Some(b"from-a-file"))),
+    ("passdb", "query", SQL, |c, _| {
+        sql(c).is_some_and(|s| {
+            s.keys.query.pieces()
+                == [
+                    Piece::Text("SELECT p FROM u WHERE n = ".into()),
+                    Piece::Parameter(Parameter::User),
+                    Piece::Text("".into()),
+                ]
+        })
+    }),
+    ("passdb", "list_query", SQL, |c, _| sql(c).is_some_and(|s| s.keys.list_query.is_some())),
+    ("auth", "weak_schemes", "weak_schemes = true", |c, _| c.auth.weak_schemes),
     ("auth", "master_separator", "master_separator = \"\"", |c, _| c.auth.master_separator.0.is_none()),
     ("health", "interval", "interval = \"10s\"", |c, _| c.health.interval == 10 * SECOND),
     ("health", "fast_interval", "fast_interval = \"500ms\"", |c, _| c.health.fast_interval == SECOND / 2),
@@ -269,11 +312,32 @@ const LISTEN: &str = "address = \"[::1]:1430\"\ntls = \"starttls\"\nplaintext_lo
 const CLIENT_AUTH: &str = "client_auth = \"require\"\nclient_ca = \"ca.pem\"";
 const CERTIFICATE: &str = "certificate = \"cert.pem\"\nkey = \"key.pem\"";
 const PASSDB: &str = "kind = \"file\"\npath = \"users.passwd\"\ndefault_scheme = \"PLAIN\"";
+const LDAP: &str = "kind = \"ldap\"\nuri = [\"ldap://a\", \"ldaps://b:7\"]\nstarttls = true\ntls_ca = \"ca.pem\"\nbind_dn = \"cn=h\"\n\
+                    bind_password_file = \"word\"\nmethod = \"password\"\nuser_dn = \"uid=%n,dc=%d\"\nbase = \"dc=x\"\n\
+                    scope = \"one\"\nfilter = \"(mail=%u)\"\npassword_attribute = \"word\"\n\
+                    fields = { host = \"mailHost\", user = \"uid\" }\nlist_filter = \"(mail=*)\"\nlist_attribute = \"mail\"\n\
+                    timeout = \"3s\"\nparallel = 7\nfailures = 9\npause = \"250ms\"";
+const SQL: &str = "kind = \"sql\"\nurl = \"postgres://h@db/mail\"\npassword_file = \"word\"\n\
+                   query = \"SELECT p FROM u WHERE n = :user\"\nlist_query = \"SELECT n FROM u\"";
 const DOVEADM: &str =
     "doveadm = \"tls://[::1]:24245\"\ndoveadm_password = \"pass word\"\ndoveadm_timeout = \"2s\"\ntls_ca = \"ca.pem\"";
 const MASTER: &str = "master_user = \"boss\"\nmaster_password = \"open sesame\"";
 
 const PROBE: &str = "probe_user = \"probe\"\nprobe_password = \"open sesame\"";
+
+fn ldap(config: &Config) -> Option<&LdapPassdb> {
+    match &config.passdb[0] {
+        PassdbConfig::Ldap(ldap) => Some(ldap),
+        _ => None,
+    }
+}
+
+fn sql(config: &Config) -> Option<&SqlPassdb> {
+    match &config.passdb[0] {
+        PassdbConfig::Sql(sql) => Some(sql),
+        _ => None,
+    }
+}
 
 fn redis(config: &Config) -> Option<&RedisConfig> {
     match &config.store {

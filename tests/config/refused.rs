@@ -403,3 +403,46 @@ fn line() -> impl Strategy<Value = String> {
         _ => line,
     })
 }
+
+fn ldap(keys: &str) -> String {
+    format!("[[passdb]]\nkind = \"ldap\"\nuri = [\"ldap://h\"]\n{keys}\n")
+}
+
+fn sql(keys: &str) -> String {
+    format!("[[passdb]]\nkind = \"sql\"\nurl = \"postgres://h@db/m\"\n{keys}\n")
+}
+
+// Directories and databases
+fault! {
+    a_directory_without_uri: "[[passdb]]\nkind = \"ldap\"\nbase = \"dc=x\"" => "passdb[1].uri", 1, "is missing", "add uri";
+    a_directory_without_any_server: ldap("base = \"dc=x\"").replace("\"ldap://h\"", "") => "passdb[1].uri", 3, "names no server", "at least one";
+    a_directory_of_another_scheme: ldap("base = \"dc=x\"").replace("ldap://h", "http://h") => "passdb[1].uri", 3, "not the address of a directory", "ldaps://";
+    a_directory_without_a_place_to_search: ldap("") => "passdb[1]", 1, "neither base nor user_dn", "add base";
+    a_filter_that_names_nobody: ldap("base = \"dc=x\"\nfilter = \"(uid=ann)\"") => "passdb[1].filter", 5, "does not name the user", "%u";
+    a_filter_with_an_unknown_variable: ldap("base = \"dc=x\"\nfilter = \"(uid=%x)\"") => "passdb[1].filter", 5, "a % that is none of", "%u";
+    an_entry_name_that_names_nobody: ldap("user_dn = \"dc=x\"") => "passdb[1].user_dn", 4, "does not name the user", "%u";
+    a_bind_dn_without_password: ldap("base = \"dc=x\"\nbind_dn = \"cn=h\"") => "passdb[1].bind_dn", 5, "has no password", "bind_password_file";
+    a_bind_password_of_nobody: ldap("base = \"dc=x\"\nbind_password_file = \"word\"") => "passdb[1].bind_password_file", 5, "without bind_dn", "add bind_dn";
+    a_bind_password_file_that_is_not_there: ldap("base = \"dc=x\"\nbind_dn = \"cn=h\"\nbind_password_file = \"none\"") => "passdb[1].bind_password_file", 6, "cannot be read", "first line";
+    starttls_without_a_plain_server: ldap("base = \"dc=x\"\nstarttls = true").replace("ldap://", "ldaps://") => "passdb[1].starttls", 5, "without an ldap:// server", "remove it";
+    an_authority_without_tls: ldap("base = \"dc=x\"\ntls_ca = \"ca.pem\"") => "passdb[1].tls_ca", 5, "no use without TLS", "starttls = true";
+    a_list_without_base: ldap("user_dn = \"uid=%n\"\nlist_filter = \"(a=*)\"") => "passdb[1].list_filter", 5, "no use without base", "add base";
+    a_method_that_is_none: ldap("base = \"dc=x\"\nmethod = \"compare\"") => "passdb[1].method", 5, "\"bind\", \"password\"", "one of these words";
+    a_scope_that_is_none: ldap("base = \"dc=x\"\nscope = \"subtree\"") => "passdb[1].scope", 5, "\"sub\", \"one\", \"base\"", "";
+    fields_that_are_no_table: ldap("base = \"dc=x\"\nfields = [\"uid=user\"]") => "passdb[1].fields", 5, "must be a table of fields", "{ user = \"uid\"";
+    a_field_without_attribute: ldap("base = \"dc=x\"\nfields = { host = 5 }") => "passdb[1].fields", 5, "without a proper attribute", "{ user = \"uid\"";
+    an_answer_that_may_take_no_time: ldap("base = \"dc=x\"\ntimeout = \"0s\"") => "passdb[1].timeout", 5, "at least \"10ms\"", "or more";
+    no_questions_at_once: ldap("base = \"dc=x\"\nparallel = 0") => "passdb[1].parallel", 5, "at least 1", "or more";
+    no_failures_before_a_pause: ldap("base = \"dc=x\"\nfailures = 0") => "passdb[1].failures", 5, "at least 1", "or more";
+    a_pause_beyond_patience: ldap("base = \"dc=x\"\npause = \"11min\"") => "passdb[1].pause", 5, "at most \"10min\"", "or less";
+    a_database_without_query: sql("") => "passdb[1].query", 1, "is missing", "add query";
+    a_database_without_url: "[[passdb]]\nkind = \"sql\"\nquery = \"SELECT :user\"" => "passdb[1].url", 1, "is missing", "add url";
+    a_database_of_another_kind: sql("query = \"SELECT :user\"").replace("postgres:", "oracle:") => "passdb[1].url", 3, "not the address of a database", "sqlite://";
+    a_password_in_a_url: sql("query = \"SELECT :user\"").replace("h@db", "h:word@db") => "passdb[1].url", 3, "has a password", "password_file";
+    a_query_that_names_nobody: sql("query = \"SELECT p FROM u\"") => "passdb[1].query", 4, "does not name the user", ":user";
+    a_query_with_an_unknown_parameter: sql("query = \"SELECT :user, :password\"") => "passdb[1].query", 4, "unknown parameter :password", ":user";
+    a_parameter_in_quotes: sql("query = \"SELECT p FROM u WHERE n = ':user'\"") => "passdb[1].query", 4, "in quotes", "remove the quotes";
+    a_query_as_dovecot_writes_it: sql("query = \"SELECT p FROM u WHERE n = '%u'\"") => "passdb[1].query", 4, "as Dovecot writes it", ":user";
+    a_list_of_one_user: sql("query = \"SELECT :user\"\nlist_query = \"SELECT :user\"") => "passdb[1].list_query", 5, "has a parameter", "remove it";
+    a_password_for_a_file: sql("query = \"SELECT :user\"\npassword_file = \"word\"").replace("postgres://h@db", "sqlite:///x") => "passdb[1].password_file", 5, "no use with SQLite", "remove it";
+}

@@ -52,7 +52,7 @@ impl Post {
             config.backends.insert(BackendId::new(name), backend);
         }
         config.passdb =
-            vec![PassdbConfig::File(FilePassdb { path, default_scheme: "PLAIN".to_owned(), master: false })];
+            vec![PassdbConfig::File(FilePassdb { path, default_scheme: "PLAIN".to_owned(), master: false, cache: false })];
         change(&mut config);
         let store = Arc::new(Memory::embedded(rules(&config)));
         Self { site: Site::over(store, first, config).await, others, _directory: directory }

@@ -30,7 +30,7 @@ async fn site_with(fields: &str, change: impl FnOnce(&mut Config)) -> (Site, tem
     let site = Site::with(|config| {
         speak_submission(config);
         config.passdb =
-            vec![PassdbConfig::File(FilePassdb { path, default_scheme: "PLAIN".to_owned(), master: false })];
+            vec![PassdbConfig::File(FilePassdb { path, default_scheme: "PLAIN".to_owned(), master: false, cache: false })];
         change(config);
     })
     .await;
@@ -150,7 +150,7 @@ async fn nobody_comes_in_where_nobody_would_have_checked_the_password() {
     let any_password = Site::with(|config| {
         speak_submission(config);
         config.passdb =
-            vec![PassdbConfig::File(FilePassdb { path, default_scheme: "PLAIN".to_owned(), master: false })];
+            vec![PassdbConfig::File(FilePassdb { path, default_scheme: "PLAIN".to_owned(), master: false, cache: false })];
     })
     .await;
     for site in [backend_decides, any_password] {

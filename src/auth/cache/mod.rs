@@ -1,12 +1,13 @@
 //! What the fleet remembers of passdbs' answers, so that a login storm meets no database.
 //!
-//! `seal.rs` is what the fleet's secret does; `record.rs` what is kept about a user, and what that says to a question;
+//! `seal.rs` is what the fleet's secret does and `secret.rs` the file that it is in; `record.rs` what is kept about a user, and what that says to a question;
 //! `flight.rs` lets those who ask the same at once ask once. A user's records of all sources are recalled in one round trip,
 //! before the first source would be asked. A password that is not the one kept is always shown to the source.
 
 mod flight;
 mod record;
 pub mod seal;
+mod secret;
 #[cfg(test)]
 mod tests;
 
@@ -20,23 +21,24 @@ use arc_swap::ArcSwap;
 use self::flight::Flights;
 use self::record::{Record, Said};
 use self::seal::{Purpose, Seals};
-use super::Verdict;
+use super::link::Answer;
 use crate::model::{Protocol, Secret};
 use crate::store::notes::{Name, Note, Noted, Notes};
 
 pub use record::Times;
+pub use secret::SecretFault;
 
 /// What a question is about.
 #[derive(Clone, Copy, Debug)]
-pub struct About<'a> {
+pub(super) struct About<'a> {
     /// Name as given.
-    pub user: &'a str,
+    pub(super) user: &'a str,
     /// By which protocol.
-    pub service: Protocol,
+    pub(super) service: Protocol,
     /// The client's address.
-    pub client: IpAddr,
+    pub(super) client: IpAddr,
     /// The password that was given; `None` for somebody who does not log in.
-    pub proof: Option<&'a Secret>,
+    pub(super) proof: Option<&'a Secret>,
 }
 
 /// The memory that a fleet has of passdbs' answers.
@@ -45,7 +47,7 @@ pub struct Cache {
     shards: u16,
     seals: ArcSwap<Seals>,
     times: ArcSwap<Times>,
-    flights: Flights<Flight, Verdict>,
+    flights: Flights<Flight, Answer>,
     counters: Counters,
 }
 
@@ -76,8 +78,21 @@ pub struct CacheStats {
     pub unreachable: u64,
 }
 
+/// Where an answer came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The source.
+    Source,
+    /// The source, which somebody else was asking the same.
+    Shared,
+    /// The fleet's memory.
+    Fresh,
+    /// The fleet's memory, because the source cannot answer.
+    Stale,
+}
+
 /// What was recalled about one user, in the order of the sources.
-pub struct Recalled(Vec<Recollection>);
+pub(super) struct Recalled(Vec<Recollection>);
 
 struct Recollection {
     name: Name,
@@ -91,14 +106,18 @@ impl Cache {
         Self { notes, shards, seals, times, flights: Flights::default(), counters: Counters::default() }
     }
 
-    /// From now on with these.
-    pub fn replace(&self, seals: Seals, times: Times) {
+    /// From now on with these secrets.
+    pub fn reseal(&self, seals: Seals) {
         self.seals.store(Arc::new(seals));
+    }
+
+    /// From now on for so long.
+    pub fn retime(&self, times: Times) {
         self.times.store(Arc::new(times));
     }
 
     /// What is kept about the user by these sources, in one round trip. Nothing, if the store cannot be asked.
-    pub async fn recall(&self, sources: &[&str], about: &About<'_>) -> Recalled {
+    pub(super) async fn recall(&self, sources: &[&str], about: &About<'_>) -> Recalled {
         let seals = self.seals.load_full();
         let names: Vec<Vec<Name>> = sources.iter().map(|source| names(&seals, source, about)).collect();
         let notes: Vec<Note> = names.iter().flatten().copied().map(Note::Recall).collect();
@@ -124,39 +143,42 @@ impl Cache {
     }
 
     /// The answer of source number `source` of those recalled: what is kept, or else what `ask` says now.
-    pub async fn answer(
+    pub(super) async fn answer(
         &self,
         recalled: &mut Recalled,
         source: usize,
         about: &About<'_>,
-        ask: impl Future<Output = Verdict>,
-    ) -> Verdict {
-        let Some(Recollection { name, record }) = recalled.0.get_mut(source) else { return ask.await };
+        ask: impl Future<Output = Answer>,
+    ) -> (Answer, Origin) {
+        let Some(Recollection { name, record }) = recalled.0.get_mut(source) else {
+            return (ask.await, Origin::Source);
+        };
         let (seals, times) = (self.seals.load_full(), self.times.load_full());
         let stale = match record.says(about.proof, &seals, now(), &times) {
-            Said::Fresh(verdict) => {
+            Said::Fresh(answer) => {
                 self.counters.fresh.fetch_add(1, Ordering::Relaxed);
-                return verdict;
+                return (answer, Origin::Fresh);
             }
-            Said::Stale(verdict) => Some(verdict),
+            Said::Stale(answer) => Some(answer),
             Said::Nothing => None,
         };
         let flight = (*name, seals.mark(Purpose::Proof, &[about.proof.map_or(&[], Secret::expose)]), about.client);
         let (landed, is_own) = self.flights.join(flight, ask).await;
-        let counter = if is_own { &self.counters.missed } else { &self.counters.shared };
+        let (counter, origin) =
+            if is_own { (&self.counters.missed, Origin::Source) } else { (&self.counters.shared, Origin::Shared) };
         counter.fetch_add(1, Ordering::Relaxed);
         // A flight that was joined to its end has an answer.
-        let verdict = landed.get().map_or_else(|| Verdict::Unavailable(String::new()), Verdict::duplicate);
-        match (&verdict, stale) {
-            (Verdict::Unavailable(_), Some(stale)) => {
+        let answer = landed.get().map_or(Answer::Unavailable, Answer::duplicate);
+        match (&answer, stale) {
+            (Answer::Unavailable, Some(stale)) => {
                 self.counters.stale.fetch_add(1, Ordering::Relaxed);
-                stale
+                (stale, Origin::Stale)
             }
             _ => {
-                if is_own && record.learn(&verdict, about.proof, &seals, now()).unwrap_or_default() {
+                if is_own && record.learn(&answer, about.proof, &seals, now()).unwrap_or_default() {
                     self.keep(*name, record, about, &seals, &times);
                 }
-                verdict
+                (answer, origin)
             }
         }
     }
@@ -176,7 +198,7 @@ impl Cache {
     }
 
     /// Forgets what these sources said about a user, by every protocol. Says how many records that were.
-    pub async fn forget(&self, sources: &[&str], user: &str) -> Result<u64, crate::store::StoreError> {
+    pub(super) async fn forget(&self, sources: &[&str], user: &str) -> Result<u64, crate::store::StoreError> {
         let seals = self.seals.load_full();
         let mut notes = Vec::new();
         let none = Secret::default();
