@@ -7,6 +7,9 @@ use super::link::{Answer, Link};
 use super::{Denial, Grant, Lookup, Question, SourceStats};
 use crate::model::Refusal;
 
+#[cfg(test)]
+mod tests;
+
 /// The sources of users, or those of master users.
 #[derive(Default)]
 pub(super) struct Links {

@@ -65,7 +65,7 @@ impl PassdbConfig {
         match self {
             Self::File(file) => file.cache,
             Self::Ldap(ldap) => ldap.remote.cache,
-            Self::Sql(sql) => sql.remote.cache,
+            Self::Sql(sql) => sql.remote.cache && !sql.keys.asks_whence(),
             Self::Backend => false, // it knows nothing that could be kept
         }
     }

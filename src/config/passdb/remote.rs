@@ -18,7 +18,8 @@ section! {
         pub failures: u32 = 5, min("1"), max("1000");
         /// How long; then one question goes through, and its answer decides about the others.
         pub pause: Duration = Duration::from_secs(2), min("10ms"), max("10min");
-        /// The fleet remembers its answers, sealed in the store: see `cache_ttl` in [auth].
+        /// The fleet remembers its answers, sealed in the store: see `cache_ttl` in [auth]. Not those of a query with :client or
+        /// :server, which is always asked.
         pub cache: bool = true;
     }
 }

@@ -1,7 +1,6 @@
 //! passwd-files on disk, read, changed and broken.
 
 use std::fs;
-use std::net::SocketAddr;
 
 use super::*;
 use crate::auth::Denial;
@@ -34,13 +33,6 @@ impl Rig {
 
     async fn ask(&self, user: &str, password: &str) -> Verdict {
         self.judge(&question(&credentials(user, password), &SessionId::random())).await
-    }
-
-    async fn ask_from(&self, client: &str, user: &str, password: &str) -> Verdict {
-        let (given, session) = (credentials(user, password), SessionId::random());
-        let mut question = question(&given, &session);
-        question.client = client.parse::<SocketAddr>().unwrap();
-        self.judge(&question).await
     }
 
     async fn judge(&self, question: &Question<'_>) -> Verdict {
