@@ -79,15 +79,16 @@ mod tests {
              uri = [\"ldaps://h\"]\nbase = \"dc=x\"\ntls_ca = \"{nonsense}\"\n[backend.one]\nhost = \"127.0.0.1\"\n\
              tls = \"starttls\"\ntls_ca = \"{nonsense}\"\n[store]\nkind = \"redis\"\nurl = \"rediss://h\"\n\
              tls_ca = \"{nonsense}\"\n[backend.two]\nhost = \"127.0.0.1\"\ndoveadm = \"tls://127.0.0.1:24245\"\n\
-             doveadm_password = \"x\"\ntls_ca = \"{nonsense}\"\n[moves]\nbefore_move_url = \"https://h/x\"\n"
+             doveadm_password = \"x\"\ntls_ca = \"{nonsense}\"\n[moves]\nbefore_move_url = \"https://h/x\"\n[auth]\nsecret_file = \"{nonsense}\"\n"
         );
         let config = Config::parse(&text, "test.toml").unwrap_or_else(|faults| panic!("{}", faults.report(false)));
         let faults = check(&config);
-        assert_eq!(faults.len(), 6, "{faults:?}");
+        assert_eq!(faults.len(), 7, "{faults:?}");
         assert_eq!(faults[1], format!("[store] {nonsense} holds no certificate"));
         assert!(faults[2].contains("[backend.one]"), "{faults:?}");
         assert!(faults[3].starts_with(&format!("[backend.two] doveadm: {nonsense}")), "{faults:?}");
-        assert!(faults[4].starts_with(&format!("{users}:2: ")), "{faults:?}");
-        assert!(faults[5].starts_with(&format!("[[passdb]] {nonsense}: holds no certificate")), "{faults:?}");
+        assert!(faults[4].starts_with(&format!("[auth] secret_file: the fleet's secret {nonsense} ")), "{faults:?}");
+        assert!(faults[5].starts_with(&format!("{users}:2: ")), "{faults:?}");
+        assert!(faults[6].starts_with(&format!("[[passdb]] {nonsense}: holds no certificate")), "{faults:?}");
     }
 }
