@@ -58,8 +58,7 @@ pub(super) async fn try_out(State(admin): State<Arc<Admin>>, Json(mut ask): Json
         };
         let local = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0);
         let session = SessionId::random();
-        let question =
-            Question { credentials: &credentials, service, client, local, secured: true, session: &session };
+        let question = Question { credentials: &credentials, service, client, local, secured: true, session: &session };
         Ok(trial(admin.services.passdb.load_full().try_out(&question).await))
     })
 }

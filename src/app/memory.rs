@@ -53,7 +53,9 @@ pub(super) fn seals(config: &Config) -> anyhow::Result<Option<Seals>> {
 pub(super) fn check_secret(config: &Config) -> Option<String> {
     let fault = match &config.auth.secret_file {
         Some(path) => Seals::read(path).err(),
-        None => default_file(config).filter(|path| is_shared(config) && path.exists()).and_then(|path| Seals::read(&path).err()),
+        None => default_file(config)
+            .filter(|path| is_shared(config) && path.exists())
+            .and_then(|path| Seals::read(&path).err()),
     };
     Some(format!("[auth] secret_file: {}", fault?))
 }

@@ -8,8 +8,8 @@ use anyhow::bail;
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
-use super::{Proxy, memory};
 use super::proxy::relay_settings;
+use super::{Proxy, memory};
 use crate::auth::Chain;
 use crate::backend::Servers;
 use crate::config::{Changes, Config, MovesConfig, TlsConfig};

@@ -55,7 +55,8 @@ impl Chain {
         let hasher = Hasher::new(hash_threads);
         let (mut users, mut masters) = (Vec::new(), Vec::new());
         for config in passdb {
-            let link = link(config, auth.weak_schemes, Verifier::new(hasher.clone())).await.kept_by(label(config, auth));
+            let link =
+                link(config, auth.weak_schemes, Verifier::new(hasher.clone())).await.kept_by(label(config, auth));
             if config.has_users() { &mut users } else { &mut masters }.push(link);
         }
         let (users, masters) = (Links::new(users), Links::new(masters));

@@ -94,7 +94,12 @@ impl Links {
     }
 
     /// What is kept, or else what the link says. Before the first link that may have something kept, all of it is recalled at once.
-    async fn answer(&self, link: &Link, memory: &mut Memory<'_>, ask: impl Future<Output = Answer>) -> (Answer, Origin) {
+    async fn answer(
+        &self,
+        link: &Link,
+        memory: &mut Memory<'_>,
+        ask: impl Future<Output = Answer>,
+    ) -> (Answer, Origin) {
         let (Some(cache), Some(label)) = (&self.cache, link.label()) else { return (ask.await, Origin::Source) };
         let labels = self.labels();
         let recalled = match &mut memory.recalled {

@@ -88,7 +88,9 @@ fn test(ask: TrialAsk, door: &Door) -> Result<(), Failure> {
 fn trial_text(trial: &Trial) -> String {
     let took = format!("{:.1} ms", trial.micros as f64 / 1000.0);
     let by = match (&trial.source, &trial.origin) {
-        (Some(source), Some(origin)) => format!("by {source}, from its {origin}").replace("from its source", "just asked"),
+        (Some(source), Some(origin)) => {
+            format!("by {source}, from its {origin}").replace("from its source", "just asked")
+        }
         _ => "no passdb knows the name".to_owned(),
     };
     let mut lines = vec![format!("{}: {by}, in {took}", trial.outcome.replace('_', " "))];
@@ -116,8 +118,10 @@ fn stats_text(stats: &AuthStats) -> String {
     );
     for source in &stats.sources {
         let answered = source.asked - source.refused;
-        let mean = source.micros.checked_div(answered).map_or("-".to_owned(), |mean| format!("{:.1} ms", mean as f64 / 1e3));
-        let counts = [source.asked, source.granted, source.denied, source.unknown, source.unavailable, source.timed_out];
+        let mean =
+            source.micros.checked_div(answered).map_or("-".to_owned(), |mean| format!("{:.1} ms", mean as f64 / 1e3));
+        let counts =
+            [source.asked, source.granted, source.denied, source.unknown, source.unavailable, source.timed_out];
         let mut row = vec![format!("{}{}", source.source, if source.master { " (masters)" } else { "" })];
         row.extend(counts.iter().chain([&source.refused]).map(ToString::to_string));
         row.extend([mean, if source.paused { "left alone" } else { "asked" }.to_owned()]);

@@ -243,7 +243,9 @@ async fn a_storm_of_reconnecting_clients_does_not_reach_the_passdb() -> Result {
     let enter = async |proxy: &Proxy, users: &[User]| -> Result<Vec<Imap>> {
         let mut open = Vec::new();
         for some in users.chunks(50) {
-            open.extend(join_all(some.iter().map(|user| proxy.log_in(user))).await.into_iter().collect::<Result<Vec<_>>>()?);
+            open.extend(
+                join_all(some.iter().map(|user| proxy.log_in(user))).await.into_iter().collect::<Result<Vec<_>>>()?,
+            );
         }
         Ok(open)
     };

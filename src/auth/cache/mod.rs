@@ -95,8 +95,12 @@ pub enum Origin {
 pub(super) struct Recalled(Vec<Recollection>);
 
 struct Recollection {
+    /// Where it is kept; behind that, where it is if another secret sealed it.
     name: Name,
+    elsewhere: Vec<Name>,
     record: Record,
+    /// There was something under one of these names.
+    was_kept: bool,
 }
 
 impl Cache {
@@ -137,7 +141,9 @@ impl Cache {
                     found = found.or_else(|| Record::read(&seals.open(name, &sealed)?));
                 }
             }
-            Some(Recollection { name: *names.first()?, record: found.unwrap_or_default() })
+            let (name, elsewhere) = names.split_first()?;
+            let (was_kept, record) = (found.is_some(), found.unwrap_or_default());
+            Some(Recollection { name: *name, elsewhere: elsewhere.to_vec(), record, was_kept })
         };
         Recalled(names.into_iter().filter_map(recollection).collect())
     }
@@ -150,11 +156,11 @@ impl Cache {
         about: &About<'_>,
         ask: impl Future<Output = Answer>,
     ) -> (Answer, Origin) {
-        let Some(Recollection { name, record }) = recalled.0.get_mut(source) else {
+        let Some(kept) = recalled.0.get_mut(source) else {
             return (ask.await, Origin::Source);
         };
         let (seals, times) = (self.seals.load_full(), self.times.load_full());
-        let stale = match record.says(about.proof, &seals, now(), &times) {
+        let stale = match kept.record.says(about.proof, &seals, now(), &times) {
             Said::Fresh(answer) => {
                 self.counters.fresh.fetch_add(1, Ordering::Relaxed);
                 return (answer, Origin::Fresh);
@@ -162,7 +168,7 @@ impl Cache {
             Said::Stale(answer) => Some(answer),
             Said::Nothing => None,
         };
-        let flight = (*name, seals.mark(Purpose::Proof, &[about.proof.map_or(&[], Secret::expose)]), about.client);
+        let flight = (kept.name, seals.mark(Purpose::Proof, &[about.proof.map_or(&[], Secret::expose)]), about.client);
         let (landed, is_own) = self.flights.join(flight, ask).await;
         let (counter, origin) =
             if is_own { (&self.counters.missed, Origin::Source) } else { (&self.counters.shared, Origin::Shared) };
@@ -175,8 +181,8 @@ impl Cache {
                 (stale, Origin::Stale)
             }
             _ => {
-                if is_own && record.learn(&answer, about.proof, &seals, now()).unwrap_or_default() {
-                    self.keep(*name, record, about, &seals, &times);
+                if is_own && kept.record.learn(&answer, about.proof, &seals, now()).unwrap_or_default() {
+                    self.keep(kept, about, &seals, &times);
                 }
                 (answer, origin)
             }
@@ -184,16 +190,26 @@ impl Cache {
     }
 
     /// Keeps a record, without waiting: nobody's login depends on it.
-    fn keep(&self, name: Name, record: &Record, about: &About<'_>, seals: &Seals, times: &Times) {
-        let lasts = record.lasts(times);
-        if lasts < Duration::from_secs(1) {
+    fn keep(&self, kept: &Recollection, about: &About<'_>, seals: &Seals, times: &Times) {
+        let Recollection { name, elsewhere, record, was_kept } = kept;
+        let (name, lasts) = (*name, record.lasts(times));
+        let mut changes = Vec::new();
+        if lasts >= Duration::from_secs(1) {
+            let Ok(value) = seals.seal(&name, &record.write()) else { return };
+            changes.push(Note::Keep { name, value, ttl: u64::try_from(lasts.as_millis()).unwrap_or(u64::MAX) });
+        } else if *was_kept {
+            changes.push(Note::Drop(name)); // a password that was right may be wrong now
+        }
+        if *was_kept {
+            // Else it would be found again once the newer one has lapsed.
+            changes.extend(elsewhere.iter().copied().map(Note::Drop));
+        }
+        if changes.is_empty() {
             return;
         }
-        let Ok(value) = seals.seal(&name, &record.write()) else { return };
         let (notes, shard) = (Arc::clone(&self.notes), self.shard(about));
-        let ttl = u64::try_from(lasts.as_millis()).unwrap_or(u64::MAX);
         tokio::spawn(async move {
-            let _ = notes.exchange(shard, &[Note::Keep { name, value, ttl }]).await;
+            let _ = notes.exchange(shard, &changes).await;
         });
     }
 

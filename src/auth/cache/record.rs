@@ -122,8 +122,7 @@ impl Record {
     /// What is known about somebody who shows this password, or of whom none is asked.
     pub(super) fn says(&self, proof: Option<&Secret>, seals: &Seals, now: u64, times: &Times) -> Said {
         let is_young = |made: u64, most: Duration| now.saturating_sub(made) < most.as_secs();
-        let is_absent =
-            |absent: &&Absent| is_young(absent.made, times.negative) && is_for(&absent.proof, proof, seals);
+        let is_absent = |absent: &&Absent| is_young(absent.made, times.negative) && is_for(&absent.proof, proof, seals);
         if self.unknown.as_ref().is_some_and(|absent| is_absent(&absent)) {
             return Said::Fresh(Answer::Unknown);
         }

@@ -123,7 +123,8 @@ mod tests {
     #[test]
     fn a_secret_that_others_may_read_or_a_group_may_write_is_refused() {
         let text = b"0123456789abcdef0123456789abcdef\n";
-        for (mode, good) in [(0o600, true), (0o400, true), (0o640, true), (0o644, false), (0o660, false), (0o601, false)]
+        for (mode, good) in
+            [(0o600, true), (0o400, true), (0o640, true), (0o644, false), (0o660, false), (0o601, false)]
         {
             let (_dir, path) = file(text, mode);
             let read = Seals::read(&path);
@@ -140,7 +141,8 @@ mod tests {
         for good in [one.to_owned(), format!("{one}\r\n"), format!("{one}\n{two}\n"), format!("\n {one}\n\n{two}")] {
             assert!(Seals::of_lines(good.as_bytes()).is_some(), "{good:?}");
         }
-        for bad in [String::new(), "\n".to_owned(), one[1..].to_owned(), format!("{one}\nx"), format!("{one}\n{two}\n{two}")]
+        for bad in
+            [String::new(), "\n".to_owned(), one[1..].to_owned(), format!("{one}\nx"), format!("{one}\n{two}\n{two}")]
         {
             let (_dir, path) = file(bad.as_bytes(), 0o600);
             let why = Seals::read(&path).unwrap_err().to_string();

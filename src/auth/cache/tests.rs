@@ -278,3 +278,17 @@ async fn who_may_no_longer_log_in_is_not_let_in_by_an_old_answer() {
     ask(&cache, "right", &asked, Answer::Denied(Denial::Forbidden)).await;
     assert!(matches!(ask(&cache, "right", &asked, Answer::Unavailable).await, Answer::Unavailable));
 }
+
+#[tokio::test]
+async fn a_password_that_is_taken_no_more_is_forgotten_though_wrong_ones_are_not_kept_and_another_secret_sealed_it() {
+    let (notes, asked) = (Memory::embedded(Rules::default()), Asked::default());
+    let times = Times { positive: Duration::ZERO, negative: Duration::ZERO, ..TIMES };
+    let cache = |seals| Cache::new(Arc::new(notes.clone()), 1, seals, times);
+    let (old, both) = (cache(seals(1, None)), cache(seals(2, Some(1))));
+    ask(&old, "right", &asked, granted()).await;
+    assert!(matches!(ask(&both, "right", &asked, Answer::Unavailable).await, Answer::Granted(_)), "both open");
+    ask(&both, "right", &asked, Answer::Denied(Denial::Password)).await;
+    for cache in [&both, &old] {
+        assert!(matches!(ask(cache, "right", &asked, Answer::Unavailable).await, Answer::Unavailable));
+    }
+}
