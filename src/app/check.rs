@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use super::memory::check_secret;
 use crate::auth::Schemes;
 use crate::auth::sources::{check_dovecot, check_http, check_passwd_file, check_remote};
 use crate::backend::Servers;
@@ -31,6 +32,7 @@ pub fn check(config: &Config) -> Vec<String> {
     if let Err(fault) = Hook::new(&config.moves) {
         faults.push(format!("[moves] before_move_url: {fault}"));
     }
+    faults.extend(check_secret(config));
     faults.extend(config.passdb.iter().flat_map(|passdb| check_passdb(passdb, config.auth.weak_schemes)));
     faults
 }
@@ -88,16 +90,17 @@ mod tests {
              uri = [\"ldaps://h\"]\nbase = \"dc=x\"\ntls_ca = \"{nonsense}\"\n[backend.one]\nhost = \"127.0.0.1\"\n\
              tls = \"starttls\"\ntls_ca = \"{nonsense}\"\n[store]\nkind = \"redis\"\nurl = \"rediss://h\"\n\
              tls_ca = \"{nonsense}\"\n[backend.two]\nhost = \"127.0.0.1\"\ndoveadm = \"tls://127.0.0.1:24245\"\n\
-             doveadm_password = \"x\"\ntls_ca = \"{nonsense}\"\n[moves]\nbefore_move_url = \"https://h/x\"\n"
+             doveadm_password = \"x\"\ntls_ca = \"{nonsense}\"\n[moves]\nbefore_move_url = \"https://h/x\"\n[auth]\nsecret_file = \"{nonsense}\"\n"
         );
         let config = Config::parse(&text, "test.toml").unwrap_or_else(|faults| panic!("{}", faults.report(false)));
         let faults = check(&config);
-        assert_eq!(faults.len(), 6, "{faults:?}");
+        assert_eq!(faults.len(), 7, "{faults:?}");
         assert_eq!(faults[1], format!("[store] {nonsense} holds no certificate"));
         assert!(faults[2].contains("[backend.one]"), "{faults:?}");
         assert!(faults[3].starts_with(&format!("[backend.two] doveadm: {nonsense}")), "{faults:?}");
-        assert!(faults[4].starts_with(&format!("{users}:2: ")), "{faults:?}");
-        assert!(faults[5].starts_with(&format!("[[passdb]] {nonsense}: holds no certificate")), "{faults:?}");
+        assert!(faults[4].starts_with(&format!("[auth] secret_file: the fleet's secret {nonsense} ")), "{faults:?}");
+        assert!(faults[5].starts_with(&format!("{users}:2: ")), "{faults:?}");
+        assert!(faults[6].starts_with(&format!("[[passdb]] {nonsense}: holds no certificate")), "{faults:?}");
     }
 
     #[test]

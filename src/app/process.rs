@@ -9,11 +9,10 @@ use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpabl
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, warn};
 
-use super::Proxy;
 use super::proxy::rules;
+use super::{Proxy, Stores};
 use crate::admin::{self, Admin, Reload, Socket};
 use crate::config::{Changes, Config, RedisConfig, StoreConfig};
-use crate::store::Store;
 use crate::store::memory::Memory;
 use crate::store::redis::Redis;
 
@@ -27,12 +26,12 @@ pub async fn serve(config: Config, path: Option<PathBuf>, log: LogHandle) -> Res
     }
     // First of all, so that a second process of the same name fails before anybody takes it for a member of the fleet.
     let socket = admin_socket(&config.admin.socket, path.is_some()).await?;
-    let store = open_store(&config);
+    let stores = open_store(&config);
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
     let proxy = tokio::select! {
-        proxy = Proxy::start(config, store) => Arc::new(proxy?),
+        proxy = Proxy::start(config, stores) => Arc::new(proxy?),
         _ = terminate.recv() => return Ok(()),
         _ = interrupt.recv() => return Ok(()),
     };
@@ -80,11 +79,11 @@ async fn admin_socket(path: &Path, configured: bool) -> Result<Option<Socket>> {
 }
 
 /// The store that a configuration names.
-pub fn open_store(config: &Config) -> Arc<dyn Store> {
+pub fn open_store(config: &Config) -> Stores {
     let rules = rules(config);
     match &config.store {
-        StoreConfig::Memory => Arc::new(Memory::embedded(rules)),
-        StoreConfig::Redis(redis) => Arc::new(Redis::new(RedisConfig::clone(redis), rules)),
+        StoreConfig::Memory => Stores::of(Memory::embedded(rules)),
+        StoreConfig::Redis(redis) => Stores::of(Redis::new(RedisConfig::clone(redis), rules)),
     }
 }
 

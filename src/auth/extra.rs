@@ -23,8 +23,6 @@ pub(super) struct Extra {
     pub(super) reason: Option<String>,
     /// Any password will do here.
     pub(super) nopassword: bool,
-    /// May log in only from there.
-    pub(super) allow_nets: Option<Vec<IpNet>>,
 }
 
 impl Extra {
@@ -64,19 +62,13 @@ impl Extra {
         Ok(self)
     }
 
-    /// Who may not log in, with the reason that the passdb has for it.
-    pub(super) fn forbids(&self, client: IpAddr) -> Option<Denial> {
-        if !self.nologin && self.admits(client) {
+    /// Who may not log in wherever they are, with the reason that the passdb has for it.
+    pub(super) fn forbids(&self) -> Option<Denial> {
+        if !self.nologin {
             return None;
         }
         let told = |words: &String| Refused { words: Some(words.clone()), ..Refusal::Forbidden.into() };
         Some(self.reason.as_ref().map_or(Denial::Forbidden, |words| Denial::Told(told(words))))
-    }
-
-    /// The client's address is one that the user may come from.
-    pub(super) fn admits(&self, client: IpAddr) -> bool {
-        let client = client.to_canonical();
-        self.allow_nets.as_ref().is_none_or(|nets| nets.iter().any(|net| net.contains(&client)))
     }
 
     /// False if the field means nothing here.
@@ -101,7 +93,7 @@ impl Extra {
             "reason" => self.reason = Some(value.to_owned()).filter(|reason| !reason.is_empty()),
             "delay_until" => fields.delay_until = Some(delay_until(value, SystemTime::now())?),
             "nopassword" => self.nopassword = flag(value),
-            "allow_nets" => self.allow_nets = Some(nets(value)?),
+            "allow_nets" => fields.allow_nets = Some(nets(value)?),
             "proxy" | "proxy_maybe" | "proxy_always" => {} // everybody is proxied
             "code" | "nodelay" | "proxy_refresh" | "proxy_redirect_reauth" => {} // for Dovecot's own processes
             _ => match key.strip_prefix("forward_") {
@@ -212,14 +204,13 @@ mod tests {
 
     #[test]
     fn a_reason_is_told_to_whom_it_keeps_out_and_to_nobody_else() {
-        let client = "192.0.2.7".parse().unwrap();
         let mut extra = Extra::default();
         extra.take("reason", b"Moved away.").unwrap();
-        assert_eq!(extra.forbids(client), None);
+        assert_eq!(extra.forbids(), None);
         extra.take("nologin", b"").unwrap();
-        let Some(Denial::Told(told)) = extra.forbids(client) else { panic!("not told") };
+        let Some(Denial::Told(told)) = extra.forbids() else { panic!("not told") };
         assert_eq!((told.refusal, told.words.as_deref()), (Refusal::Forbidden, Some("Moved away.")));
         let bare = Extra { nologin: true, ..Extra::default() };
-        assert_eq!(bare.forbids(client), Some(Denial::Forbidden));
+        assert_eq!(bare.forbids(), Some(Denial::Forbidden));
     }
 }

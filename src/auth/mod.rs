@@ -1,14 +1,17 @@
 //! Who is this user: sources in a list, the first that knows the user decides.
 //!
-//! `chain.rs` asks the `sources/`, each through a `link.rs`, which bounds how long and how often. Sources that store
+//! `chain.rs` says who logs in as whom; `links.rs` asks the `sources/` in their order behind the fleet's `cache/`, each through
+//! a `link.rs`, which bounds how long and how often. Sources that store
 //! passwords only look them up: `verifier.rs` compares, `scheme.rs` reads what is stored, and `hasher.rs` keeps the work
 //! off the event loop. `extra.rs` reads the fields of a passdb. No password is ever logged, nor quoted in an error.
 
+pub mod cache;
 mod chain;
 mod extra;
 mod fault;
 mod hasher;
 mod link;
+mod links;
 mod scheme;
 pub mod sources;
 #[cfg(test)]
@@ -19,8 +22,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
+use ipnet::IpNet;
 
-pub use chain::Chain;
+pub use chain::{Chain, Trial};
 pub use link::{LATENCY_BOUNDS, SourceStats};
 pub use scheme::Schemes;
 pub use verifier::{Decoy, StoredUser};
@@ -86,11 +90,12 @@ pub trait Source: Send + Sync {
         false
     }
 
-    /// Checks the password and says what is known about the user. Never blocks the event loop.
+    /// Checks the password and says what is known about the user; `allow_nets` is judged by the chain. Never blocks the event
+    /// loop.
     async fn ask(&self, question: &Question<'_>) -> Verdict;
 
     /// Says what is known about the user, without any password. Never `Denied` for a password; what concerns logins alone
-    /// (`nologin`, `allow_nets`) does not count.
+    /// (`nologin`) does not count.
     async fn find(&self, lookup: &Lookup<'_>) -> Verdict;
 
     /// A stored password that costs as much to verify as most do, if the source knows: what a user whom nobody knows is
@@ -127,7 +132,7 @@ pub enum Verdict {
 pub enum Denial {
     /// Wrong password.
     Password,
-    /// `nologin`, `allow_nets` and the like.
+    /// `nologin`, or an address that is not of `allow_nets`.
     Forbidden,
     /// As the source says.
     Told(Refused),
@@ -214,6 +219,16 @@ pub struct Fields {
     pub delay_until: Option<SystemTime>,
     /// `forward_NAME`: what the backend is to know of the user, without the `forward_`.
     pub forward: Vec<(String, String)>,
+    /// `allow_nets`: the user may log in only from there.
+    pub allow_nets: Option<Vec<IpNet>>,
+}
+
+impl Fields {
+    /// The client's address is one that the user may log in from.
+    pub fn admits(&self, client: IpAddr) -> bool {
+        let client = client.to_canonical();
+        self.allow_nets.as_ref().is_none_or(|nets| nets.iter().any(|net| net.contains(&client)))
+    }
 }
 
 /// Protection of a connection to a `host` of the passdb's own.

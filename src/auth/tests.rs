@@ -124,7 +124,7 @@ async fn with_masters(separator: Option<char>) -> (tempfile::TempDir, Chain) {
     let source = |name: &str, text: &str, master| {
         let path = dir.path().join(name);
         std::fs::write(&path, text).unwrap();
-        PassdbConfig::File(FilePassdb { path, default_scheme: "PLAIN".to_owned(), master })
+        PassdbConfig::File(FilePassdb { path, default_scheme: "PLAIN".to_owned(), master, cache: false })
     };
     let masters = source("masters", "admin:geheim\nlocked:{PLAIN}x::::::nologin\nopen:::::::nopassword\n", true);
     let users = source("users", "ann:hers::::::pool=p\n", false);
@@ -183,7 +183,7 @@ async fn a_user_is_found_without_a_password_also_one_who_may_not_log_in() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("users");
     std::fs::write(&path, "ann:{PLAIN}x::::::nologin destuser=anna\n").unwrap();
-    let file = PassdbConfig::File(FilePassdb { path, default_scheme: "PLAIN".to_owned(), master: false });
+    let file = PassdbConfig::File(FilePassdb { path, default_scheme: "PLAIN".to_owned(), master: false, cache: false });
     let chain = Chain::open(&[file], &separated_by(Some('*')), 2).await;
     let session = SessionId::random();
     let lookup = |user| Lookup {
@@ -255,7 +255,8 @@ async fn i9_no_password_is_in_any_log_or_debug_text() {
     let subscriber =
         tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(move || writer.clone()).finish();
     let guard = tracing::subscriber::set_default(subscriber);
-    let passdb = [PassdbConfig::File(FilePassdb { path, default_scheme: "CRYPT".to_owned(), master: false })];
+    let passdb =
+        [PassdbConfig::File(FilePassdb { path, default_scheme: "CRYPT".to_owned(), master: false, cache: false })];
     let chain = Chain::open(&passdb, &separated_by(Some('*')), 2).await;
     let session = SessionId::random();
     let mut shown = String::new();
@@ -348,11 +349,11 @@ mod extra {
     #[test]
     fn allow_nets_admits_only_its_networks() {
         let extra = parse("allow_nets=10.0.0.0/8,192.0.2.7,2001:db8::/32,local");
-        let admits = |address: &str| extra.admits(address.parse::<IpAddr>().unwrap());
+        let admits = |address: &str| extra.fields.admits(address.parse::<IpAddr>().unwrap());
         assert!(admits("10.1.2.3") && admits("192.0.2.7") && admits("2001:db8::1"));
         assert!(admits("::ffff:10.1.2.3"), "an IPv4 address on an IPv6 socket is the same address");
         assert!(!admits("192.0.2.8") && !admits("2001:db9::1") && !admits("::1"));
-        assert!(parse("").admits("203.0.113.1".parse().unwrap()));
-        assert!(!parse("allow_nets=").admits("203.0.113.1".parse().unwrap()), "none is none");
+        assert!(parse("").fields.admits("203.0.113.1".parse().unwrap()));
+        assert!(!parse("allow_nets=").fields.admits("203.0.113.1".parse().unwrap()), "none is none");
     }
 }

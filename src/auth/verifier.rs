@@ -86,7 +86,7 @@ impl Verifier {
             Err(error) => return Verdict::Faulty(error.to_string()),
         }
         // Only who knows the password learns that it would not help.
-        if let Some(denial) = extra.forbids(question.client.ip()) {
+        if let Some(denial) = extra.forbids() {
             return Verdict::Denied(denial);
         }
         Verdict::Granted(Box::new(Grant { user: User::new(name), unproven, master: None, fields: extra.fields }))

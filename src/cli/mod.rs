@@ -2,6 +2,7 @@
 //! to standard output, complaints go to standard error.
 
 mod audit;
+mod auth;
 mod backend;
 mod config;
 mod demo;
@@ -42,6 +43,7 @@ enum Command {
     Proxy(proxy::Args),
     Backend(backend::Args),
     Audit(audit::Args),
+    Auth(auth::Args),
     Dump(dump::Args),
     Reload(reload::Args),
 }
@@ -92,6 +94,7 @@ impl Command {
             Self::Proxy(args) => args.run(),
             Self::Backend(args) => args.run(),
             Self::Audit(args) => args.run(),
+            Self::Auth(args) => args.run(),
             Self::Dump(args) => args.run(),
             Self::Reload(args) => args.run(),
         }

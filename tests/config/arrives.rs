@@ -152,6 +152,7 @@ const CASES: &[Case] = &[
     ("passdb", "master", "kind = \"file\"\npath = \"users.passwd\"\nmaster = true", |c, _| {
         matches!(c.passdb[..], [PassdbConfig::File(FilePassdb { master: true, .. }), PassdbConfig::Backend])
     }),
+    ("passdb", "cache", "kind = \"file\"\npath = \"users.passwd\"\ncache = true", |c, _| c.passdb[0].is_cached()),
     ("passdb", "uri", LDAP, |c, _| {
         ldap(c).is_some_and(|l| l.keys.uri == ["ldap://a", "ldaps://b:7"].map(|uri| LdapUri(uri.into())))
     }),
@@ -193,6 +194,10 @@ const CASES: &[Case] = &[
         })
     }),
     ("passdb", "list_query", SQL, |c, _| sql(c).is_some_and(|s| s.keys.list_query.is_some())),
+    ("auth", "cache_ttl", "cache_ttl = \"0s\"", |c, _| c.auth.cache_ttl == Duration::ZERO),
+    ("auth", "cache_negative_ttl", "cache_negative_ttl = \"7s\"", |c, _| c.auth.cache_negative_ttl == 7 * SECOND),
+    ("auth", "cache_stale", "cache_stale = \"0s\"", |c, _| c.auth.cache_stale == Duration::ZERO),
+    ("auth", "secret_file", "secret_file = \"word\"", |c, dir| c.auth.secret_file == Some(dir.join("word"))),
     ("auth", "weak_schemes", "weak_schemes = true", |c, _| c.auth.weak_schemes),
     ("passdb", "auth_socket", DOVECOT, |c, dir| {
         dovecot(c).is_some_and(|(keys, _)| keys.auth_socket == AuthSocket::Unix(dir.join("run/auth-client")))
@@ -542,6 +547,18 @@ fn store_urls_may_leave_out_what_is_usual() {
     assert_eq!(address("redis://ada@r"), (tcp("r", 6379), 0, Some("ada".to_owned()), None));
     assert_eq!(address("redis://ada:a@b@r"), (tcp("r", 6379), 0, Some("ada".to_owned()), Some(b"a@b".to_vec())));
     assert_eq!(address("unix:///run/r.sock").0, StoreAddress::Unix("/run/r.sock".into()));
+}
+
+#[test]
+fn what_is_asked_over_the_network_is_remembered_unless_it_says_otherwise_or_asks_where_the_client_is() {
+    let dir = files();
+    let cached = |lines: &str| parse_in(dir.path(), &file("passdb", lines)).unwrap().passdb[0].is_cached();
+    let query = |query: &str| format!("kind = \"sql\"\nurl = \"sqlite:///x\"\nquery = \"{query}\"");
+    assert!(cached(LDAP) && cached(&query("SELECT p FROM u WHERE n = :user")));
+    assert!(!cached(&format!("{}\ncache = false", query("SELECT p FROM u WHERE n = :user"))));
+    assert!(!cached(&query("SELECT p FROM u WHERE n = :user AND h = :client")));
+    assert!(!cached(&query("SELECT p FROM u WHERE n = :user AND h = :server")));
+    assert!(!cached("kind = \"file\"\npath = \"users.passwd\"") && !cached("kind = \"backend\""));
 }
 
 #[test]

@@ -71,6 +71,17 @@ impl PassdbConfig {
         !matches!(self, Self::File(FilePassdb { master: true, .. }))
     }
 
+    /// The fleet remembers its answers.
+    pub fn is_cached(&self) -> bool {
+        match self {
+            Self::File(file) => file.cache,
+            Self::Ldap(ldap) => ldap.remote.cache,
+            Self::Sql(sql) => sql.remote.cache && !sql.keys.asks_whence(),
+            Self::Dovecot(_, remote) | Self::Http(_, remote) => remote.cache,
+            Self::Backend => false, // it knows nothing that could be kept
+        }
+    }
+
     /// One of each kind, for the file of defaults.
     pub(super) fn kinds() -> impl Iterator<Item = Self> {
         [Kind::File, Kind::Ldap, Kind::Sql, Kind::Dovecot, Kind::Http, Kind::Backend].into_iter().map(Self::of)
@@ -81,8 +92,8 @@ impl PassdbConfig {
             Kind::File => Self::File(FilePassdb::default()),
             Kind::Ldap => Self::Ldap(Box::default()),
             Kind::Sql => Self::Sql(Box::default()),
-            Kind::Dovecot => Self::Dovecot(DovecotPassdb::default(), RemoteKeys::default()),
-            Kind::Http => Self::Http(HttpPassdb::default(), RemoteKeys::default()),
+            Kind::Dovecot => Self::Dovecot(DovecotPassdb::default(), told_whence()),
+            Kind::Http => Self::Http(HttpPassdb::default(), told_whence()),
             Kind::Backend => Self::Backend,
         }
     }
@@ -130,4 +141,9 @@ impl Section for PassdbConfig {
     fn pristine(&self) -> Self {
         Self::of(self.kind())
     }
+}
+
+/// Of a source that is told where the client is: it may answer others otherwise, and only the operator knows.
+fn told_whence() -> RemoteKeys {
+    RemoteKeys { cache: false, ..RemoteKeys::default() }
 }

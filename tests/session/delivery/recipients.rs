@@ -111,6 +111,7 @@ async fn a_passdb_that_cannot_answer_and_a_store_that_has_no_home_keep_mail_wher
             path: "/nowhere/users".into(),
             default_scheme: "PLAIN".to_owned(),
             master: false,
+            cache: false,
         })];
     })
     .await;

@@ -169,7 +169,7 @@ fn without(fault: Fault, too_long: Verdict) -> Verdict {
 /// The password is right.
 fn allowed(answer: &Answer, question: &Question<'_>) -> Verdict {
     match known(answer, &question.credentials.user, true) {
-        Ok((grant, extra)) => extra.forbids(question.client.ip()).map_or_else(|| granted(grant), Verdict::Denied),
+        Ok((grant, extra)) => extra.forbids().map_or_else(|| granted(grant), Verdict::Denied),
         Err(why) => Verdict::Faulty(why),
     }
 }

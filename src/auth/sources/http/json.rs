@@ -152,7 +152,7 @@ impl Form {
     /// What the answer to a login means.
     pub(super) fn login(&self, reply: &Reply, question: &Question<'_>) -> Verdict {
         match self.judge(reply, &question.credentials.user) {
-            Ok((grant, extra)) => match extra.forbids(question.client.ip()) {
+            Ok((grant, extra)) => match extra.forbids() {
                 Some(denial) => Verdict::Denied(denial),
                 None if grant.fields.master.is_some() && grant.fields.pass.is_none() => {
                     Verdict::Faulty("its answer has the field master, but not pass".to_owned())

@@ -126,7 +126,7 @@ impl LdapSource {
         if !self.is_password(dn, question.credentials.password.expose()).await? {
             return Ok(Verdict::Denied(Denial::Password));
         }
-        found.into_verdict(user, question).map_err(|fault| faulty(user, fault))
+        found.into_verdict(user).map_err(|fault| faulty(user, fault))
     }
 
     async fn is_password(&self, dn: String, password: &[u8]) -> Result<bool, Verdict> {
