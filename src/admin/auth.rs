@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use super::stream::in_background;
 use super::{Admin, failure, wire};
 use crate::auth::cache::Origin;
-use crate::auth::{Fields, Question, SourceStats, Trial};
+use crate::auth::{Circumstances, Fields, Question, SourceStats, Trial};
 use crate::model::{Credentials, Mechanism, Protocol, Secret, SessionId};
 
 /// What somebody sees instead of a password.
@@ -58,7 +58,15 @@ pub(super) async fn try_out(State(admin): State<Arc<Admin>>, Json(mut ask): Json
         };
         let local = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0);
         let session = SessionId::random();
-        let question = Question { credentials: &credentials, service, client, local, secured: true, session: &session };
+        let question = Question {
+            credentials: &credentials,
+            service,
+            client,
+            local,
+            secured: true,
+            session: &session,
+            around: Circumstances::default(),
+        };
         Ok(trial(admin.services.passdb.load_full().try_out(&question).await))
     })
 }

@@ -109,6 +109,8 @@ fn granted() -> Answer {
     let fields = Fields {
         pool: Some(Pool::new("blue")),
         host: Some("mail1".to_owned()),
+        hostip: Some(IpAddr::from([192, 0, 2, 9])),
+        delay_until: None,
         port: Some(144),
         destuser: Some("ann@x".to_owned()),
         master: Some("boss".to_owned()),

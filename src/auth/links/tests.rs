@@ -10,7 +10,7 @@ use crate::auth::cache::Times;
 use crate::auth::cache::seal::{MIN_SECRET, Seals};
 use crate::auth::hasher::Hasher;
 use crate::auth::verifier::Verifier;
-use crate::auth::{Fields, Source, Verdict};
+use crate::auth::{Circumstances, Denial, Fields, Source, Verdict};
 use crate::model::{Credentials, Mechanism, Protocol, Secret, SessionId, User};
 use crate::store::memory::Memory as InProcess;
 use crate::store::notes::{Note, Noted, Notes};
@@ -113,6 +113,7 @@ async fn ask_from(client: &str, links: &Links, user: &str, password: &str) -> To
             local: "192.0.2.1:993".parse().unwrap(),
             secured: true,
             session: &SessionId::random(),
+            around: Circumstances::default(),
         })
         .await;
     tokio::task::yield_now().await; // notes are written by tasks of their own
@@ -132,7 +133,7 @@ async fn all_cached_sources_are_looked_up_in_one_round_trip_and_asked_in_order_i
     let told = ask(&chain(), "bob", "b").await;
     assert_eq!((told.outcome.unwrap().user, told.by), (User::new("bob"), Some(("bob".to_owned(), Origin::Fresh))));
     assert_eq!((ann.asked(), bob.asked(), notes.exchanges.load(Ordering::Relaxed)), (1, 1, 2));
-    assert_eq!(ask(&chain(), "bob", "x").await.outcome.unwrap_err(), Refusal::BadCredentials);
+    assert_eq!(ask(&chain(), "bob", "x").await.outcome.unwrap_err(), Refusal::BadCredentials.into());
     assert_eq!((ann.asked(), bob.asked()), (2, 2), "another password is shown to the sources");
 }
 
@@ -152,10 +153,10 @@ async fn where_a_user_may_come_from_is_judged_for_every_answer() {
     let chain = proxy(&notes, vec![ann.cached()]);
     for (client, good) in [("192.0.2.7", true), ("198.51.100.1", false), ("192.0.2.9", true)] {
         let outcome = ask_from(client, &chain, "ann", "a").await.outcome;
-        assert_eq!(outcome.map(drop), if good { Ok(()) } else { Err(Refusal::Forbidden) }, "{client}");
+        assert_eq!(outcome.map(drop), if good { Ok(()) } else { Err(Refusal::Forbidden.into()) }, "{client}");
     }
     assert_eq!(ann.asked(), 1);
-    assert_eq!(ask_from("198.51.100.1", &chain, "ann", "x").await.outcome.unwrap_err(), Refusal::BadCredentials);
+    assert_eq!(ask_from("198.51.100.1", &chain, "ann", "x").await.outcome.unwrap_err(), Refusal::BadCredentials.into());
 }
 
 #[tokio::test]
