@@ -12,7 +12,7 @@ use super::sources::{BackendSource, BrokenSource, DovecotSource, FileSource, Htt
 use super::verifier::Verifier;
 use super::{Grant, Lookup, Question, Refused, Schemes, Source};
 use crate::config::{AuthConfig, FilePassdb, PassdbConfig};
-use crate::model::{Credentials, Refusal, SessionId};
+use crate::model::{Credentials, Proof, Refusal, SessionId};
 use crate::store::StoreError;
 
 /// Longest user name in bytes. RFC 5321 4.5.3.1 allows no longer address, and a name becomes a key of the store.
@@ -125,6 +125,9 @@ impl Chain {
         if !is_acceptable(user) || !master.is_none_or(is_acceptable) {
             return Told { outcome: Err(Refusal::BadCredentials.into()), by: None };
         }
+        if matches!(question.credentials.proof, Proof::Failed) {
+            return Told { outcome: Err(Refusal::BadCredentials.into()), by: None };
+        }
         match master {
             Some(master) => self.act_for(user, master, question).await,
             None => self.users.ask(question).await,
@@ -148,7 +151,8 @@ impl Chain {
     async fn act_for(&self, user: &str, master: &str, question: &Question<'_>) -> Told {
         let own = &question.credentials;
         // The same for every name, and before it is looked up.
-        if self.masters.is_empty() && !self.users.iter().any(Link::leaves_it_to_the_backend) {
+        let by_backend = self.users.iter().any(Link::leaves_it_to_the_backend);
+        if self.masters.is_empty() && (!by_backend || matches!(own.proof, Proof::Proven)) {
             return Told { outcome: Err(Refusal::Forbidden.into()), by: None };
         }
         let (mut unproven, mut by) = (true, None);
@@ -156,7 +160,7 @@ impl Chain {
             let credentials = Credentials {
                 user: master.to_owned(),
                 authzid: None,
-                password: own.password.duplicate(),
+                proof: own.proof.duplicate(),
                 mechanism: own.mechanism,
             };
             let told = self.masters.ask(&Question { credentials: &credentials, ..*question }).await;
