@@ -4,6 +4,7 @@
 //! While it does not answer, logins go on (or not, as the operator says) after a bounded wait; soon they no longer wait.
 
 mod login;
+mod stats;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -14,14 +15,21 @@ use serde_json::Value;
 use tokio::sync::Semaphore;
 
 use super::link::{Breaker, Change, Complaints};
-use super::web::{Web, secret_header};
-use super::{Grant, Question};
+use super::links::Told;
+use super::web::{Web, header_line, secret_header};
+use super::{Grant, Question, Refused};
 use crate::config::{AuthPolicyConfig, WebUrl};
 use crate::model::{Refusal, Secret, SessionId};
 use login::Login;
+use stats::Counters;
+
+pub use stats::PolicyStats;
 
 /// Longest answer.
 const MAX_ANSWER: usize = 64 * 1024;
+
+/// Longest text for a client, in letters.
+const MAX_WORDS: usize = 200;
 
 /// Reports under way; more are lost, which is written about.
 const MAX_REPORTS: usize = 512;
@@ -41,22 +49,60 @@ pub(super) struct Policy {
     breaker: Breaker,
     reports: Arc<Semaphore>,
     complaints: Complaints,
+    counters: Counters,
 }
 
 /// What the server says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Word {
     Welcome,
     /// After so many seconds.
     Later(u64),
-    Unwelcome,
+    /// With what the client is told instead of our own words.
+    Unwelcome(Option<String>),
+}
+
+/// When it is asked. A delay is for guesses: whose password was right waits no more (as in Dovecot).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Moment {
+    Before,
+    After,
 }
 
 /// How a login ended, for the server.
-#[derive(Clone, Copy, Debug)]
-struct Outcome {
-    success: bool,
-    rejected: bool,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    Success,
+    /// The password was wrong, or nobody has that name.
+    Credentials,
+    /// The user may not log in.
+    Disabled,
+    /// The server itself did not want it.
+    Unwelcome,
+}
+
+impl Outcome {
+    /// `None` if it is not known, or not yet.
+    fn of(outcome: &Result<Grant, Refused>) -> Option<Self> {
+        match outcome.as_ref().map_err(|refused| refused.refusal) {
+            // Who is unproven will be known when the backend has answered.
+            Ok(grant) => (!grant.unproven).then_some(Self::Success),
+            Err(Refusal::BadCredentials) => Some(Self::Credentials),
+            Err(Refusal::Forbidden) => Some(Self::Disabled),
+            // That nobody could answer says nothing about the client.
+            Err(_) => None,
+        }
+    }
+
+    /// As Dovecot's %{fail_type}.
+    fn fail_type(self) -> &'static str {
+        match self {
+            Self::Success => "",
+            Self::Credentials => "credentials",
+            Self::Disabled => "disabled",
+            Self::Unwelcome => "policy",
+        }
+    }
 }
 
 impl Policy {
@@ -77,6 +123,7 @@ impl Policy {
             breaker: Breaker::new(FAILURES, PAUSE),
             reports: Arc::new(Semaphore::new(MAX_REPORTS)),
             complaints: Complaints::default(),
+            counters: Counters::default(),
             config: config.clone(),
         })))
     }
@@ -86,68 +133,78 @@ impl Policy {
         self: &Arc<Self>,
         name: &str,
         question: &Question<'_>,
-        decide: impl Future<Output = Result<Grant, Refusal>>,
-    ) -> Result<Grant, Refusal> {
+        decide: impl Future<Output = Told>,
+    ) -> Told {
         let login = Login::new(&self.config, name, question);
-        if self.config.check_before_auth && !self.admits(&login, question.session).await {
-            self.tell(&login, Outcome { success: false, rejected: true }, question.session);
-            return Err(Refusal::BadCredentials);
+        if self.config.check_before_auth
+            && let Err(refused) = self.admits(&login, Moment::Before, question.session).await
+        {
+            self.tell(&login, Outcome::Unwelcome, question.session);
+            return Told { outcome: Err(refused), by: None };
         }
-        let decided = decide.await;
-        if decided.is_ok() && self.config.check_after_auth && !self.admits(&login, question.session).await {
-            self.tell(&login, Outcome { success: false, rejected: true }, question.session);
-            return Err(Refusal::BadCredentials);
+        let told = decide.await;
+        if told.outcome.is_ok()
+            && self.config.check_after_auth
+            && let Err(refused) = self.admits(&login, Moment::After, question.session).await
+        {
+            self.tell(&login, Outcome::Unwelcome, question.session);
+            return Told { outcome: Err(refused), by: told.by };
         }
-        match &decided {
-            // Who is unproven will be known when the backend has answered.
-            Ok(grant) if grant.unproven => {}
-            Ok(_) => self.tell(&login, Outcome { success: true, rejected: false }, question.session),
-            Err(Refusal::BadCredentials | Refusal::Forbidden) => {
-                self.tell(&login, Outcome { success: false, rejected: false }, question.session);
-            }
-            // That nobody could answer says nothing about the client.
-            Err(_) => {}
+        if let Some(outcome) = Outcome::of(&told.outcome) {
+            self.tell(&login, outcome, question.session);
         }
-        decided
+        told
     }
 
     /// Reports what a backend has decided.
     pub(super) fn settle(self: &Arc<Self>, name: &str, question: &Question<'_>, success: bool) {
         let login = Login::new(&self.config, name, question);
-        self.tell(&login, Outcome { success, rejected: false }, question.session);
+        let outcome = if success { Outcome::Success } else { Outcome::Credentials };
+        self.tell(&login, outcome, question.session);
     }
 
-    /// Waits as long as the server says.
-    async fn admits(&self, login: &Login, session: &SessionId) -> bool {
+    /// What it was asked since it was configured, and what it said.
+    pub(super) fn stats(&self) -> PolicyStats {
+        let Self { place, breaker, counters, .. } = self;
+        counters.read(place.clone(), !breaker.is_closed())
+    }
+
+    /// Waits as long as the server says, before the password is checked.
+    async fn admits(&self, login: &Login, moment: Moment, session: &SessionId) -> Result<(), Refused> {
         let word = match self.ask(login).await {
             Ok(word) => word,
             Err(why) => {
                 self.complaints.add(&self.place, &why, session);
-                if self.config.reject_on_fail { Word::Unwelcome } else { Word::Welcome }
+                if self.config.reject_on_fail { Word::Unwelcome(None) } else { Word::Welcome }
             }
         };
         if self.config.log_only {
             if word != Word::Welcome {
-                tracing::info!(%session, "{} says {word:?}, which is not obeyed: log_only", self.place);
+                tracing::info!(%session, "the {} says {word:?}, which is not obeyed: log_only", self.place);
             }
-            return true;
+            return Ok(());
         }
         match word {
-            Word::Welcome => true,
-            Word::Later(seconds) => {
+            Word::Later(seconds) if moment == Moment::Before => {
                 tokio::time::sleep(Duration::from_secs(seconds).min(self.config.max_delay)).await;
-                true
+                Ok(())
             }
-            Word::Unwelcome => {
-                tracing::info!(%session, "the {} turns the login away", self.place);
-                false
+            Word::Welcome | Word::Later(_) => Ok(()),
+            Word::Unwelcome(words) => {
+                let why = words.as_deref().unwrap_or("without a word");
+                tracing::info!(%session, "the {} turns the login away: {why:?}", self.place);
+                Err(Refused { words, ..Refusal::BadCredentials.into() })
             }
         }
     }
 
     async fn ask(&self, login: &Login) -> Result<Word, String> {
-        let pass = self.breaker.admit().ok_or("it is not asked, because it failed several times in a row")?;
+        let Some(pass) = self.breaker.admit() else {
+            self.counters.note(None);
+            return Err("it is not asked, because it failed several times in a row".to_owned());
+        };
         let answer = self.post(&self.allow, login.json(None)).await.and_then(|body| word(&body));
+        self.counters.note(answer.as_ref().ok());
         let change = if answer.is_ok() { pass.succeeded() } else { pass.failed() };
         match change {
             Change::None => {}
@@ -163,12 +220,15 @@ impl Policy {
             return;
         }
         let Ok(turn) = Arc::clone(&self.reports).try_acquire_owned() else {
+            self.counters.note_report(false);
             self.complaints.add(&self.place, "it is slow: reports of logins are lost", session);
             return;
         };
         let (policy, session, body) = (Arc::clone(self), session.clone(), login.json(Some(outcome)));
         tokio::spawn(async move {
-            if let Err(why) = policy.post(&policy.report, body).await {
+            let told = policy.post(&policy.report, body).await;
+            policy.counters.note_report(told.is_ok());
+            if let Err(why) = told {
                 policy.complaints.add(&policy.place, &why, &session);
             }
             drop(turn);
@@ -190,14 +250,7 @@ impl Policy {
 
 /// As Dovecot reads it: without a colon it is the value of X-API-Key.
 fn header(line: &Secret) -> Result<(HeaderName, HeaderValue), String> {
-    let line = line.expose();
-    match line.iter().position(|byte| *byte == b':') {
-        Some(at) => {
-            let name = std::str::from_utf8(&line[..at]).map_err(|_| "the header's name is not ASCII".to_owned())?;
-            secret_header(name, &line[at + 1..])
-        }
-        None => secret_header("X-API-Key", line),
-    }
+    if line.expose().contains(&b':') { header_line(line) } else { secret_header("X-API-Key", line.expose()) }
 }
 
 fn word(body: &[u8]) -> Result<Word, String> {
@@ -206,6 +259,12 @@ fn word(body: &[u8]) -> Result<Word, String> {
     Ok(match status {
         0 => Word::Welcome,
         seconds @ 1.. => Word::Later(seconds.unsigned_abs()),
-        _ => Word::Unwelcome,
+        _ => Word::Unwelcome(answer.get("msg").and_then(Value::as_str).and_then(told)),
     })
+}
+
+/// What can be told to a client, if there is anything.
+fn told(msg: &str) -> Option<String> {
+    let words: String = msg.chars().filter(|letter| !letter.is_control()).take(MAX_WORDS).collect();
+    Some(words).filter(|words| !words.trim().is_empty())
 }

@@ -1,20 +1,24 @@
-//! Web services that are asked during a login: connections are kept, answers are bounded in size and time.
+//! Web services that are asked during a login: the one way in which passdbs and the policy server are spoken to. Connections are
+//! kept, answers are bounded in size and time, redirects are not followed, and no proxy of the environment is used.
 
 use std::error::Error;
 use std::path::Path;
 use std::time::Duration;
 
-use reqwest::header::{HeaderName, HeaderValue};
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::redirect::Policy;
 use reqwest::{Client, RequestBuilder, StatusCode};
 use tokio::sync::OnceCell;
 use zeroize::Zeroizing;
 
 use crate::config::WebUrl;
+use crate::model::Secret;
 use crate::net::ClientTls;
 
 /// Connections that nobody uses, and how long they stay.
 const IDLE: (usize, Duration) = (64, Duration::from_secs(50));
+
+const NO_HEADER: &str = "the header is not of the form \"Name: value\"";
 
 /// A client of one service.
 pub(super) struct Web {
@@ -27,6 +31,7 @@ pub(super) struct Web {
 /// What came back.
 pub(super) struct Reply {
     pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
     pub(super) body: Zeroizing<Vec<u8>>,
 }
 
@@ -61,7 +66,17 @@ impl Web {
 
     /// The answer, if it has no more than `most` bytes. Errors never quote the URL, which may hold a secret.
     pub(super) async fn send(&self, request: RequestBuilder, most: usize) -> Result<Reply, String> {
-        let mut answer = request.timeout(self.timeout).send().await.map_err(in_full)?;
+        self.send_within(self.timeout, request, most).await
+    }
+
+    /// The same for a question that takes longer.
+    pub(super) async fn send_within(
+        &self,
+        timeout: Duration,
+        request: RequestBuilder,
+        most: usize,
+    ) -> Result<Reply, String> {
+        let mut answer = request.timeout(timeout).send().await.map_err(in_full)?;
         let mut body = Zeroizing::new(Vec::new());
         while let Some(piece) = answer.chunk().await.map_err(in_full)? {
             if body.len() + piece.len() > most {
@@ -69,7 +84,7 @@ impl Web {
             }
             body.extend_from_slice(&piece);
         }
-        Ok(Reply { status: answer.status(), body })
+        Ok(Reply { status: answer.status(), headers: std::mem::take(answer.headers_mut()), body })
     }
 
     fn must_fit(&self, url: &WebUrl) -> Result<(), String> {
@@ -100,11 +115,17 @@ impl Web {
     }
 }
 
+/// `Name: value`, of which the value is shown nowhere.
+pub(super) fn header_line(line: &Secret) -> Result<(HeaderName, HeaderValue), String> {
+    let at = line.expose().iter().position(|byte| *byte == b':').ok_or(NO_HEADER)?;
+    let (name, value) = line.expose().split_at(at);
+    secret_header(std::str::from_utf8(name).map_err(|_| NO_HEADER)?, &value[1..])
+}
+
 /// A header that is shown nowhere.
 pub(super) fn secret_header(name: &str, value: &[u8]) -> Result<(HeaderName, HeaderValue), String> {
-    let wrong = |_| "the header is not of the form \"Name: value\"".to_owned();
-    let name = HeaderName::from_bytes(name.trim().as_bytes()).map_err(|_| wrong(()))?;
-    let mut value = HeaderValue::from_bytes(value.trim_ascii()).map_err(|_| wrong(()))?;
+    let name = HeaderName::from_bytes(name.trim().as_bytes()).map_err(|_| NO_HEADER)?;
+    let mut value = HeaderValue::from_bytes(value.trim_ascii()).map_err(|_| NO_HEADER)?;
     value.set_sensitive(true);
     Ok((name, value))
 }

@@ -37,7 +37,8 @@ section! {
         pub hash_truncate: u32 = 12, max("512");
         /// What is told, as name=value pairs; a name with / lies inside another. Values are made of %{user} (also
         /// %{requested_username}), %{original_username}, %{hashed_password}, %{rip}, %{lip}, %{rport}, %{lport}, %{protocol} (also %s), %{session},
-        /// %{client_id} (empty: homing asks before it is known) and plain text.
+        /// %{client_id} (the parameters of IMAP's ID), %{fail_type} (alone; in reports "credentials", "disabled" or "policy") and plain
+        /// text.
         pub request_attributes: PolicyAttributes = PolicyAttributes::default();
         /// Ask before the password is checked.
         pub check_before_auth: bool = true;
@@ -91,8 +92,10 @@ pub enum PolicyVariable {
     Protocol,
     /// The session's name in the log.
     Session,
-    /// What the client calls itself.
+    /// What the client calls itself (IMAP ID).
     ClientId,
+    /// In a report, why the login failed.
+    FailType,
 }
 
 /// A piece of a value.
@@ -143,7 +146,7 @@ impl Default for PolicyAttributes {
     /// As Dovecot's.
     fn default() -> Self {
         let text = "login=%{requested_username} pwhash=%{hashed_password} remote=%{rip} device_id=%{client_id} \
-                    protocol=%s session_id=%{session}";
+                    protocol=%s session_id=%{session} fail_type=%{fail_type}";
         Self::parse(text).unwrap_or_else(|_| Self { text: String::new(), attributes: Vec::new() })
     }
 }
@@ -182,6 +185,7 @@ fn variable(name: &str) -> Option<PolicyVariable> {
         "protocol" | "service" | "s" => PolicyVariable::Protocol,
         "session" => PolicyVariable::Session,
         "client_id" => PolicyVariable::ClientId,
+        "fail_type" => PolicyVariable::FailType,
         _ => return None,
     })
 }

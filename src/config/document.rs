@@ -106,7 +106,15 @@ fn source(reader: &mut Reader<'_>, path: &str) -> PassdbConfig {
             let key = format!("{path}.client_secret_file");
             oauth2.client_secret = reader.secret_file(&key, oauth2.keys.client_secret_file.as_deref());
         }
-        PassdbConfig::File(_) | PassdbConfig::Backend => {}
+        PassdbConfig::Http(keys, _) => {
+            let [word, file] = ["header", "header_file"].map(|name| format!("{path}.{name}"));
+            if reader.is_given(&word) && reader.is_given(&file) {
+                reader.fault(&file, "gives a second header", REFUSED, "remove one of them");
+            }
+            let read = reader.secret_file(&file, keys.header_file.take().as_deref());
+            keys.header = read.or(keys.header.take());
+        }
+        PassdbConfig::File(_) | PassdbConfig::Dovecot(..) | PassdbConfig::Backend => {}
     }
     source
 }

@@ -51,9 +51,9 @@ pub use lmtp::{Delimiter, LmtpConfig};
 pub use moves::{HookUrl, MovesConfig};
 pub use operations::{AdminConfig, LogConfig, LogFormat};
 pub use passdb::{
-    Attributes, FilePassdb, LdapKeys, LdapMethod, LdapPassdb, LdapScope, LdapUri, Oauth2Keys, Oauth2Method,
-    Oauth2Passdb, Parameter, PassdbConfig, Piece, RemoteKeys, SqlKeys, SqlPassdb, SqlUrl, Statement, Template,
-    TokenAlgorithm,
+    AttributeField, Attributes, AuthSocket, DovecotPassdb, FilePassdb, HttpFormat, HttpPassdb, LdapKeys, LdapMethod,
+    LdapPassdb, LdapScope, LdapUri, Oauth2Keys, Oauth2Method, Oauth2Passdb, Parameter, PassdbConfig, Piece, RemoteKeys,
+    SqlKeys, SqlPassdb, SqlUrl, Statement, Template, TokenAlgorithm,
 };
 pub use sieve::SieveConfig;
 pub use store::{RedisConfig, RedisLogin, RedisServers, RedisTls, StoreAddress, StoreConfig};

@@ -13,14 +13,14 @@ use super::door::Guest;
 use super::ending::Record;
 use super::refusing::Failure;
 use super::{Ender, Services};
-use crate::auth::{Fields, Grant, Question};
+use crate::auth::{Circumstances, Fields, Grant, Question};
 use crate::backend::{Arrival, Request, Server, Servers, StrangerTls, connect};
 use crate::ledger::Slot;
 use crate::model::{
     BackendId, Credentials, Ending, Key, Mechanism, Phase, Protocol, Refusal, Secret, SessionId, boottime_ms,
 };
 use crate::placement::Wanted;
-use crate::protocol::{Announcement, BackendRefusal, Frontend, Referral};
+use crate::protocol::{Announcement, BackendRefusal, Frontend, Referral, refusal_in_words};
 use crate::relay::{StopHandle, StopSignal, stop_pair};
 
 /// How many proxies may follow one another (as Dovecot's `login_proxy_max_hops`).
@@ -64,12 +64,12 @@ pub(super) async fn enter(
     let mut grant = tokio::select! {
         biased;
         why = over.as_mut() => return Err(Failure::Over(why)),
-        grant = check(services, guest, credentials, record) => grant?,
+        grant = check(services, guest, credentials, announcement, record) => grant?,
     };
     let unproven = grant.unproven;
-    let settle = |success: bool, protocol: Protocol| {
+    let settle = |success: bool, record: &Record| {
         if unproven {
-            services.passdb.load().settle(&question(guest, credentials, protocol), success);
+            services.passdb.load().settle(&question(guest, credentials, announcement, record), success);
         }
     };
     let mut referrals = services.limits.load().max_referrals;
@@ -77,13 +77,13 @@ pub(super) async fn enter(
         let failure = match enter_home(services, guest, credentials, announcement, &grant, over.as_mut(), record).await
         {
             Ok(entry) => {
-                settle(true, record.protocol);
+                settle(true, record);
                 return Ok(entry);
             }
             Err(failure) => failure,
         };
         if matches!(&failure, Failure::Backend(words) if words.referral.is_none() && !words.temporary) {
-            settle(false, record.protocol);
+            settle(false, record);
         }
         let Failure::Backend(BackendRefusal { referral: Some(referral), .. }) = failure else { return Err(failure) };
         if referrals == 0 {
@@ -107,6 +107,7 @@ pub(super) async fn enter(
 /// From now on it is as if the passdb had named that server.
 fn follow(grant: &mut Grant, referral: Referral) {
     grant.fields.host = Some(referral.host);
+    grant.fields.hostip = None;
     grant.fields.port = referral.port;
     if let Some(user) = referral.user.filter(|user| !user.eq_ignore_ascii_case(grant.home_name())) {
         // The password was checked for somebody else, if at all: now that is for the server named.
@@ -197,14 +198,26 @@ pub(super) async fn isolated(deadline: &AtomicU64) -> Ending {
 }
 
 /// What is asked about a login.
-fn question<'a>(guest: &'a Guest, credentials: &'a Credentials, service: Protocol) -> Question<'a> {
+fn question<'a>(
+    guest: &'a Guest,
+    credentials: &'a Credentials,
+    announcement: &'a Announcement,
+    record: &Record,
+) -> Question<'a> {
     Question {
         credentials,
-        service,
+        service: record.protocol,
         client: guest.client,
         local: guest.local,
         secured: guest.is_secured(),
         session: &guest.session,
+        around: Circumstances {
+            tls: guest.tls.as_ref(),
+            server_name: guest.server_name.as_deref(),
+            via: guest.via,
+            attempt: record.attempt,
+            client_id: &announcement.client_id,
+        },
     }
 }
 
@@ -213,11 +226,18 @@ async fn check(
     services: &Services,
     guest: &Guest,
     credentials: &Credentials,
+    announcement: &Announcement,
     record: &mut Record,
-) -> Result<Grant, Refusal> {
+) -> Result<Grant, Failure> {
     record.reached(Phase::Auth);
-    let question = question(guest, credentials, record.protocol);
-    services.passdb.load_full().authenticate(&question).await
+    record.attempt += 1;
+    let question = question(guest, credentials, announcement, record);
+    let refused = match services.passdb.load_full().authenticate(&question).await {
+        Ok(grant) => return Ok(grant),
+        Err(refused) => refused,
+    };
+    let words = refused.words.and_then(|words| refusal_in_words(record.protocol, refused.refusal, &words));
+    Err(words.map_or(Failure::Refused(refused.refusal), |words| Failure::Told(refused.refusal, words)))
 }
 
 /// Asks for the user's home.
@@ -247,8 +267,9 @@ pub(super) async fn home(
 ) -> Result<(Arc<Server>, Option<Slot>), Refusal> {
     let servers = services.servers.load_full();
     let fields = &grant.fields;
-    let pin = match &fields.host {
-        Some(host) => match servers.named(host, protocol, fields.port) {
+    let address = fields.hostip.map(|address| address.to_string());
+    let pin = match fields.host.as_ref().or(address.as_ref()) {
+        Some(host) => match named(&servers, [Some(host), address.as_ref()], protocol, fields.port) {
             Some(server) => Some(server.id.clone()),
             None => return Ok((Arc::new(stranger(&servers, protocol, host, fields)?), None)),
         },
@@ -270,13 +291,27 @@ pub(super) async fn home(
     Ok((server, Some(slot)))
 }
 
+/// The first of these hosts that is of the table.
+fn named<'a>(
+    servers: &'a Servers,
+    hosts: [Option<&String>; 2],
+    protocol: Protocol,
+    port: Option<u16>,
+) -> Option<&'a Arc<Server>> {
+    hosts.into_iter().flatten().find_map(|host| servers.named(host, protocol, port))
+}
+
 /// A host that the passdb names and the table lacks: obeyed, and never stored.
 fn stranger(servers: &Servers, protocol: Protocol, host: &str, fields: &Fields) -> Result<Server, Refusal> {
     let tls = fields.tls.map(|tls| StrangerTls { starttls: tls.starttls, verify: tls.verify });
-    servers.stranger(host, protocol, fields.port, tls, fields.timeout).map_err(|fault| {
+    let mut server = servers.stranger(host, protocol, fields.port, tls, fields.timeout).map_err(|fault| {
         error!(host, %fault, "the passdb's host cannot be used");
         Refusal::BackendUnavailable
-    })
+    })?;
+    if let Some(address) = fields.hostip {
+        server.host = address.to_string(); // the certificate bears the other name
+    }
+    Ok(server)
 }
 
 /// What backends are told about the client. A TTL is believed from anybody, for it can only shorten the way.

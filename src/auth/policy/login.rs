@@ -11,6 +11,8 @@ use crate::model::Secret;
 /// The request, without the password itself.
 pub(super) struct Login {
     attributes: Map<String, Value>,
+    /// Those that a report fills with why the login failed; empty as long as that is not known.
+    fail_types: Vec<Vec<String>>,
 }
 
 impl Login {
@@ -32,15 +34,20 @@ impl Login {
             put(&mut attributes, path, text.collect());
         }
         attributes.insert("tls".to_owned(), Value::Bool(question.secured));
-        Self { attributes }
+        let is_fail_type = |pieces: &[PolicyPiece]| pieces == [PolicyPiece::Variable(PolicyVariable::FailType)];
+        let named = config.request_attributes.all().iter().filter(|(_, pieces)| is_fail_type(pieces));
+        Self { attributes, fail_types: named.map(|(path, _)| path.clone()).collect() }
     }
 
     /// For a report with how it ended.
     pub(super) fn json(&self, outcome: Option<Outcome>) -> String {
         let mut attributes = self.attributes.clone();
-        if let Some(Outcome { success, rejected }) = outcome {
-            attributes.insert("success".to_owned(), Value::Bool(success));
-            attributes.insert("policy_reject".to_owned(), Value::Bool(rejected));
+        if let Some(outcome) = outcome {
+            for path in &self.fail_types {
+                put(&mut attributes, path, outcome.fail_type().to_owned());
+            }
+            attributes.insert("success".to_owned(), Value::Bool(outcome == Outcome::Success));
+            attributes.insert("policy_reject".to_owned(), Value::Bool(outcome == Outcome::Unwelcome));
         }
         json!(attributes).to_string()
     }
@@ -55,8 +62,18 @@ fn said(variable: PolicyVariable, name: &str, question: &Question<'_>) -> String
         PolicyVariable::LocalPort => question.local.port().to_string(),
         PolicyVariable::Protocol => question.service.word().to_owned(),
         PolicyVariable::Session => question.session.to_string(),
-        PolicyVariable::User | PolicyVariable::HashedPassword | PolicyVariable::ClientId => String::new(),
+        PolicyVariable::ClientId => parameters(question.around.client_id),
+        PolicyVariable::User | PolicyVariable::HashedPassword | PolicyVariable::FailType => String::new(),
     }
+}
+
+/// As Dovecot writes the parameters of IMAP's ID.
+fn parameters(pairs: &[(String, Option<String>)]) -> String {
+    let quoted = |text: &str| format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""));
+    let pair = |(name, value): &(String, Option<String>)| {
+        format!("{} {}", quoted(name), value.as_deref().map_or_else(|| "NIL".to_owned(), quoted))
+    };
+    pairs.iter().map(pair).collect::<Vec<_>>().join(" ")
 }
 
 /// Where the names lead, from the outside to the inside.

@@ -1,5 +1,7 @@
 //! What a token says, and whether that is enough. The same for a JWT and for an answer to an introspection.
 
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
 use serde_json::{Map, Value};
 
 use crate::auth::sources::canonical;
@@ -123,6 +125,12 @@ impl Demands {
             Some(nbf) if !time(nbf).is_some_and(|nbf| nbf <= now + self.leeway) => Err(Flaw::NotYet),
             _ => Ok(()),
         }
+    }
+
+    /// When the token ends. What it was good for is not remembered any longer.
+    pub(super) fn until(&self, claims: &Claims) -> Option<SystemTime> {
+        let seconds = time(claims.get("exp")?)?.max(0.0);
+        UNIX_EPOCH.checked_add(Duration::try_from_secs_f64(seconds).ok()?)
     }
 
     /// The canonical name of whom the token was issued to, who must be `named` if somebody is.

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use form_urlencoded::{Serializer, byte_serialize};
 use reqwest::header::HeaderValue;
 use serde_json::Value;
@@ -53,7 +54,8 @@ impl Introspection {
             request = request.header("Authorization", authorization.clone());
         }
         let request = request.header("Accept", "application/json");
-        let request = request.header("Content-Type", "application/x-www-form-urlencoded").body(form);
+        let request = request.header("Content-Type", "application/x-www-form-urlencoded");
+        let request = request.body(Bytes::from_owner(Zeroizing::new(form.into_bytes())));
         let reply = self.web.send(request, MAX_ANSWER).await?;
         if !reply.status.is_success() {
             return Err(format!("it answers {}", reply.status));

@@ -125,8 +125,14 @@ impl Oauth2Source {
             Err(Flaw::Nameless) => return Verdict::Faulty(format!("a token is good, but {}", Flaw::Nameless)),
             Err(flaw) => return NoClaims::Flawed(flaw).into_verdict(question),
         };
-        let found = self.demands.found(claims).into_verdict(&user, question);
-        found.unwrap_or_else(|fault| Verdict::Faulty(format!("the token of {user}: {fault}")))
+        match self.demands.found(claims).into_verdict(&user) {
+            Ok(Verdict::Granted(mut grant)) => {
+                grant.fields.until = self.demands.until(claims);
+                Verdict::Granted(grant)
+            }
+            Ok(other) => other,
+            Err(fault) => Verdict::Faulty(format!("the token of {user}: {fault}")),
+        }
     }
 }
 
