@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use super::status::{Door, table};
 use super::{Failure, count, runtime};
-use crate::admin::wire::{AuthStats, FlushAsk, Flushed, Trial, TrialAsk};
+use crate::admin::wire::{AuthStats, FlushAsk, Flushed, PolicyCounts, Trial, TrialAsk};
 
 /// Longest password, in bytes.
 const LONGEST: u64 = 4096;
@@ -127,9 +127,19 @@ fn stats_text(stats: &AuthStats) -> String {
         row.extend([mean, if source.paused { "left alone" } else { "asked" }.to_owned()]);
         rows.add_row(row);
     }
+    let policy = stats.policy.as_ref().map(policy_text).unwrap_or_default();
     format!(
-        "Cache: {} answered, {} while a passdb was away, {} asked, {} shared a question, {} without the store\n{rows}",
+        "Cache: {} answered, {} while a passdb was away, {} asked, {} shared a question, {} without the store\n{policy}{rows}",
         cache.fresh, cache.stale, cache.missed, cache.shared, cache.unreachable
+    )
+}
+
+fn policy_text(policy: &PolicyCounts) -> String {
+    let PolicyCounts { server, welcome, delayed, unwelcome, unavailable, reported, lost, paused } = policy;
+    let state = if *paused { ", left alone" } else { "" };
+    format!(
+        "The {server}{state}: {welcome} welcome, {delayed} delayed, {unwelcome} turned away, {unavailable} without an answer, \
+         {reported} reported, {lost} reports lost\n"
     )
 }
 

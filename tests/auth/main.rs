@@ -6,6 +6,7 @@
 mod directory;
 mod issuer;
 mod policy;
+mod remembered;
 mod servers;
 mod site;
 mod sql;

@@ -1,16 +1,40 @@
 //! A chain as configured, and somebody who asks it.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use homing::auth::{Chain, Circumstances, Grant, Lookup, Question, SourceStats};
+use homing::auth::cache::seal::{MIN_SECRET, Seals};
+use homing::auth::cache::{Cache, Times};
+use homing::auth::{Chain, Circumstances, Grant, Lookup, PolicyStats, Question, Refused, SourceStats};
 use homing::config::Config;
 use homing::model::{Credentials, Mechanism, Proof, Protocol, Refusal, Secret, SessionId};
+use homing::store::Rules;
+use homing::store::memory::Memory;
 
 /// How long anything may take that is waited for.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) struct Site {
-    chain: Chain,
+    pub(crate) chain: Chain,
+}
+
+/// What a fleet remembers, of which each call makes one more proxy's cache.
+pub(crate) struct Fleet(Memory);
+
+impl Fleet {
+    pub(crate) fn new() -> Self {
+        Self(Memory::embedded(Rules::default()))
+    }
+
+    /// One more proxy.
+    pub(crate) async fn proxy(&self, passdb: &str) -> Site {
+        let seals = Seals::new(&Secret::new(vec![7; MIN_SECRET]), None).unwrap();
+        let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
+        let times = Times { positive: minutes(60), negative: minutes(1), stale: minutes(60) };
+        let cache = Arc::new(Cache::new(Arc::new(self.0.clone()), 3, seals, times));
+        let Site { chain } = Site::new(passdb).await;
+        Site { chain: chain.with_cache(&cache) }
+    }
 }
 
 impl Site {
@@ -36,7 +60,16 @@ impl Site {
         self.prove(user, Proof::Token(Secret::new(token.as_bytes().to_vec())), Mechanism::OAuthBearer).await
     }
 
+    /// As [`Self::ask`], with what the client is told.
+    pub(crate) async fn asked(&self, user: &str, password: &str) -> Result<Grant, Refused> {
+        self.told(user, Proof::Password(Secret::new(password.as_bytes().to_vec())), Mechanism::Plain).await
+    }
+
     async fn prove(&self, user: &str, proof: Proof, mechanism: Mechanism) -> Result<Grant, Refusal> {
+        self.told(user, proof, mechanism).await.map_err(|refused| refused.refusal)
+    }
+
+    async fn told(&self, user: &str, proof: Proof, mechanism: Mechanism) -> Result<Grant, Refused> {
         let credentials = Credentials { user: user.to_owned(), authzid: None, proof, mechanism };
         let question = Question {
             credentials: &credentials,
@@ -47,7 +80,7 @@ impl Site {
             session: &SessionId::random(),
             around: Circumstances::default(),
         };
-        self.chain.authenticate(&question).await.map_err(|refused| refused.refusal)
+        self.chain.authenticate(&question).await
     }
 
     /// The canonical name of who is let in.
@@ -99,6 +132,19 @@ impl Site {
 
     pub(crate) fn stats(&self) -> SourceStats {
         self.chain.stats().remove(0)
+    }
+
+    pub(crate) fn policy_stats(&self) -> PolicyStats {
+        self.chain.policy_stats().unwrap()
+    }
+
+    /// Waits until the policy server has taken so many reports.
+    pub(crate) async fn has_reported(&self, reports: u64) {
+        let begun = Instant::now();
+        while self.policy_stats().reported < reports {
+            assert!(begun.elapsed() < PATIENCE, "{:?}", self.policy_stats());
+            tokio::time::sleep(Duration::from_millis(10)).await; // between two looks at the condition
+        }
     }
 
     /// Asks until the user is let in.
