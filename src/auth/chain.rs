@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 
 use super::hasher::Hasher;
-use super::link::{Answer, Link, SourceStats};
-use super::sources::{BackendSource, BrokenSource, FileSource, LdapSource, SqlSource};
+use super::link::{Answer, KeysAnswer, Link, SourceStats};
+use super::sources::{BackendSource, BrokenSource, FileSource, LdapSource, SqlSource, canonical};
 use super::verifier::Verifier;
 use super::{Denial, Grant, Lookup, Question, Schemes, Source};
 use crate::config::{AuthConfig, FilePassdb, PassdbConfig};
-use crate::model::{Credentials, Proof, Refusal, SessionId};
+use crate::model::{Credentials, Mechanism, Proof, Refusal, ScramHash, ScramKeys, SessionId};
 
 /// Longest user name in bytes. RFC 5321 4.5.3.1 allows no longer address, and a name becomes a key of the store.
 const MAX_USER: usize = 255;
@@ -20,6 +20,8 @@ pub struct Chain {
     masters: Vec<Link>,
     /// What stands between a user's name and a master's.
     separator: Option<char>,
+    /// The mechanisms that may be offered; none named: all that can work.
+    named: Vec<Mechanism>,
 }
 
 /// Who logs in as whom.
@@ -39,7 +41,7 @@ impl Chain {
             let link = link(config, auth.weak_schemes, Verifier::new(hasher.clone())).await;
             if config.has_users() { &mut links } else { &mut masters }.push(link);
         }
-        Self { links, masters, separator: auth.master_separator.0 }
+        Self { links, masters, separator: auth.master_separator.0, named: auth.mechanisms.0.clone() }
     }
 
     /// What stands between a user's name and a master's, if masters may log in so.
@@ -51,7 +53,7 @@ impl Chain {
     pub fn new(sources: Vec<Box<dyn Source>>, masters: Vec<Box<dyn Source>>) -> Self {
         let link = |source| Link::local(source, Verifier::new(Hasher::new(1)));
         let links = |sources: Vec<Box<dyn Source>>| sources.into_iter().map(link).collect();
-        Self { links: links(sources), masters: links(masters), separator: None }
+        Self { links: links(sources), masters: links(masters), separator: None, named: Vec::new() }
     }
 
     /// How each source fares, those of users before those of master users.
@@ -72,6 +74,64 @@ impl Chain {
         match master {
             Some(master) => self.act_for(user, master, question).await,
             None => ask(&self.links, question).await,
+        }
+    }
+
+    /// What a SCRAM exchange with that user needs. Somebody who has no such keys, or is not there at all, gets some that no
+    /// password fits, always with the same salt.
+    ///
+    /// # Errors
+    /// A source could not answer: nothing is known about anybody then.
+    pub async fn scram_keys(&self, question: &Question<'_>, hash: ScramHash) -> Result<ScramKeys, Refusal> {
+        let Roles { user, master } = self.roles(question.credentials);
+        let (links, name) = master.map_or((&self.links, user), |master| (&self.masters, master));
+        let name = canonical(name);
+        let mechanism = question.credentials.mechanism;
+        let credentials = Credentials { user: name.clone(), authzid: None, proof: Proof::Proven, mechanism };
+        let question = Question { credentials: &credentials, ..*question };
+        for link in links.iter().filter(|_| is_acceptable(&name)) {
+            match link.scram_keys(&question, hash).await {
+                KeysAnswer::Keys(keys) => return Ok(keys),
+                KeysAnswer::None => break,
+                KeysAnswer::Unknown => {}
+                KeysAnswer::Unavailable => return Err(Refusal::PassdbUnavailable),
+            }
+        }
+        match links.first().or(self.links.first()) {
+            Some(link) => Ok(link.nobodys_keys(&name, hash).await),
+            None => Err(Refusal::BadCredentials),
+        }
+    }
+
+    /// By which mechanisms users may log in: those that the operator names, as far as a source knows what to do with them;
+    /// else those that work with all sources and servers. `without_password`: every mail server takes users whose password
+    /// is not passed on.
+    pub fn mechanisms(&self, without_password: bool) -> Vec<Mechanism> {
+        let named = |mechanism: &Mechanism| self.named.is_empty() || self.named.contains(mechanism);
+        let works = |mechanism: &Mechanism| self.works(*mechanism, without_password);
+        Mechanism::SASL.into_iter().filter(|mechanism| named(mechanism) && works(mechanism)).collect()
+    }
+
+    fn works(&self, mechanism: Mechanism, without_password: bool) -> bool {
+        let mut sources = self.links.iter().map(Link::source);
+        if !self.named.is_empty() {
+            // The operator knows what mail servers take, or that all users have a password in the field `pass`.
+            return match mechanism {
+                by_token if by_token.is_by_token() => sources.any(|source| source.takes_tokens()),
+                Mechanism::Plain | Mechanism::Login => sources.any(|source| source.takes_passwords()),
+                _ => sources.any(|source| !source.leaves_it_to_the_backend()),
+            };
+        }
+        match mechanism {
+            Mechanism::Plain | Mechanism::Login => sources.any(|source| source.takes_passwords()),
+            by_token if by_token.is_by_token() => {
+                without_password && sources.any(|source| source.takes_tokens() && !source.leaves_it_to_the_backend())
+            }
+            _ if mechanism.scram().is_some() => {
+                let all = |hash| sources.all(|source| source.has_scram_keys(hash));
+                without_password && !self.links.is_empty() && mechanism.scram().is_some_and(all)
+            }
+            _ => without_password && sources.any(|source| !source.leaves_it_to_the_backend()),
         }
     }
 

@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use super::verifier::Verifier;
 use super::{Denial, Grant, Lookup, Question, Source, Verdict};
 use crate::config::RemoteKeys;
-use crate::model::SessionId;
+use crate::model::{ScramHash, ScramKeys, SessionId};
 use breaker::{Breaker, Change};
 use complaints::Complaints;
 use stats::{Counters, Outcome};
@@ -40,6 +40,16 @@ pub(super) struct Link {
 pub(super) enum Answer {
     Granted(Box<Grant>),
     Denied(Denial),
+    Unknown,
+    /// The operator has been told why.
+    Unavailable,
+}
+
+/// What a source has for a SCRAM exchange.
+pub(super) enum KeysAnswer {
+    Keys(ScramKeys),
+    /// The user is known, and has no keys.
+    None,
     Unknown,
     /// The operator has been told why.
     Unavailable,
@@ -88,6 +98,39 @@ impl Link {
             Err(why) => return self.without(why, begun, question.session),
         };
         self.settle(verdict, begun, question.session)
+    }
+
+    /// The source itself, for what it says of itself.
+    pub(super) fn source(&self) -> &dyn Source {
+        &*self.source
+    }
+
+    /// The keys of a SCRAM exchange with somebody who is known here.
+    pub(super) async fn scram_keys(&self, question: &Question<'_>, hash: ScramHash) -> KeysAnswer {
+        let begun = Instant::now();
+        let verdict = match self.pass(self.source.ask(question)).await {
+            Ok(verdict) => verdict,
+            Err(why) => {
+                self.without(why, begun, question.session);
+                return KeysAnswer::Unavailable;
+            }
+        };
+        match verdict {
+            Verdict::Stored(user) => {
+                self.verifier.scram_keys(*user, hash).await.map_or(KeysAnswer::None, KeysAnswer::Keys)
+            }
+            Verdict::Unknown => KeysAnswer::Unknown,
+            Verdict::Granted(_) | Verdict::Denied(_) => KeysAnswer::None,
+            Verdict::Unavailable(why) | Verdict::Faulty(why) => {
+                self.complaints.add(&self.source.name(), &why, question.session);
+                KeysAnswer::Unavailable
+            }
+        }
+    }
+
+    /// Keys for somebody who has none.
+    pub(super) async fn nobodys_keys(&self, name: &str, hash: ScramHash) -> ScramKeys {
+        self.verifier.nobodys_keys(name, hash, self.source.decoy()).await
     }
 
     /// What is known about somebody who does not log in?

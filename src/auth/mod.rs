@@ -8,6 +8,7 @@ mod chain;
 mod extra;
 mod fault;
 mod hasher;
+mod keys;
 mod link;
 mod scheme;
 pub mod sources;
@@ -78,6 +79,11 @@ pub trait Source: Send + Sync {
     /// Users whom it knows can log in by SCRAM with that hash: it has a password or keys of all of them.
     fn has_scram_keys(&self, _: ScramHash) -> bool {
         false
+    }
+
+    /// It can say something about a password.
+    fn takes_passwords(&self) -> bool {
+        true
     }
 
     /// It verifies tokens, or lets the backend do so.

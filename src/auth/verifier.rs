@@ -5,9 +5,10 @@ use std::sync::{Mutex, PoisonError};
 
 use super::extra::Extra;
 use super::hasher::Hasher;
+use super::keys;
 use super::scheme::{Cost, Stored};
 use super::{Denial, Grant, Question, Verdict};
-use crate::model::{Proof, Secret, User};
+use crate::model::{Proof, ScramHash, ScramKeys, Secret, User};
 
 /// A user as a source has stored it.
 pub struct StoredUser {
@@ -97,6 +98,26 @@ impl Verifier {
             }
             other => other,
         }
+    }
+
+    /// What a SCRAM exchange with this user needs; `None` if the password is stored in another way.
+    pub(super) async fn scram_keys(&self, user: StoredUser, hash: ScramHash) -> Option<ScramKeys> {
+        match user.stored {
+            _ if user.extra.nopassword => None,
+            Stored::Scram(keys) => Some(keys).filter(|keys| keys.hash == hash),
+            Stored::Clear(password) => self.hasher.derive(hash, keys::salt(&user.name, hash), password).await.ok(),
+            _ => None,
+        }
+    }
+
+    /// Keys that nobody's password fits, for a user who has none; they take as long as others do.
+    pub(super) async fn nobodys_keys(&self, name: &str, hash: ScramHash, decoy: Option<Decoy>) -> ScramKeys {
+        if let Some(Decoy(Stored::Scram(usual), _)) = decoy.or_else(|| self.seen()) {
+            return keys::nobodys(name, hash, usual.rounds);
+        }
+        // Computed for the time alone.
+        let _ = self.hasher.derive(hash, keys::salt(name, hash), Secret::new(name.as_bytes().to_vec())).await;
+        keys::nobodys(name, hash, keys::ROUNDS)
     }
 
     async fn compare(&self, user: StoredUser, password: &Secret, question: &Question<'_>) -> Verdict {

@@ -17,10 +17,12 @@ use crate::auth::{Fields, Grant, Question};
 use crate::backend::{Arrival, Request, Server, Servers, StrangerTls, connect};
 use crate::ledger::Slot;
 use crate::model::{
-    BackendId, Credentials, Ending, Key, Mechanism, Phase, Protocol, Refusal, Secret, SessionId, boottime_ms,
+    BackendId, Credentials, Ending, Key, Mechanism, Phase, Proof, Protocol, Refusal, ScramHash, Secret, SessionId,
+    boottime_ms,
 };
 use crate::placement::Wanted;
-use crate::protocol::{Announcement, BackendRefusal, Frontend, Referral};
+use crate::protocol::sasl::{self, ScramGift};
+use crate::protocol::{Announcement, BackendRefusal, Frontend, Means, Referral};
 use crate::relay::{StopHandle, StopSignal, stop_pair};
 
 /// How many proxies may follow one another (as Dovecot's `login_proxy_max_hops`).
@@ -122,12 +124,13 @@ async fn enter_home(
     };
     record.reached(Phase::Connect);
     must_be_proven(&server, grant, guest, record.protocol)?;
-    let (master, password) = backend_identity(&server, grant, credentials, guest)?;
+    let (master, password, means) = backend_identity(&server, grant, credentials, guest)?;
     let request = Request {
         protocol: record.protocol,
         user: grant.home_name(),
         master: master.as_deref(),
         password: &password,
+        means,
         announcement,
         tls: guest.tls.as_ref(),
         trusted: !grant.fields.not_trusted,
@@ -184,6 +187,32 @@ pub(super) async fn isolated(deadline: &AtomicU64) -> Ending {
     .await
 }
 
+/// Looks up what a SCRAM exchange needs.
+pub(super) async fn scram_keys(
+    services: &Services,
+    guest: &Guest,
+    credentials: &Credentials,
+    hash: ScramHash,
+    record: &mut Record,
+) -> Result<ScramGift, Refusal> {
+    record.reached(Phase::Auth);
+    let keys = services.passdb.load_full().scram_keys(&question(guest, credentials, record), hash).await?;
+    let mut random = [0; 18];
+    aws_lc_rs::rand::fill(&mut random).map_err(|_| Refusal::PassdbUnavailable)?;
+    Ok(ScramGift { keys, nonce: sasl::encode(&random).to_string() })
+}
+
+fn question<'a>(guest: &'a Guest, credentials: &'a Credentials, record: &Record) -> Question<'a> {
+    Question {
+        credentials,
+        service: record.protocol,
+        client: guest.client,
+        local: guest.local,
+        secured: guest.is_secured(),
+        session: &guest.session,
+    }
+}
+
 /// Asks the passdb.
 async fn check(
     services: &Services,
@@ -192,15 +221,7 @@ async fn check(
     record: &mut Record,
 ) -> Result<Grant, Refusal> {
     record.reached(Phase::Auth);
-    let question = Question {
-        credentials,
-        service: record.protocol,
-        client: guest.client,
-        local: guest.local,
-        secured: guest.is_secured(),
-        session: &guest.session,
-    };
-    services.passdb.load_full().authenticate(&question).await
+    services.passdb.load_full().authenticate(&question(guest, credentials, record)).await
 }
 
 /// Asks for the user's home.
@@ -286,22 +307,27 @@ pub(super) fn hops_left(session: &SessionId, client: SocketAddr, ttl: Option<u32
     })
 }
 
-/// Who logs in at the backend, and with which password: the passdb's word, else the backend's master user, else the
+/// Who logs in at the backend, and with which password or token: the passdb's word, else the backend's master user, else the
 /// client. Whom nobody has checked is for the backend to check, by the client's own password.
 fn backend_identity(
     server: &Server,
     grant: &Grant,
     credentials: &Credentials,
     guest: &Guest,
-) -> Result<(Option<String>, Secret), Refusal> {
+) -> Result<(Option<String>, Secret, Means), Refusal> {
     let fields = &grant.fields;
     if let Some(password) = &fields.pass {
-        return Ok((fields.master.clone(), password.duplicate()));
+        return Ok((fields.master.clone(), password.duplicate(), Means::Password));
     }
     if let Some((master, password)) = server.master().filter(|_| !grant.unproven) {
-        return Ok((Some(master), password));
+        return Ok((Some(master), password, Means::Password));
     }
-    let Some(password) = credentials.password() else {
+    let own = match &credentials.proof {
+        Proof::Password(password) => Some((password, Means::Password)),
+        Proof::Token(token) => Some((token, Means::Token)),
+        Proof::Proven | Proof::Failed => None,
+    };
+    let Some((own, means)) = own else {
         error!(
             session = %guest.session, user = %grant.user.as_str(), backend = %server.id,
             mechanism = credentials.mechanism.name(),
@@ -309,5 +335,5 @@ fn backend_identity(
         );
         return Err(Refusal::BackendUnavailable);
     };
-    Ok((fields.master.clone().or(grant.master.clone()), password.duplicate()))
+    Ok((fields.master.clone().or(grant.master.clone()), own.duplicate(), means))
 }

@@ -102,6 +102,7 @@ const CASES: &[Case] = &[
     ("listener", "alpn", LISTEN, |c, _| c.listeners[0].alpn == ["imap"]),
     ("tls", "min_version", "min_version = \"1.3\"", |c, _| c.tls.min_version == TlsVersion::V13),
     ("tls", "client_auth", CLIENT_AUTH, |c, _| c.tls.client_auth == ClientAuth::Require),
+    ("tls", "client_name", "client_name = \"cn\"", |c, _| c.tls.client_name == homing::config::ClientName::Cn),
     ("tls", "client_ca", CLIENT_AUTH, |c, dir| c.tls.client_ca == Some(dir.join("ca.pem"))),
     ("tls.certificate", "certificate", CERTIFICATE, |c, dir| {
         c.tls.certificates.first().is_some_and(|pair| pair.certificate == dir.join("cert.pem"))
@@ -193,6 +194,7 @@ const CASES: &[Case] = &[
         })
     }),
     ("passdb", "list_query", SQL, |c, _| sql(c).is_some_and(|s| s.keys.list_query.is_some())),
+    ("auth", "mechanisms", "mechanisms = [\"plain\"]", |c, _| c.auth.mechanisms.0 == [homing::model::Mechanism::Plain]),
     ("auth", "weak_schemes", "weak_schemes = true", |c, _| c.auth.weak_schemes),
     ("auth", "master_separator", "master_separator = \"\"", |c, _| c.auth.master_separator.0.is_none()),
     ("health", "interval", "interval = \"10s\"", |c, _| c.health.interval == 10 * SECOND),

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use super::canonical;
 use crate::auth::{Decoy, Grant, Lookup, Question, Schemes, Source, StoredUser, Verdict};
-use crate::model::User;
+use crate::model::{ScramHash, User};
 use table::{Entry, Findings, Table};
 
 /// Longest file. It is held in memory twice while a new content replaces the old one.
@@ -162,6 +162,10 @@ impl Source for FileSource {
             Some(Err((line, fault))) => Verdict::Faulty(format!("{}:{line}: {fault}", self.path.display())),
             None => Verdict::Unknown,
         }
+    }
+
+    fn has_scram_keys(&self, hash: ScramHash) -> bool {
+        self.current.load().as_ref().is_some_and(|loaded| loaded.table.has_scram_keys(hash))
     }
 
     fn decoy(&self) -> Option<Decoy> {
