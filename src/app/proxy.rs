@@ -13,9 +13,11 @@ use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 use super::listening::{Listening, accept};
+use super::memory::open_cache;
 use super::tools::{self, OperatorTools};
 use crate::admin;
 use crate::auth::Chain;
+use crate::auth::cache::Cache;
 use crate::backend::{Offers, Servers};
 use crate::config::{Config, LimitsConfig, MovesConfig, StoreConfig};
 use crate::fleet::{Fleet, JobSettings, Joining, Reports, Rows, Settler, StateFile};
@@ -26,6 +28,7 @@ use crate::placement::{Moves, Placement, Times, errand};
 use crate::relay::{BufferPool, RelaySettings};
 use crate::session::{Administration, Connections, Door, Services};
 use crate::store::link::Identity;
+use crate::store::notes::Notes;
 use crate::store::{Rules, Store};
 
 /// Size of a relay buffer: a TLS record's payload.
@@ -39,6 +42,23 @@ const HOOK_MARGIN: Duration = Duration::from_secs(10);
 /// How long an answer from a store without a time-out of its own may take.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// Where a proxy keeps what it shares with its peers.
+#[derive(Clone)]
+pub struct Stores {
+    /// Who is at home where.
+    pub store: Arc<dyn Store>,
+    /// What logins came to.
+    pub notes: Arc<dyn Notes>,
+}
+
+impl Stores {
+    /// Both in one.
+    pub fn of(both: impl Store + Notes) -> Self {
+        let both = Arc::new(both);
+        Self { store: both.clone(), notes: both }
+    }
+}
+
 /// A running proxy.
 pub struct Proxy {
     pub(super) config: Arc<Mutex<Config>>,
@@ -48,6 +68,7 @@ pub struct Proxy {
     /// None if no listener has TLS.
     pub(super) tls: Option<Arc<ServerTls>>,
     pub(super) pool: Arc<BufferPool>,
+    pub(super) cache: Arc<Cache>,
     moves: Arc<Moves>,
     /// How fast bulk work goes on.
     pub(super) pace: Arc<ArcSwap<MovesConfig>>,
@@ -58,9 +79,11 @@ impl Proxy {
     /// Joins the fleet, waits out a recovery window, opens the listeners.
     ///
     /// Fails if a file cannot be used or an address cannot be bound; waits while the store cannot be reached.
-    pub async fn start(config: Config, store: Arc<dyn Store>) -> Result<Self> {
+    pub async fn start(config: Config, stores: Stores) -> Result<Self> {
+        let Stores { store, notes } = stores;
         let servers = Arc::new(ArcSwap::from_pointee(Servers::new(&config.backends, config.served())?));
-        let passdb = Chain::open(&config.passdb, &config.auth, config.limits.hash_threads).await;
+        let cache = Arc::new(open_cache(&config, notes)?);
+        let passdb = Chain::open(&config.passdb, &config.auth, config.limits.hash_threads).await.with_cache(&cache);
         let tls = server_tls(&config)?;
         // Before any user comes, so that there is an opinion by then.
         let offers = Arc::new(Offers::default());
@@ -118,7 +141,7 @@ impl Proxy {
         let pace = Arc::new(ArcSwap::from_pointee(config.moves.clone()));
         fleet.work(&job_settings(&pace, &config, &health));
         let config = Arc::new(Mutex::new(config));
-        Ok(Self { config, services, fleet, health, tls, pool, moves: Arc::new(moves), pace, addresses })
+        Ok(Self { config, services, fleet, health, tls, pool, cache, moves: Arc::new(moves), pace, addresses })
     }
 
     /// Where clients connect by TCP, in the order of the configuration.

@@ -8,8 +8,8 @@ use anyhow::bail;
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
-use super::Proxy;
 use super::proxy::relay_settings;
+use super::{Proxy, memory};
 use crate::auth::Chain;
 use crate::backend::Servers;
 use crate::config::{Changes, Config, MovesConfig, TlsConfig};
@@ -33,8 +33,14 @@ impl Proxy {
         let changes = config.changes(&new);
         same_servers(&config, &new)?;
         let servers = Servers::new(&new.backends, new.served()).map_err(anyhow::Error::from)?;
-        let passdb = Chain::open(&new.passdb, &new.auth, new.limits.hash_threads).await;
+        // The store stays what it is, whatever the new file says.
+        let seals = memory::seals(&Config { store: config.store.clone(), fleet: config.fleet.clone(), ..new.clone() })?;
+        let passdb = Chain::open(&new.passdb, &new.auth, new.limits.hash_threads).await.with_cache(&self.cache);
         self.reload_tls(&new.tls)?;
+        if let Some(seals) = seals {
+            self.cache.reseal(seals);
+        }
+        self.cache.retime(memory::times(&new.auth));
         let old = self.services.servers.load_full();
         self.fleet.change_file(old.rows(), servers.rows().clone());
         self.services.servers.rcu(|now| servers.instead_of(now));
@@ -63,6 +69,7 @@ impl Proxy {
                 max_errors: new.moves.max_errors,
                 ..config.moves.clone()
             },
+            auth: new.auth,
             passdb: new.passdb,
             health: new.health,
             sieve: new.sieve,

@@ -1,27 +1,48 @@
-//! All sources in their order: the first that knows the user decides.
+//! Who logs in as whom, and what the sources are asked for that.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use super::cache::{Cache, CacheStats, Origin};
 use super::hasher::Hasher;
-use super::link::{Answer, KeysAnswer, Link, SourceStats};
-use super::sources::{BackendSource, BrokenSource, FileSource, LdapSource, SqlSource, canonical};
+use super::link::{KeysAnswer, Link, SourceStats};
+use super::links::{Links, Told};
+use super::sources::{
+    BackendSource, BrokenSource, DovecotSource, FileSource, HttpSource, LdapSource, SqlSource, canonical,
+};
 use super::verifier::Verifier;
-use super::{Denial, Grant, Lookup, Question, Schemes, Source};
+use super::{Grant, Lookup, Question, Refused, Schemes, Source};
 use crate::config::{AuthConfig, FilePassdb, PassdbConfig};
 use crate::model::{Credentials, Mechanism, Proof, Refusal, ScramHash, ScramKeys, SessionId};
+use crate::store::StoreError;
 
 /// Longest user name in bytes. RFC 5321 4.5.3.1 allows no longer address, and a name becomes a key of the store.
 const MAX_USER: usize = 255;
 
 /// The passdb as configured. Immutable: a reload makes a new one, and logins under way end with the old one.
 pub struct Chain {
-    links: Vec<Link>,
+    users: Links,
     /// Who knows master users.
-    masters: Vec<Link>,
+    masters: Links,
     /// What stands between a user's name and a master's.
     separator: Option<char>,
     /// The mechanisms that may be offered; none named: all that can work.
     named: Vec<Mechanism>,
+    cache: Option<Arc<Cache>>,
+}
+
+/// What came of a login that an operator tries.
+#[derive(Debug)]
+pub struct Trial {
+    /// Who would be logged in, or why nobody.
+    pub outcome: Result<Grant, Refusal>,
+    /// Which source decided, if one did: of the user's, unless the master was turned away.
+    pub source: Option<String>,
+    /// Where its answer came from.
+    pub origin: Option<Origin>,
+    /// How long it took.
+    pub took: Duration,
 }
 
 /// Who logs in as whom.
@@ -36,12 +57,20 @@ impl Chain {
     /// `hash_threads` password hashes are computed at once.
     pub async fn open(passdb: &[PassdbConfig], auth: &AuthConfig, hash_threads: usize) -> Self {
         let hasher = Hasher::new(hash_threads);
-        let (mut links, mut masters) = (Vec::new(), Vec::new());
+        let (mut users, mut masters) = (Vec::new(), Vec::new());
         for config in passdb {
-            let link = link(config, auth.weak_schemes, Verifier::new(hasher.clone())).await;
-            if config.has_users() { &mut links } else { &mut masters }.push(link);
+            let link =
+                link(config, auth.weak_schemes, Verifier::new(hasher.clone())).await.kept_by(label(config, auth));
+            if config.has_users() { &mut users } else { &mut masters }.push(link);
         }
-        Self { links, masters, separator: auth.master_separator.0, named: auth.mechanisms.0.clone() }
+        let (users, masters) = (Links::new(users), Links::new(masters));
+        Self { users, masters, separator: auth.master_separator.0, named: auth.mechanisms.0.clone(), cache: None }
+    }
+
+    /// The same, behind what the fleet remembers.
+    pub fn with_cache(self, cache: &Arc<Cache>) -> Self {
+        let (users, masters) = (self.users.with_cache(cache), self.masters.with_cache(cache));
+        Self { users, masters, cache: Some(cache.clone()), ..self }
     }
 
     /// What stands between a user's name and a master's, if masters may log in so.
@@ -52,28 +81,60 @@ impl Chain {
     /// These sources, in this order, of users and of master users.
     pub fn new(sources: Vec<Box<dyn Source>>, masters: Vec<Box<dyn Source>>) -> Self {
         let link = |source| Link::local(source, Verifier::new(Hasher::new(1)));
-        let links = |sources: Vec<Box<dyn Source>>| sources.into_iter().map(link).collect();
-        Self { links: links(sources), masters: links(masters), separator: None, named: Vec::new() }
+        let links = |sources: Vec<Box<dyn Source>>| Links::new(sources.into_iter().map(link).collect());
+        Self { users: links(sources), masters: links(masters), separator: None, named: Vec::new(), cache: None }
     }
 
     /// How each source fares, those of users before those of master users.
     pub fn stats(&self) -> Vec<SourceStats> {
-        let users = self.links.iter().map(|link| link.stats(false));
-        users.chain(self.masters.iter().map(|link| link.stats(true))).collect()
+        self.users.stats(false).chain(self.masters.stats(true)).collect()
+    }
+
+    /// What the fleet's memory has done here, if this chain has one.
+    pub fn cache_stats(&self) -> Option<CacheStats> {
+        self.cache.as_ref().map(|cache| cache.stats())
+    }
+
+    /// Has the fleet forget what the sources said about somebody, user or master. Says how many records that were.
+    pub async fn forget(&self, user: &str) -> Result<u64, StoreError> {
+        let Some(cache) = &self.cache else { return Ok(0) };
+        let labels: Vec<&str> = [&self.users, &self.masters].into_iter().flat_map(Links::labels).collect();
+        cache.forget(&labels, user).await
+    }
+
+    /// Has the fleet forget what any source said about anybody. Says how many records that were.
+    pub async fn forget_all(&self) -> Result<u64, StoreError> {
+        match &self.cache {
+            Some(cache) => cache.forget_all().await,
+            None => Ok(0),
+        }
+    }
+
+    /// As [`Chain::authenticate`], and says how it came to that.
+    pub async fn try_out(&self, question: &Question<'_>) -> Trial {
+        let begun = Instant::now();
+        let Told { outcome, by } = self.told(question).await;
+        let (source, origin) = by.unzip();
+        let outcome = outcome.map_err(|refused| refused.refusal);
+        Trial { outcome, source, origin, took: begun.elapsed() }
     }
 
     /// Says who the client is, or why it is turned away.
-    pub async fn authenticate(&self, question: &Question<'_>) -> Result<Grant, Refusal> {
+    pub async fn authenticate(&self, question: &Question<'_>) -> Result<Grant, Refused> {
+        self.told(question).await.outcome
+    }
+
+    async fn told(&self, question: &Question<'_>) -> Told {
         let Roles { user, master } = self.roles(question.credentials);
         if !is_acceptable(user) || !master.is_none_or(is_acceptable) {
-            return Err(Refusal::BadCredentials);
+            return Told { outcome: Err(Refusal::BadCredentials.into()), by: None };
         }
         if matches!(question.credentials.proof, Proof::Failed) {
-            return Err(Refusal::BadCredentials);
+            return Told { outcome: Err(Refusal::BadCredentials.into()), by: None };
         }
         match master {
             Some(master) => self.act_for(user, master, question).await,
-            None => ask(&self.links, question).await,
+            None => self.users.ask(question).await,
         }
     }
 
@@ -84,7 +145,7 @@ impl Chain {
     /// A source could not answer: nothing is known about anybody then.
     pub async fn scram_keys(&self, question: &Question<'_>, hash: ScramHash) -> Result<ScramKeys, Refusal> {
         let Roles { user, master } = self.roles(question.credentials);
-        let (links, name) = master.map_or((&self.links, user), |master| (&self.masters, master));
+        let (links, name) = master.map_or((&self.users, user), |master| (&self.masters, master));
         let name = canonical(name);
         let mechanism = question.credentials.mechanism;
         let credentials = Credentials { user: name.clone(), authzid: None, proof: Proof::Proven, mechanism };
@@ -97,7 +158,7 @@ impl Chain {
                 KeysAnswer::Unavailable => return Err(Refusal::PassdbUnavailable),
             }
         }
-        match links.first().or(self.links.first()) {
+        match links.iter().next().or(self.users.iter().next()) {
             Some(link) => Ok(link.nobodys_keys(&name, hash).await),
             None => Err(Refusal::BadCredentials),
         }
@@ -113,7 +174,7 @@ impl Chain {
     }
 
     fn works(&self, mechanism: Mechanism, without_password: bool) -> bool {
-        let mut sources = self.links.iter().map(Link::source);
+        let mut sources = self.users.iter().map(Link::source);
         if !self.named.is_empty() {
             // The operator knows what mail servers take, or that all users have a password in the field `pass`.
             return match mechanism {
@@ -129,7 +190,7 @@ impl Chain {
             }
             _ if mechanism.scram().is_some() => {
                 let all = |hash| sources.all(|source| source.has_scram_keys(hash));
-                without_password && !self.links.is_empty() && mechanism.scram().is_some_and(all)
+                without_password && !self.users.is_empty() && mechanism.scram().is_some_and(all)
             }
             _ => without_password && sources.any(|source| !source.leaves_it_to_the_backend()),
         }
@@ -149,14 +210,14 @@ impl Chain {
 
     /// A master user logs in for `user`: the masters' sources check the password; if there are none, the backend does, if
     /// it is the one that checks passwords at all.
-    async fn act_for(&self, user: &str, master: &str, question: &Question<'_>) -> Result<Grant, Refusal> {
+    async fn act_for(&self, user: &str, master: &str, question: &Question<'_>) -> Told {
         let own = &question.credentials;
         // The same for every name, and before it is looked up.
-        let by_backend = self.links.iter().any(|link| link.leaves_it_to_the_backend());
+        let by_backend = self.users.iter().any(Link::leaves_it_to_the_backend);
         if self.masters.is_empty() && (!by_backend || matches!(own.proof, Proof::Proven)) {
-            return Err(Refusal::Forbidden);
+            return Told { outcome: Err(Refusal::Forbidden.into()), by: None };
         }
-        let mut unproven = true;
+        let (mut unproven, mut by) = (true, None);
         if !self.masters.is_empty() {
             let credentials = Credentials {
                 user: master.to_owned(),
@@ -164,13 +225,29 @@ impl Chain {
                 proof: own.proof.duplicate(),
                 mechanism: own.mechanism,
             };
-            unproven = ask(&self.masters, &Question { credentials: &credentials, ..*question }).await?.unproven;
+            let told = self.masters.ask(&Question { credentials: &credentials, ..*question }).await;
+            by = told.by;
+            match told.outcome {
+                Ok(grant) => unproven = grant.unproven,
+                Err(refusal) => return Told { outcome: Err(refusal), by },
+            }
         }
+        Told { outcome: self.behalf_of(user, master, unproven, question).await, by }
+    }
+
+    /// The user for whom a master logs in.
+    async fn behalf_of(
+        &self,
+        user: &str,
+        master: &str,
+        unproven: bool,
+        question: &Question<'_>,
+    ) -> Result<Grant, Refused> {
         let Question { service, client, local, session, .. } = *question;
         let lookup = Lookup { user, service, client, local, session };
         let grant = self.find(&lookup).await?.ok_or(Refusal::BadCredentials)?;
         if self.masters.is_empty() && !grant.unproven {
-            return Err(Refusal::BadCredentials);
+            return Err(Refusal::BadCredentials.into());
         }
         Ok(Grant { master: Some(master.to_owned()), unproven, ..grant })
     }
@@ -183,15 +260,24 @@ impl Chain {
         if !is_acceptable(lookup.user) {
             return Ok(None);
         }
-        for link in &self.links {
-            match link.find(lookup).await {
-                Answer::Granted(grant) => return Ok(Some(*grant)),
-                Answer::Denied(_) | Answer::Unknown => {}
-                Answer::Unavailable => return Err(Refusal::PassdbUnavailable),
-            }
-        }
-        Ok(None)
+        self.users.find(lookup).await
     }
+}
+
+/// What a source's answers are kept by: what it is asked and how, for whom, and how its passwords are read. Where this changes, as
+/// with another query, what was kept is not found any more.
+fn label(config: &PassdbConfig, auth: &AuthConfig) -> Option<String> {
+    let role = if config.has_users() { "users" } else { "masters" };
+    let asked = match config {
+        _ if !config.is_cached() => return None,
+        PassdbConfig::File(file) => format!("file {:?} {:?}", file.path, file.default_scheme),
+        PassdbConfig::Ldap(ldap) => format!("ldap {:?}", ldap.keys),
+        PassdbConfig::Sql(sql) => format!("sql {:?}", sql.keys),
+        PassdbConfig::Dovecot(keys, _) => format!("dovecot {keys:?}"),
+        PassdbConfig::Http(keys, _) => format!("http {keys:?}"),
+        PassdbConfig::Backend => return None,
+    };
+    Some(format!("{role} {} {asked}", auth.weak_schemes))
 }
 
 /// The source as configured, and what surrounds it.
@@ -210,6 +296,8 @@ async fn link(config: &PassdbConfig, weak: bool, verifier: Verifier) -> Link {
             let source = made(SqlSource::new(sql, weak), || SqlSource::name_of(sql));
             Link::remote(source, &sql.remote, verifier)
         }
+        PassdbConfig::Dovecot(keys, remote) => Link::remote(Box::new(DovecotSource::new(keys)), remote, verifier),
+        PassdbConfig::Http(keys, remote) => Link::remote(Box::new(HttpSource::open(keys).await), remote, verifier),
         PassdbConfig::Backend => Link::local(Box::new(BackendSource), verifier),
     }
 }
@@ -226,21 +314,6 @@ fn made<S: Source + 'static>(source: Result<S, String>, name: impl Fn() -> Strin
     }
 }
 
-/// The first that knows the user decides.
-async fn ask(links: &[Link], question: &Question<'_>) -> Result<Grant, Refusal> {
-    for link in links {
-        match link.ask(question).await {
-            Answer::Granted(grant) => return Ok(*grant),
-            Answer::Denied(Denial::Password) => return Err(Refusal::BadCredentials),
-            Answer::Denied(Denial::Forbidden) => return Err(Refusal::Forbidden),
-            Answer::Unknown => {}
-            // Not on to the next: it might let in, with another home, a user whom this one knows.
-            Answer::Unavailable => return Err(Refusal::PassdbUnavailable),
-        }
-    }
-    Err(Refusal::BadCredentials)
-}
-
 impl Chain {
     /// The names of all users; `None` if a source cannot list its own.
     ///
@@ -248,7 +321,7 @@ impl Chain {
     /// A source could not answer: nothing is known about anybody then.
     pub async fn list(&self, session: &SessionId) -> Result<Option<BTreeSet<String>>, Refusal> {
         let mut names = BTreeSet::new();
-        for link in &self.links {
+        for link in self.users.iter() {
             match link.list(session).await {
                 Some(Ok(known)) => names.extend(known),
                 Some(Err(())) => return Err(Refusal::PassdbUnavailable),

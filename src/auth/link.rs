@@ -33,6 +33,8 @@ pub(super) struct Link {
     verifier: Verifier,
     counters: Counters,
     complaints: Complaints,
+    /// What its answers are kept by, if they are kept.
+    label: Option<String>,
 }
 
 /// What a source is answered for, in the end.
@@ -72,7 +74,8 @@ enum NoVerdict {
 impl Link {
     /// A source of this machine: it is asked by all at once and as long as it takes.
     pub(super) fn local(source: Box<dyn Source>, verifier: Verifier) -> Self {
-        Self { source, gate: None, verifier, counters: Counters::default(), complaints: Complaints::default() }
+        let (counters, complaints) = (Counters::default(), Complaints::default());
+        Self { source, gate: None, verifier, counters, complaints, label: None }
     }
 
     /// A source that may be slow or away.
@@ -83,6 +86,21 @@ impl Link {
             breaker: Breaker::new(keys.failures, keys.pause),
         };
         Self { gate: Some(gate), ..Self::local(source, verifier) }
+    }
+
+    /// Its answers are kept by this label, which says what it is asked, and how: from another question other answers come.
+    pub(super) fn kept_by(self, label: Option<String>) -> Self {
+        Self { label, ..self }
+    }
+
+    /// What its answers are kept by, if they are kept.
+    pub(super) fn label(&self) -> Option<&str> {
+        self.label.as_deref()
+    }
+
+    /// Kind and place.
+    pub(super) fn name(&self) -> String {
+        self.source.name()
     }
 
     /// See [`Source::leaves_it_to_the_backend`].

@@ -21,6 +21,7 @@ pub(super) fn question<'a>(credentials: &'a Credentials, session: &'a SessionId)
         local: "192.0.2.1:993".parse().unwrap(),
         secured: true,
         session,
+        around: Circumstances::default(),
     }
 }
 
@@ -59,7 +60,7 @@ async fn ask_stubs(says: &[fn() -> Verdict], given: &Credentials) -> (Result<Gra
         Box::new(Stub(*say, Arc::clone(counter)))
     };
     let chain = Chain::new(says.iter().zip(&counters).map(stub).collect(), Vec::new());
-    let answer = chain.authenticate(&question(given, &SessionId::random())).await;
+    let answer = chain.authenticate(&question(given, &SessionId::random())).await.map_err(|refused| refused.refusal);
     (answer, counters.iter().map(|counter| counter.load(Ordering::Relaxed)).collect())
 }
 
@@ -123,7 +124,7 @@ async fn with_masters(separator: Option<char>) -> (tempfile::TempDir, Chain) {
     let source = |name: &str, text: &str, master| {
         let path = dir.path().join(name);
         std::fs::write(&path, text).unwrap();
-        PassdbConfig::File(FilePassdb { path, default_scheme: "PLAIN".to_owned(), master })
+        PassdbConfig::File(FilePassdb { path, default_scheme: "PLAIN".to_owned(), master, cache: false })
     };
     let masters = source("masters", "admin:geheim\nlocked:{PLAIN}x::::::nologin\nopen:::::::nopassword\n", true);
     let users = source("users", "ann:hers::::::pool=p\n", false);
@@ -151,7 +152,7 @@ async fn a_master_user_logs_in_for_a_user_whose_fields_count() {
         ("admin", "geheim", Refusal::BadCredentials),
     ] {
         let given = credentials(name, password);
-        assert_eq!(chain.authenticate(&question(&given, &session)).await.unwrap_err(), refusal, "{name}");
+        assert_eq!(chain.authenticate(&question(&given, &session)).await.unwrap_err().refusal, refusal, "{name}");
     }
 }
 
@@ -166,7 +167,7 @@ async fn a_master_whose_password_nobody_checks_proves_nothing() {
 async fn without_a_separator_it_is_part_of_the_name() {
     let (_dir, chain) = with_masters(None).await;
     let (given, session) = (credentials("ann*admin", "geheim"), SessionId::random());
-    assert_eq!(chain.authenticate(&question(&given, &session)).await.unwrap_err(), Refusal::BadCredentials);
+    assert_eq!(chain.authenticate(&question(&given, &session)).await.unwrap_err().refusal, Refusal::BadCredentials);
 }
 
 #[tokio::test]
@@ -182,7 +183,7 @@ async fn a_user_is_found_without_a_password_also_one_who_may_not_log_in() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("users");
     std::fs::write(&path, "ann:{PLAIN}x::::::nologin destuser=anna\n").unwrap();
-    let file = PassdbConfig::File(FilePassdb { path, default_scheme: "PLAIN".to_owned(), master: false });
+    let file = PassdbConfig::File(FilePassdb { path, default_scheme: "PLAIN".to_owned(), master: false, cache: false });
     let chain = Chain::open(&[file], &separated_by(Some('*')), 2).await;
     let session = SessionId::random();
     let lookup = |user| Lookup {
@@ -206,7 +207,7 @@ async fn the_backend_source_lets_everybody_through_unproven() {
     assert!(grant.unproven);
     assert_eq!(grant.user, User::new("ann@example.org"));
     for name in [" ann", "ann ", "\u{a0}ann"] {
-        let refused = chain.authenticate(&question(&credentials(name, "x"), &session)).await.unwrap_err();
+        let refused = chain.authenticate(&question(&credentials(name, "x"), &session)).await.unwrap_err().refusal;
         assert_eq!(refused, Refusal::BadCredentials, "a backend may take {name:?} for ann");
     }
 }
@@ -254,7 +255,8 @@ async fn i9_no_password_is_in_any_log_or_debug_text() {
     let subscriber =
         tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(move || writer.clone()).finish();
     let guard = tracing::subscriber::set_default(subscriber);
-    let passdb = [PassdbConfig::File(FilePassdb { path, default_scheme: "CRYPT".to_owned(), master: false })];
+    let passdb =
+        [PassdbConfig::File(FilePassdb { path, default_scheme: "CRYPT".to_owned(), master: false, cache: false })];
     let chain = Chain::open(&passdb, &separated_by(Some('*')), 2).await;
     let session = SessionId::random();
     let mut shown = String::new();
@@ -347,11 +349,11 @@ mod extra {
     #[test]
     fn allow_nets_admits_only_its_networks() {
         let extra = parse("allow_nets=10.0.0.0/8,192.0.2.7,2001:db8::/32,local");
-        let admits = |address: &str| extra.admits(address.parse::<IpAddr>().unwrap());
+        let admits = |address: &str| extra.fields.admits(address.parse::<IpAddr>().unwrap());
         assert!(admits("10.1.2.3") && admits("192.0.2.7") && admits("2001:db8::1"));
         assert!(admits("::ffff:10.1.2.3"), "an IPv4 address on an IPv6 socket is the same address");
         assert!(!admits("192.0.2.8") && !admits("2001:db9::1") && !admits("::1"));
-        assert!(parse("").admits("203.0.113.1".parse().unwrap()));
-        assert!(!parse("allow_nets=").admits("203.0.113.1".parse().unwrap()), "none is none");
+        assert!(parse("").fields.admits("203.0.113.1".parse().unwrap()));
+        assert!(!parse("allow_nets=").fields.admits("203.0.113.1".parse().unwrap()), "none is none");
     }
 }

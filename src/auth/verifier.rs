@@ -50,17 +50,17 @@ impl fmt::Debug for StoredUser {
 }
 
 /// Who has shown without us who it is need not be compared with anything, but must still be one who may log in.
-fn admit(verdict: Verdict, question: &Question<'_>) -> Verdict {
+fn admit(verdict: Verdict) -> Verdict {
     match verdict {
-        Verdict::Stored(user) => let_in(user.name, user.extra, false, question),
+        Verdict::Stored(user) => let_in(user.name, user.extra, false),
         other => other,
     }
 }
 
 /// Only who knows the password learns that it would not help.
-fn let_in(name: String, extra: Extra, unproven: bool, question: &Question<'_>) -> Verdict {
-    if extra.nologin || !extra.admits(question.client.ip()) {
-        return Verdict::Denied(Denial::Forbidden);
+fn let_in(name: String, extra: Extra, unproven: bool) -> Verdict {
+    if let Some(denial) = extra.forbids() {
+        return Verdict::Denied(denial);
     }
     Verdict::Granted(Box::new(Grant { user: User::new(name), unproven, master: None, fields: extra.fields }))
 }
@@ -80,7 +80,7 @@ impl Verifier {
     ) -> Verdict {
         let password = match &question.credentials.proof {
             Proof::Password(password) => password,
-            Proof::Proven => return admit(verdict, question),
+            Proof::Proven => return admit(verdict),
             // No token is a stored password; another source may know better.
             Proof::Token(_) if matches!(verdict, Verdict::Stored(_)) => return Verdict::Unknown,
             Proof::Token(_) => return verdict,
@@ -91,7 +91,7 @@ impl Verifier {
                 self.pretend(decoy(), password).await;
                 Verdict::Denied(Denial::Password)
             }
-            Verdict::Stored(user) => self.compare(*user, password, question).await,
+            Verdict::Stored(user) => self.compare(*user, password).await,
             Verdict::Unknown => {
                 self.pretend(decoy(), password).await;
                 Verdict::Unknown
@@ -120,7 +120,7 @@ impl Verifier {
         keys::nobodys(name, hash, keys::ROUNDS)
     }
 
-    async fn compare(&self, user: StoredUser, password: &Secret, question: &Question<'_>) -> Verdict {
+    async fn compare(&self, user: StoredUser, password: &Secret) -> Verdict {
         let StoredUser { name, stored, cost, extra } = user;
         let unproven = extra.nopassword;
         self.note(&stored, cost);
@@ -129,7 +129,7 @@ impl Verifier {
             Ok(_) => return Verdict::Denied(Denial::Password),
             Err(error) => return Verdict::Faulty(error.to_string()),
         }
-        let_in(name, extra, unproven, question)
+        let_in(name, extra, unproven)
     }
 
     /// A user without a password takes as long as one with a wrong password.

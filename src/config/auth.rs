@@ -1,6 +1,7 @@
 //! `[auth]`: what all sources of the passdb have in common.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use toml::de::DeValue;
 
@@ -22,6 +23,17 @@ section! {
         /// is named is offered wherever a source knows what to do with it: tokens are passed on if the mail server has no
         /// master user; SCRAM and EXTERNAL leave nothing to pass on, so there must be a master user or the field `pass`.
         pub mechanisms: Mechanisms = Mechanisms::default(), example("[\"SCRAM-SHA-256\", \"PLAIN\"]");
+        /// How long the fleet remembers a good answer of a passdb with `cache = true`; after that, and for any other
+        /// password, the passdb is asked. 0s: it is always asked.
+        pub cache_ttl: Duration = Duration::from_secs(3600), max("7d");
+        /// How long it remembers that a password is wrong, or a user not known; for that same password only.
+        pub cache_negative_ttl: Duration = Duration::from_secs(60), max("1h");
+        /// How much longer a good answer is good while the passdb does not answer. 0s: not at all.
+        pub cache_stale: Duration = Duration::from_secs(3600), max("30d");
+        /// File with the fleet's secret, of 32 bytes at least, which seals what the store remembers; the same for all proxies,
+        /// readable for nobody else. A second line is a secret that was in use before and still opens. By default `secret`
+        /// in the directory of `fleet.state_file`, where one is made if there is none.
+        pub secret_file: Option<PathBuf> = None, example("\"/etc/homing/secret\"");
     }
 }
 

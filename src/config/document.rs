@@ -99,7 +99,15 @@ fn source(reader: &mut Reader<'_>, path: &str) -> PassdbConfig {
         PassdbConfig::Sql(sql) => {
             sql.password = reader.secret_file(&format!("{path}.password_file"), sql.keys.password_file.as_deref());
         }
-        PassdbConfig::File(_) | PassdbConfig::Backend => {}
+        PassdbConfig::Http(keys, _) => {
+            let [word, file] = ["header", "header_file"].map(|name| format!("{path}.{name}"));
+            if reader.is_given(&word) && reader.is_given(&file) {
+                reader.fault(&file, "gives a second header", REFUSED, "remove one of them");
+            }
+            let read = reader.secret_file(&file, keys.header_file.take().as_deref());
+            keys.header = read.or(keys.header.take());
+        }
+        PassdbConfig::File(_) | PassdbConfig::Dovecot(..) | PassdbConfig::Backend => {}
     }
     source
 }

@@ -48,8 +48,9 @@ pub use lmtp::{Delimiter, LmtpConfig};
 pub use moves::{HookUrl, MovesConfig};
 pub use operations::{AdminConfig, LogConfig, LogFormat};
 pub use passdb::{
-    Attributes, FilePassdb, LdapKeys, LdapMethod, LdapPassdb, LdapScope, LdapUri, Parameter, PassdbConfig, Piece,
-    RemoteKeys, SqlKeys, SqlPassdb, SqlUrl, Statement, Template,
+    AttributeField, Attributes, AuthSocket, DovecotPassdb, FilePassdb, HttpFormat, HttpPassdb, HttpUrl, LdapKeys,
+    LdapMethod, LdapPassdb, LdapScope, LdapUri, Parameter, PassdbConfig, Piece, RemoteKeys, SqlKeys, SqlPassdb, SqlUrl,
+    Statement, Template,
 };
 pub use sieve::SieveConfig;
 pub use store::{RedisConfig, RedisLogin, RedisServers, RedisTls, StoreAddress, StoreConfig};

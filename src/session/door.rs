@@ -44,6 +44,8 @@ pub(super) struct Guest {
     pub(super) client: SocketAddr,
     /// The address that it connected to.
     pub(super) local: SocketAddr,
+    /// The connection's own addresses, its peer's and ours, where a load balancer has told the client's.
+    pub(super) via: Option<(SocketAddr, SocketAddr)>,
     /// The client's TLS: with us, or with the trusted load balancer in front of us.
     pub(super) tls: Option<ProxyTls>,
     /// The name that it asked for (SNI).
@@ -112,6 +114,7 @@ impl Door {
             session,
             client: HERE,
             local: HERE,
+            via: None,
             tls: None,
             server_name: None,
             identity: Identity::default(),
@@ -155,6 +158,7 @@ impl Door {
             session: record.session.clone(),
             client: record.client,
             local: record.local,
+            via: header.source.map(|_| (canonical(peer), local)),
             tls: header.tls,
             server_name: header.authority,
             identity: Identity::default(),

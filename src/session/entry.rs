@@ -13,7 +13,7 @@ use super::door::Guest;
 use super::ending::Record;
 use super::refusing::Failure;
 use super::{Ender, Services};
-use crate::auth::{Fields, Grant, Question};
+use crate::auth::{Circumstances, Fields, Grant, Question};
 use crate::backend::{Arrival, Request, Server, Servers, StrangerTls, connect};
 use crate::ledger::Slot;
 use crate::model::{
@@ -22,7 +22,7 @@ use crate::model::{
 };
 use crate::placement::Wanted;
 use crate::protocol::sasl::{self, ScramGift};
-use crate::protocol::{Announcement, BackendRefusal, Frontend, Means, Referral};
+use crate::protocol::{Announcement, BackendRefusal, Frontend, Means, Referral, refusal_in_words};
 use crate::relay::{StopHandle, StopSignal, stop_pair};
 
 /// How many proxies may follow one another (as Dovecot's `login_proxy_max_hops`).
@@ -97,6 +97,7 @@ pub(super) async fn enter(
 /// From now on it is as if the passdb had named that server.
 fn follow(grant: &mut Grant, referral: Referral) {
     grant.fields.host = Some(referral.host);
+    grant.fields.hostip = None;
     grant.fields.port = referral.port;
     if let Some(user) = referral.user.filter(|user| !user.eq_ignore_ascii_case(grant.home_name())) {
         // The password was checked for somebody else, if at all: now that is for the server named.
@@ -210,6 +211,12 @@ fn question<'a>(guest: &'a Guest, credentials: &'a Credentials, record: &Record)
         local: guest.local,
         secured: guest.is_secured(),
         session: &guest.session,
+        around: Circumstances {
+            tls: guest.tls.as_ref(),
+            server_name: guest.server_name.as_deref(),
+            via: guest.via,
+            attempt: record.attempt,
+        },
     }
 }
 
@@ -219,9 +226,15 @@ async fn check(
     guest: &Guest,
     credentials: &Credentials,
     record: &mut Record,
-) -> Result<Grant, Refusal> {
+) -> Result<Grant, Failure> {
     record.reached(Phase::Auth);
-    services.passdb.load_full().authenticate(&question(guest, credentials, record)).await
+    record.attempt += 1;
+    let refused = match services.passdb.load_full().authenticate(&question(guest, credentials, record)).await {
+        Ok(grant) => return Ok(grant),
+        Err(refused) => refused,
+    };
+    let words = refused.words.and_then(|words| refusal_in_words(record.protocol, refused.refusal, &words));
+    Err(words.map_or(Failure::Refused(refused.refusal), |words| Failure::Told(refused.refusal, words)))
 }
 
 /// Asks for the user's home.
@@ -251,8 +264,9 @@ pub(super) async fn home(
 ) -> Result<(Arc<Server>, Option<Slot>), Refusal> {
     let servers = services.servers.load_full();
     let fields = &grant.fields;
-    let pin = match &fields.host {
-        Some(host) => match servers.named(host, protocol, fields.port) {
+    let address = fields.hostip.map(|address| address.to_string());
+    let pin = match fields.host.as_ref().or(address.as_ref()) {
+        Some(host) => match named(&servers, [Some(host), address.as_ref()], protocol, fields.port) {
             Some(server) => Some(server.id.clone()),
             None => return Ok((Arc::new(stranger(&servers, protocol, host, fields)?), None)),
         },
@@ -274,13 +288,27 @@ pub(super) async fn home(
     Ok((server, Some(slot)))
 }
 
+/// The first of these hosts that is of the table.
+fn named<'a>(
+    servers: &'a Servers,
+    hosts: [Option<&String>; 2],
+    protocol: Protocol,
+    port: Option<u16>,
+) -> Option<&'a Arc<Server>> {
+    hosts.into_iter().flatten().find_map(|host| servers.named(host, protocol, port))
+}
+
 /// A host that the passdb names and the table lacks: obeyed, and never stored.
 fn stranger(servers: &Servers, protocol: Protocol, host: &str, fields: &Fields) -> Result<Server, Refusal> {
     let tls = fields.tls.map(|tls| StrangerTls { starttls: tls.starttls, verify: tls.verify });
-    servers.stranger(host, protocol, fields.port, tls, fields.timeout).map_err(|fault| {
+    let mut server = servers.stranger(host, protocol, fields.port, tls, fields.timeout).map_err(|fault| {
         error!(host, %fault, "the passdb's host cannot be used");
         Refusal::BackendUnavailable
-    })
+    })?;
+    if let Some(address) = fields.hostip {
+        server.host = address.to_string(); // the certificate bears the other name
+    }
+    Ok(server)
 }
 
 /// What backends are told about the client. A TTL is believed from anybody, for it can only shorten the way.

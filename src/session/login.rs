@@ -221,7 +221,7 @@ async fn refuse(
         "login refused"
     );
     let outcome = match failure {
-        Failure::Backend(words) => dialogue.frontend.relay_refusal(words, &mut dialogue.out),
+        Failure::Backend(words) | Failure::Told(_, words) => dialogue.frontend.relay_refusal(words, &mut dialogue.out),
         _ => dialogue.frontend.refuse(refusal, &mut dialogue.out),
     };
     match (failure, outcome) {

@@ -10,6 +10,7 @@ mod declare;
 mod errands;
 mod marks;
 mod moves;
+mod notes;
 mod place;
 mod reap;
 mod shard;
@@ -43,6 +44,7 @@ struct State {
     opened: bool,
     shards: Mutex<BTreeMap<u16, Shard>>,
     listeners: Mutex<BTreeMap<(u16, Incarnation), Arc<Notify>>>,
+    board: notes::Board,
 }
 
 /// What a Redis server would answer to TIME and as its run id.
@@ -90,7 +92,16 @@ impl Memory {
     }
 
     fn new(rules: Rules, server: Server, opened: bool) -> Self {
-        Self { state: Arc::new(State { rules, server, opened, shards: Mutex::default(), listeners: Mutex::default() }) }
+        Self {
+            state: Arc::new(State {
+                rules,
+                server,
+                opened,
+                shards: Mutex::default(),
+                listeners: Mutex::default(),
+                board: notes::Board::default(),
+            }),
+        }
     }
 
     /// Forgets everything, as FLUSHALL does: whoever calls is told so, and the next hello opens a recovery window.

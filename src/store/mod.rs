@@ -7,6 +7,7 @@
 pub mod clock;
 pub mod link;
 pub mod memory;
+pub mod notes;
 pub mod order;
 pub mod redis;
 pub mod request;

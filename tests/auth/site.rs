@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use homing::auth::{Chain, Grant, Lookup, Question, SourceStats};
+use homing::auth::{Chain, Circumstances, Grant, Lookup, Question, SourceStats};
 use homing::config::Config;
 use homing::model::{Credentials, Mechanism, Proof, Protocol, Refusal, Secret, SessionId};
 
@@ -43,8 +43,9 @@ impl Site {
             local: "192.0.2.1:993".parse().unwrap(),
             secured: true,
             session: &SessionId::random(),
+            around: Circumstances::default(),
         };
-        self.chain.authenticate(&question).await
+        self.chain.authenticate(&question).await.map_err(|refused| refused.refusal)
     }
 
     /// The canonical name of who is let in.

@@ -150,6 +150,8 @@ fault! {
     a_certificate_without_key: "[[tls.certificate]]\ncertificate = \"cert.pem\"" => "tls.certificate[1].key", 1, "is missing", "add key";
     a_key_without_certificate: "[[tls.certificate]]\nkey = \"key.pem\"" => "tls.certificate[1].certificate", 1, "is missing", "add certificate";
     a_passdb_without_kind: "[[passdb]]" => "passdb[1].kind", 1, "is missing", "add kind";
+    a_dovecot_without_socket: "[[passdb]]\nkind = \"dovecot\"" => "passdb[1].auth_socket", 1, "is missing", "add auth_socket";
+    a_web_service_without_url: "[[passdb]]\nkind = \"http\"" => "passdb[1].url", 1, "is missing", "add url";
     a_passwd_file_without_path: "[[passdb]]\nkind = \"file\"" => "passdb[1].path", 1, "is missing", "add path";
     redis_without_url: "[store]\nkind = \"redis\"" => "store.url", 1, "is missing", "add url";
     a_master_user_without_password: format!("{BACKEND}master_user = \"m\"") => "backend.mail1.master_user", 3, "has no password", "master_password_file";
@@ -199,6 +201,15 @@ fault! {
     the_same_unix_socket_twice: "[[listener]]\naddress = \"unix:x\"\nprotocol = \"lmtp\"\ntls = \"none\"\n[[listener]]\naddress = \"unix:x\"\nprotocol = \"lmtp\"\ntls = \"none\"" => "listener[2].address", 6, "same socket as listener[1].address", "another";
     trusted_networks_without_use: format!("{LISTENER}trusted_networks = [\"10.0.0.0/8\"]") => "listener[1].trusted_networks", 5, "without proxy_protocol", "proxy_protocol = true";
     a_source_behind_the_backends: "[[passdb]]\nkind = \"backend\"\n[[passdb]]\nkind = \"file\"\npath = \"users.passwd\"" => "passdb[1]", 1, "is not the last", "move it to the end";
+    a_socket_of_another_scheme: "[[passdb]]\nkind = \"dovecot\"\nauth_socket = \"http://h:1\"" => "passdb[1].auth_socket", 3, "does not start with \"tcp://\"", "/run/dovecot/auth-client";
+    a_socket_without_port: "[[passdb]]\nkind = \"dovecot\"\nauth_socket = \"tcp://h\"" => "passdb[1].auth_socket", 3, "no valid port", "tcp://";
+    a_socket_with_a_path: "[[passdb]]\nkind = \"dovecot\"\nauth_socket = \"tcp://h:1/x\"" => "passdb[1].auth_socket", 3, "path behind its port", "tcp://";
+    a_service_that_speaks_something_else: "[[passdb]]\nkind = \"http\"\nurl = \"ftp://h\"" => "passdb[1].url", 3, "does not start with", "https://";
+    a_format_that_is_none: "[[passdb]]\nkind = \"http\"\nurl = \"http://h\"\nformat = \"xml\"" => "passdb[1].format", 4, "must be one of", "quotes";
+    an_attribute_for_no_field: "[[passdb]]\nkind = \"http\"\nurl = \"http://h\"\nformat = \"json\"\nattributes = [\"host\"]" => "passdb[1].attributes", 5, "no pair", "mailHost=host";
+    attributes_for_headers: "[[passdb]]\nkind = \"http\"\nurl = \"http://h\"\nattributes = [\"a=host\"]" => "passdb[1].attributes", 4, "no use with this format", "remove it";
+    authorities_without_tls: "[[passdb]]\nkind = \"http\"\nurl = \"http://h\"\ntls_ca = \"ca.pem\"" => "passdb[1].tls_ca", 4, "no use with \"http://\"", "https://";
+    two_headers: "[[passdb]]\nkind = \"http\"\nurl = \"http://h\"\nheader = \"a: b\"\nheader_file = \"word\"" => "passdb[1].header_file", 5, "second header", "remove one";
     a_path_for_a_source_without_file: "[[passdb]]\nkind = \"backend\"\npath = \"users.passwd\"" => "passdb[1].path", 3, "is not a setting", "remove it";
     a_scheme_for_a_source_without_file: "[[passdb]]\nkind = \"backend\"\ndefault_scheme = \"PLAIN\"" => "passdb[1].default_scheme", 3, "is not a setting", "remove it";
     a_server_for_the_embedded_store: "[store]\nurl = \"redis://h\"" => "store.url", 2, "no use with store.kind \"memory\"", "kind = \"redis\"";

@@ -37,6 +37,7 @@ mod parts;
 mod pause;
 mod pop3;
 mod reload;
+mod remembered;
 mod secrets;
 mod sieve;
 mod store_tls;

@@ -94,7 +94,7 @@ proptest! {
         let body = CommandBody::login(user_argument, argument(&password, forms.1)).unwrap();
         let bytes = CommandCodec::default().encode(&Command::new(tag, body).unwrap()).dump();
         let given = ours(&bytes).unwrap();
-        prop_assert_eq!((given.user, given.authzid, given.mechanism), (user, None, Mechanism::Command));
+        prop_assert_eq!((given.user.clone(), given.authzid.clone(), given.mechanism), (user, None, Mechanism::Command));
         prop_assert_eq!(given.password().unwrap().expose(), &password);
     }
 

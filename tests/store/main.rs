@@ -37,6 +37,7 @@ mod histories;
 mod hooks;
 mod marks;
 mod moves;
+mod notes;
 mod numbering;
 mod orders;
 mod placing;

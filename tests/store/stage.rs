@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use homing::model::{BackendId, Generation, Incarnation, Key, Pool, Weight};
 use homing::store::clock::Simulated;
 use homing::store::memory::{Memory, Saved};
+use homing::store::notes::Notes;
 use homing::store::redis::Redis;
 use homing::store::*;
 
@@ -25,6 +26,7 @@ pub(crate) enum Stage {
 /// One store with its simulated server, and a peer that keeps the clock running.
 pub(crate) struct World {
     pub(crate) store: Arc<dyn Store>,
+    pub(crate) notes: Arc<dyn Notes>,
     pub(crate) server: Arc<Simulated>,
     pub(crate) back: Back,
 }
@@ -49,13 +51,14 @@ impl Stage {
         match self {
             Self::Memory => {
                 let memory = Memory::simulated(rules, server.clone());
-                World { store: Arc::new(memory.clone()), server, back: Back::Memory(memory) }
+                let store = Arc::new(memory.clone());
+                World { store: store.clone(), notes: store, server, back: Back::Memory(memory) }
             }
             Self::Redis => {
                 let namespace = format!("t{}", WORLDS.fetch_add(1, Ordering::Relaxed));
-                let store = Redis::simulated(server::settings(&namespace), rules, server.clone());
+                let store = Arc::new(Redis::simulated(server::settings(&namespace), rules, server.clone()));
                 let back = Back::Redis(server::Namespace::open(&namespace).await);
-                World { store: Arc::new(store), server, back }
+                World { store: store.clone(), notes: store, server, back }
             }
         }
     }

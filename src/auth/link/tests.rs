@@ -69,7 +69,7 @@ impl Rig {
     fn new(parallel: usize) -> Self {
         let site = Arc::<Site>::default();
         let (timeout, pause) = (Duration::from_secs(5), Duration::from_secs(2));
-        let keys = RemoteKeys { timeout, parallel, failures: 3, pause };
+        let keys = RemoteKeys { timeout, parallel, failures: 3, pause, cache: true };
         let link = Link::remote(Box::new(Moody(Arc::clone(&site))), &keys, Verifier::new(Hasher::new(1)));
         Self { site, link: Arc::new(link) }
     }

@@ -8,7 +8,7 @@ use super::canonical;
 use crate::auth::extra::Extra;
 use crate::auth::fault::Fault;
 use crate::auth::scheme::Stored;
-use crate::auth::{Denial, Grant, Question, Schemes, StoredUser, Verdict};
+use crate::auth::{Denial, Grant, Schemes, StoredUser, Verdict};
 use crate::model::User;
 
 /// Longest canonical name, as of those that are given.
@@ -49,9 +49,9 @@ impl Found {
     }
 
     /// Whether the user, whose password was right, may log in.
-    pub(super) fn into_verdict(self, asked: &str, question: &Question<'_>) -> Result<Verdict, Fault> {
+    pub(super) fn into_verdict(self, asked: &str) -> Result<Verdict, Fault> {
         let extra = self.extra()?;
-        if extra.nologin || !extra.admits(question.client.ip()) {
+        if extra.nologin {
             return Ok(Verdict::Denied(Denial::Forbidden));
         }
         self.into_grant(asked).map(|grant| Verdict::Granted(Box::new(grant)))

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use toml::de::DeValue;
 
 use super::remote::RemoteKeys;
-use super::statement::Statement;
+use super::statement::{Parameter, Piece, Statement};
 use crate::config::key::{Section, Visit, section};
 use crate::config::value::{Shown, Value, Wrong, quoted};
 use crate::model::Secret;
@@ -44,6 +44,14 @@ section! {
         pub default_scheme: String = "CRYPT".to_owned(), example("\"CRYPT\"");
         /// What finds the names of all users, in its first column: for lists of users. Without it there are none.
         pub list_query: Option<Statement> = None, example("\"SELECT name FROM users\"");
+    }
+}
+
+impl SqlKeys {
+    /// The answer may depend on where the client is, so that it is nobody else's.
+    pub fn asks_whence(&self) -> bool {
+        let whence = [Parameter::Client, Parameter::Server];
+        self.query.pieces().iter().any(|piece| matches!(piece, Piece::Parameter(named) if whence.contains(named)))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Every key name that homing uses in Redis, and nowhere else. `lua/README.md` says what is behind each.
 
 use crate::model::{Incarnation, Key};
+use crate::store::notes::Name;
 
 /// The keys of one shard. Its number, with the namespace, is the hash tag: a shard lives in one Cluster slot.
 #[derive(Clone, Debug)]
@@ -36,6 +37,16 @@ impl Keys {
     /// Named when rights are tried; nothing is ever there.
     pub(super) fn scratch(&self) -> String {
         self.named("rights")
+    }
+
+    /// What was noted under that name.
+    pub(super) fn note(&self, name: &Name) -> String {
+        self.named(&format!("note:{name}"))
+    }
+
+    /// Of all notes of the shard, for SCAN. The namespace has no characters that mean anything there.
+    pub(super) fn notes_pattern(&self) -> String {
+        self.named("note:*")
     }
 
     /// A channel, not a key: something has happened that proxies would else hear with their next heartbeat.

@@ -4,7 +4,7 @@
 //! `doors` makes connections to any server; a link takes its connection out of the pool there, so that nobody else writes
 //! between two numbered calls. `keys` knows every key name, `includes` joins scripts with what they include, `scripts` knows
 //! how a call is sent, `reply` how an answer is read, `orders` and `replies` do both for orders, `rows` the backend table's lines; `fitness` and `rights` say which servers and
-//! users are refused. Beside the links, `view` and `homes` look, `subscription` and `nudges` listen.
+//! users are refused. Beside the links, `view` and `homes` look, `notes` remembers what logins came to, `subscription` and `nudges` listen.
 
 mod doors;
 mod fitness;
@@ -12,6 +12,7 @@ mod homes;
 mod includes;
 mod keys;
 mod master;
+mod notes;
 mod nudges;
 mod orders;
 mod replies;
@@ -55,6 +56,7 @@ pub struct Redis {
     /// What was said once: that the eviction policy could not be read, and what is advised.
     warned: AtomicBool,
     advised: AtomicBool,
+    notes: notes::NoteLines,
 }
 
 /// Whether the files that `config` names can be used. Says what is wrong with one.
@@ -83,7 +85,7 @@ impl Redis {
         let doors = Doors::new(config.login.clone(), config.database, config.tls.clone(), config.timeout);
         let (masters, doors) = (Arc::new(Masters::new(&config)), Arc::new(doors));
         let (warned, advised) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self { masters, doors, config, rules, server, warned, advised }
+        Self { masters, doors, config, rules, server, warned, advised, notes: notes::NoteLines::default() }
     }
 
     fn keys(&self, shard: u16) -> Keys {

@@ -37,6 +37,7 @@ const COMMANDS: &[&str] = &[
     "LTRIM KEY 0 1",
     "PERSIST KEY",
     "PEXPIRE KEY 1",
+    "PSETEX KEY 1 value",
     "PTTL KEY",
     "PUBLISH CHANNEL message",
     "SADD KEY member",

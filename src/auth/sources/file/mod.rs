@@ -15,6 +15,7 @@ use arc_swap::ArcSwapOption;
 use async_trait::async_trait;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
+use zeroize::Zeroizing;
 
 use super::canonical;
 use crate::auth::{Decoy, Grant, Lookup, Question, Schemes, Source, StoredUser, Verdict};
@@ -211,9 +212,9 @@ fn read_if_changed(path: &Path, schemes: &Schemes, known: Option<Marks>) -> io::
     if about.len() > MAX_FILE {
         return Err(io::Error::other("this file is longer than 1 GiB"));
     }
-    // One byte more, so that a file that grows meanwhile is noticed and memory stays bounded.
-    let mut text = Vec::with_capacity(about.len() as usize + 1); // at most 1 GiB
-    file.take(MAX_FILE).read_to_end(&mut text)?;
+    // Never grows, so that no copies are left behind. What comes to the file meanwhile shows at the next look.
+    let mut text = Zeroizing::new(Vec::with_capacity(about.len() as usize + 1)); // at most 1 GiB
+    file.take(about.len()).read_to_end(&mut text)?;
     let (table, findings) = Table::build(text, schemes);
     Ok(Some((Loaded { table, marks }, findings)))
 }

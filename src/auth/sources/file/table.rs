@@ -56,8 +56,8 @@ pub(super) struct Entry {
 
 impl Table {
     /// Indexes and checks every line. `text` must be shorter than 4 GiB; what is beyond is not looked at.
-    pub(super) fn build(text: Vec<u8>, schemes: &Schemes) -> (Self, Findings) {
-        let text = Zeroizing::new(text);
+    pub(super) fn build(text: impl Into<Zeroizing<Vec<u8>>>, schemes: &Schemes) -> (Self, Findings) {
+        let text = text.into();
         let lines = memchr::memchr_iter(b'\n', &text).count() + 1;
         let slots = vec![0; (lines * 2).next_power_of_two()];
         let scram = vec![ScramHash::Sha1, ScramHash::Sha256];

@@ -134,7 +134,7 @@ impl LdapSource {
         {
             return Ok(Verdict::Denied(Denial::Password));
         }
-        found.into_verdict(user, question).map_err(|fault| faulty(user, fault))
+        found.into_verdict(user).map_err(|fault| faulty(user, fault))
     }
 
     async fn is_password(&self, dn: String, password: &[u8]) -> Result<bool, Verdict> {

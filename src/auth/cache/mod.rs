@@ -1,0 +1,275 @@
+//! What the fleet remembers of passdbs' answers, so that a login storm meets no database.
+//!
+//! `seal.rs` is what the fleet's secret does and `secret.rs` the file that it is in; `record.rs` what is kept about a user, and what that says to a question;
+//! `flight.rs` lets those who ask the same at once ask once. A user's records of all sources are recalled in one round trip,
+//! before the first source would be asked. A password that is not the one kept is always shown to the source.
+
+mod flight;
+mod record;
+pub mod seal;
+mod secret;
+#[cfg(test)]
+mod tests;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use arc_swap::ArcSwap;
+
+use self::flight::Flights;
+use self::record::{Record, Said};
+use self::seal::{Purpose, Seals};
+use super::link::Answer;
+use crate::model::{Protocol, Secret};
+use crate::store::notes::{Name, Note, Noted, Notes};
+
+pub use record::Times;
+pub use secret::SecretFault;
+
+/// What a question is about.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct About<'a> {
+    /// Name as given.
+    pub(super) user: &'a str,
+    /// By which protocol.
+    pub(super) service: Protocol,
+    /// The client's address.
+    pub(super) client: IpAddr,
+    /// The password that was given; `None` for somebody who does not log in.
+    pub(super) proof: Option<&'a Secret>,
+}
+
+/// The memory that a fleet has of passdbs' answers.
+pub struct Cache {
+    notes: Arc<dyn Notes>,
+    shards: u16,
+    seals: ArcSwap<Seals>,
+    times: ArcSwap<Times>,
+    flights: Flights<Flight, Answer>,
+    counters: Counters,
+}
+
+/// Who asks the same: the record, a mark of the password, and from where, for a source may answer by that.
+type Flight = (Name, [u8; 32], IpAddr);
+
+#[derive(Debug, Default)]
+struct Counters {
+    fresh: AtomicU64,
+    stale: AtomicU64,
+    missed: AtomicU64,
+    shared: AtomicU64,
+    unreachable: AtomicU64,
+}
+
+/// How much the cache has done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CacheStats {
+    /// Questions that it answered.
+    pub fresh: u64,
+    /// Questions that it answered because the source could not.
+    pub stale: u64,
+    /// Questions that went to a source.
+    pub missed: u64,
+    /// Questions that waited for the same question of somebody else.
+    pub shared: u64,
+    /// Looks that failed because the store could not be asked.
+    pub unreachable: u64,
+}
+
+/// Where an answer came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The source.
+    Source,
+    /// The source, which somebody else was asking the same.
+    Shared,
+    /// The fleet's memory.
+    Fresh,
+    /// The fleet's memory, because the source cannot answer.
+    Stale,
+}
+
+/// What was recalled about one user, in the order of the sources.
+pub(super) struct Recalled(Vec<Recollection>);
+
+struct Recollection {
+    /// Where it is kept; behind that, where it is if another secret sealed it.
+    name: Name,
+    elsewhere: Vec<Name>,
+    record: Record,
+    /// There was something under one of these names.
+    was_kept: bool,
+}
+
+impl Cache {
+    /// A cache in those notes, of a store with so many shards.
+    pub fn new(notes: Arc<dyn Notes>, shards: u16, seals: Seals, times: Times) -> Self {
+        let (seals, times) = (ArcSwap::from_pointee(seals), ArcSwap::from_pointee(times));
+        Self { notes, shards, seals, times, flights: Flights::default(), counters: Counters::default() }
+    }
+
+    /// From now on with these secrets.
+    pub fn reseal(&self, seals: Seals) {
+        self.seals.store(Arc::new(seals));
+    }
+
+    /// From now on for so long.
+    pub fn retime(&self, times: Times) {
+        self.times.store(Arc::new(times));
+    }
+
+    /// What is kept about the user by these sources, in one round trip. Nothing, if the store cannot be asked.
+    pub(super) async fn recall(&self, sources: &[&str], about: &About<'_>) -> Recalled {
+        let seals = self.seals.load_full();
+        let names: Vec<Vec<Name>> = sources.iter().map(|source| names(&seals, source, about)).collect();
+        let notes: Vec<Note> = names.iter().flatten().copied().map(Note::Recall).collect();
+        let kept = match self.notes.exchange(self.shard(about), &notes).await {
+            Ok(kept) => kept,
+            Err(_) => {
+                self.counters.unreachable.fetch_add(1, Ordering::Relaxed);
+                Vec::new() // the links complain of a store that is gone
+            }
+        };
+        let mut kept = kept.into_iter();
+        let recollection = |names: Vec<Name>| {
+            let mut found = None;
+            for name in &names {
+                // The newest secret's first; the other's only if that has nothing.
+                if let Some(Noted::Kept(Some(sealed))) = kept.next() {
+                    found = found.or_else(|| Record::read(&seals.open(name, &sealed)?));
+                }
+            }
+            let (name, elsewhere) = names.split_first()?;
+            let (was_kept, record) = (found.is_some(), found.unwrap_or_default());
+            Some(Recollection { name: *name, elsewhere: elsewhere.to_vec(), record, was_kept })
+        };
+        Recalled(names.into_iter().filter_map(recollection).collect())
+    }
+
+    /// The answer of source number `source` of those recalled: what is kept, or else what `ask` says now.
+    pub(super) async fn answer(
+        &self,
+        recalled: &mut Recalled,
+        source: usize,
+        about: &About<'_>,
+        ask: impl Future<Output = Answer>,
+    ) -> (Answer, Origin) {
+        let Some(kept) = recalled.0.get_mut(source) else {
+            return (ask.await, Origin::Source);
+        };
+        let (seals, times) = (self.seals.load_full(), self.times.load_full());
+        let stale = match kept.record.says(about.proof, &seals, now(), &times) {
+            Said::Fresh(answer) => {
+                self.counters.fresh.fetch_add(1, Ordering::Relaxed);
+                return (answer, Origin::Fresh);
+            }
+            Said::Stale(answer) => Some(answer),
+            Said::Nothing => None,
+        };
+        let flight = (kept.name, seals.mark(Purpose::Proof, &[about.proof.map_or(&[], Secret::expose)]), about.client);
+        let (landed, is_own) = self.flights.join(flight, ask).await;
+        let (counter, origin) =
+            if is_own { (&self.counters.missed, Origin::Source) } else { (&self.counters.shared, Origin::Shared) };
+        counter.fetch_add(1, Ordering::Relaxed);
+        // A flight that was joined to its end has an answer.
+        let answer = landed.get().map_or(Answer::Unavailable, Answer::duplicate);
+        match (&answer, stale) {
+            (Answer::Unavailable, Some(stale)) => {
+                self.counters.stale.fetch_add(1, Ordering::Relaxed);
+                (stale, Origin::Stale)
+            }
+            _ => {
+                if is_own && kept.record.learn(&answer, about.proof, &seals, now()).unwrap_or_default() {
+                    self.keep(kept, about, &seals, &times);
+                }
+                (answer, origin)
+            }
+        }
+    }
+
+    /// Keeps a record, without waiting: nobody's login depends on it.
+    fn keep(&self, kept: &Recollection, about: &About<'_>, seals: &Seals, times: &Times) {
+        let Recollection { name, elsewhere, record, was_kept } = kept;
+        let (name, lasts) = (*name, record.lasts(times));
+        let mut changes = Vec::new();
+        if lasts >= Duration::from_secs(1) {
+            let Ok(value) = seals.seal(&name, &record.write()) else { return };
+            changes.push(Note::Keep { name, value, ttl: u64::try_from(lasts.as_millis()).unwrap_or(u64::MAX) });
+        } else if *was_kept {
+            changes.push(Note::Drop(name)); // a password that was right may be wrong now
+        }
+        if *was_kept {
+            // Else it would be found again once the newer one has lapsed.
+            changes.extend(elsewhere.iter().copied().map(Note::Drop));
+        }
+        if changes.is_empty() {
+            return;
+        }
+        let (notes, shard) = (Arc::clone(&self.notes), self.shard(about));
+        tokio::spawn(async move {
+            let _ = notes.exchange(shard, &changes).await;
+        });
+    }
+
+    /// Forgets what these sources said about a user, by every protocol. Says how many records that were.
+    pub(super) async fn forget(&self, sources: &[&str], user: &str) -> Result<u64, crate::store::StoreError> {
+        let seals = self.seals.load_full();
+        let mut notes = Vec::new();
+        let none = Secret::default();
+        for service in Protocol::ALL {
+            for proof in [None, Some(&none)] {
+                let about = About { user, service, client: NOBODY, proof };
+                notes.extend(sources.iter().flat_map(|source| names(&seals, source, &about)).map(Note::Drop));
+            }
+        }
+        let about = About { user, service: Protocol::Imap, client: NOBODY, proof: None };
+        let dropped = self.notes.exchange(self.shard(&about), &notes).await?;
+        Ok(dropped.iter().filter(|noted| **noted == Noted::Dropped(true)).count() as u64)
+    }
+
+    /// Forgets everything about everybody. Says how many notes that were.
+    pub async fn forget_all(&self) -> Result<u64, crate::store::StoreError> {
+        let mut gone = 0;
+        for shard in 0..self.shards {
+            gone += self.notes.forget_all(shard).await?;
+        }
+        Ok(gone)
+    }
+
+    /// How much it has done since the start.
+    pub fn stats(&self) -> CacheStats {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        CacheStats {
+            fresh: read(&self.counters.fresh),
+            stale: read(&self.counters.stale),
+            missed: read(&self.counters.missed),
+            shared: read(&self.counters.shared),
+            unreachable: read(&self.counters.unreachable),
+        }
+    }
+
+    /// All about one user is in one shard, whatever the secret: so that one round trip brings it all.
+    fn shard(&self, about: &About<'_>) -> u16 {
+        // FNV-1a: it need only spread, and be the same at every proxy.
+        let step = |hash: u32, byte: u8| (hash ^ u32::from(byte.to_ascii_lowercase())).wrapping_mul(0x0100_0193);
+        (about.user.bytes().fold(0x811c_9dc5, step) % u32::from(self.shards.max(1))) as u16 // below a u16
+    }
+}
+
+/// For what does not depend on where the client is.
+const NOBODY: IpAddr = IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
+
+/// Where a source's record about a user is, newest secret first.
+fn names(seals: &Seals, source: &str, about: &About<'_>) -> Vec<Name> {
+    let kind: &[u8] = if about.proof.is_some() { b"login" } else { b"lookup" };
+    let user = about.user.to_ascii_lowercase();
+    let parts: [&[u8]; 4] = [source.as_bytes(), user.as_bytes(), about.service.word().as_bytes(), kind];
+    seals.names(Purpose::Answer, &parts).collect()
+}
+
+/// Seconds since 1970.
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}

@@ -1,0 +1,145 @@
+//! Notes in Redis: plain keys with a time to live, over one connection per shard that all tasks share.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use redis::aio::MultiplexedConnection;
+use redis::{Cmd, RedisResult, Value};
+
+use super::doors::{ask_within, no_answer};
+use super::keys::Keys;
+use super::{Redis, parse};
+use crate::config::StoreAddress;
+use crate::store::StoreError;
+use crate::store::notes::{Note, Noted, Notes};
+
+/// After a failure nobody tries again for so long: a login that goes without notes is better than one that waits.
+const PAUSE: Duration = Duration::from_secs(1);
+/// Keys looked at in one step of a scan.
+const STEP: usize = 1000;
+
+/// The lines to all shards.
+#[derive(Default)]
+pub(super) struct NoteLines(Mutex<BTreeMap<u16, Line>>);
+
+enum Line {
+    Up(StoreAddress, MultiplexedConnection),
+    Down(Instant, StoreError),
+}
+
+impl NoteLines {
+    fn known(&self, shard: u16) -> Option<Result<(StoreAddress, MultiplexedConnection), StoreError>> {
+        match self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&shard)? {
+            Line::Up(at, connection) => Some(Ok((at.clone(), connection.clone()))),
+            Line::Down(since, why) if since.elapsed() < PAUSE => Some(Err(why.clone())),
+            Line::Down(..) => None,
+        }
+    }
+
+    fn set(&self, shard: u16, line: Line) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(shard, line);
+    }
+
+    fn is_down(&self, shard: u16, why: StoreError) -> StoreError {
+        self.set(shard, Line::Down(Instant::now(), why.clone()));
+        why
+    }
+}
+
+impl Redis {
+    async fn note_line(&self, shard: u16) -> Result<(StoreAddress, MultiplexedConnection), StoreError> {
+        if let Some(line) = self.notes.known(shard) {
+            return line;
+        }
+        let keys = self.keys(shard);
+        let opened = async {
+            let at = self.masters.of(&keys, &self.doors).await?.at;
+            let connection = self.doors.own(&at).await?;
+            Ok((at, connection))
+        };
+        match opened.await {
+            Ok((at, connection)) => {
+                self.notes.set(shard, Line::Up(at.clone(), connection.clone()));
+                Ok((at, connection))
+            }
+            Err(error) => Err(self.notes.is_down(shard, error)),
+        }
+    }
+
+    /// Sends a pipeline and reads its answers. Whatever goes wrong, nobody asks again for a while.
+    async fn ask_notes<T>(
+        &self,
+        shard: u16,
+        pipeline: &redis::Pipeline,
+        read: impl FnOnce(Vec<Value>) -> RedisResult<T>,
+    ) -> Result<T, StoreError> {
+        let (at, mut connection) = self.note_line(shard).await?;
+        let answers = ask_within(self.doors.patience(), &at, &mut connection, pipeline).await;
+        let outcome = answers.and_then(|answers| {
+            let values: RedisResult<Vec<_>> = answers.into_iter().collect();
+            values.and_then(read).map_err(|error| no_answer(&at, &error))
+        });
+        outcome.map_err(|error| self.notes.is_down(shard, error))
+    }
+}
+
+#[async_trait]
+impl Notes for Redis {
+    async fn exchange(&self, shard: u16, notes: &[Note]) -> Result<Vec<Noted>, StoreError> {
+        if notes.is_empty() {
+            return Ok(Vec::new());
+        }
+        let keys = self.keys(shard);
+        let mut pipeline = redis::pipe();
+        pipeline.ignore_errors();
+        for note in notes {
+            pipeline.add_command(command(note, &keys));
+        }
+        // As many as were asked for: the library sees to that.
+        let read = |values: Vec<Value>| notes.iter().zip(values).map(|(note, value)| decode(note, value)).collect();
+        self.ask_notes(shard, &pipeline, read).await
+    }
+
+    async fn forget_all(&self, shard: u16) -> Result<u64, StoreError> {
+        let keys = self.keys(shard);
+        let (mut cursor, mut gone) = ("0".to_owned(), 0);
+        loop {
+            let mut scan = redis::pipe();
+            scan.ignore_errors();
+            scan.cmd("SCAN").arg(&cursor).arg("MATCH").arg(keys.notes_pattern()).arg("COUNT").arg(STEP);
+            let (next, names): (String, Vec<String>) = self.ask_notes(shard, &scan, only).await?;
+            if !names.is_empty() {
+                let mut drop = redis::pipe();
+                drop.ignore_errors();
+                drop.cmd("DEL").arg(&names);
+                gone += self.ask_notes::<u64>(shard, &drop, only).await?;
+            }
+            if next == "0" {
+                return Ok(gone);
+            }
+            cursor = next;
+        }
+    }
+}
+
+fn only<T: redis::FromRedisValue>(mut values: Vec<Value>) -> RedisResult<T> {
+    parse(values.pop().unwrap_or(Value::Nil))
+}
+
+fn command(note: &Note, keys: &Keys) -> Cmd {
+    match note {
+        Note::Recall(name) => Cmd::get(keys.note(name)),
+        Note::Keep { name, value, ttl } => Cmd::pset_ex(keys.note(name), value, (*ttl).max(1)),
+        Note::Drop(name) => Cmd::del(keys.note(name)),
+    }
+}
+
+fn decode(note: &Note, value: Value) -> RedisResult<Noted> {
+    match note {
+        Note::Recall(_) => parse(value).map(Noted::Kept),
+        Note::Keep { .. } => parse::<()>(value).map(|()| Noted::Done),
+        Note::Drop(_) => parse(value).map(Noted::Dropped),
+    }
+}
