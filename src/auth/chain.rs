@@ -1,24 +1,28 @@
 //! Who logs in as whom, and what the sources are asked for that.
 
+mod mechanisms;
+
 use std::collections::BTreeSet;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::cache::{Cache, CacheStats, Origin};
 use super::hasher::Hasher;
-use super::link::{KeysAnswer, Link, SourceStats};
+use super::link::{Link, SourceStats};
 use super::links::{Links, Told};
-use super::sources::{
-    BackendSource, BrokenSource, DovecotSource, FileSource, HttpSource, LdapSource, SqlSource, canonical,
-};
+use super::sources::{BackendSource, BrokenSource, DovecotSource, FileSource, HttpSource, LdapSource, SqlSource};
 use super::verifier::Verifier;
 use super::{Grant, Lookup, Question, Refused, Schemes, Source};
 use crate::config::{AuthConfig, FilePassdb, PassdbConfig};
-use crate::model::{Credentials, Mechanism, Proof, Refusal, ScramHash, ScramKeys, SessionId};
+use crate::model::{Credentials, Mechanism, Proof, Refusal, SessionId};
 use crate::store::StoreError;
 
 /// Longest user name in bytes. RFC 5321 4.5.3.1 allows no longer address, and a name becomes a key of the store.
 const MAX_USER: usize = 255;
+
+/// RFC 7677 section 4; also what Dovecot stores by default.
+const SCRAM_ROUNDS: NonZeroU32 = NonZeroU32::new(4096).unwrap();
 
 /// The passdb as configured. Immutable: a reload makes a new one, and logins under way end with the old one.
 pub struct Chain {
@@ -29,6 +33,8 @@ pub struct Chain {
     separator: Option<char>,
     /// The mechanisms that may be offered; none named: all that can work.
     named: Vec<Mechanism>,
+    /// Of keys that are made of passwords, and of made-up ones.
+    scram_rounds: NonZeroU32,
     cache: Option<Arc<Cache>>,
 }
 
@@ -64,7 +70,14 @@ impl Chain {
             if config.has_users() { &mut users } else { &mut masters }.push(link);
         }
         let (users, masters) = (Links::new(users), Links::new(masters));
-        Self { users, masters, separator: auth.master_separator.0, named: auth.mechanisms.0.clone(), cache: None }
+        Self {
+            users,
+            masters,
+            separator: auth.master_separator.0,
+            named: auth.mechanisms.0.clone(),
+            scram_rounds: NonZeroU32::new(auth.scram_rounds).unwrap_or(SCRAM_ROUNDS),
+            cache: None,
+        }
     }
 
     /// The same, behind what the fleet remembers.
@@ -82,7 +95,14 @@ impl Chain {
     pub fn new(sources: Vec<Box<dyn Source>>, masters: Vec<Box<dyn Source>>) -> Self {
         let link = |source| Link::local(source, Verifier::new(Hasher::new(1)));
         let links = |sources: Vec<Box<dyn Source>>| Links::new(sources.into_iter().map(link).collect());
-        Self { users: links(sources), masters: links(masters), separator: None, named: Vec::new(), cache: None }
+        Self {
+            users: links(sources),
+            masters: links(masters),
+            separator: None,
+            named: Vec::new(),
+            scram_rounds: SCRAM_ROUNDS,
+            cache: None,
+        }
     }
 
     /// How each source fares, those of users before those of master users.
@@ -129,70 +149,12 @@ impl Chain {
         if !is_acceptable(user) || !master.is_none_or(is_acceptable) {
             return Told { outcome: Err(Refusal::BadCredentials.into()), by: None };
         }
-        if matches!(question.credentials.proof, Proof::Failed) {
-            return Told { outcome: Err(Refusal::BadCredentials.into()), by: None };
+        if let Proof::Failed(keys) = &question.credentials.proof {
+            return Told { outcome: Err(self.recheck(question, keys).await.into()), by: None };
         }
         match master {
             Some(master) => self.act_for(user, master, question).await,
             None => self.users.ask(question).await,
-        }
-    }
-
-    /// What a SCRAM exchange with that user needs. Somebody who has no such keys, or is not there at all, gets some that no
-    /// password fits, always with the same salt.
-    ///
-    /// # Errors
-    /// A source could not answer: nothing is known about anybody then.
-    pub async fn scram_keys(&self, question: &Question<'_>, hash: ScramHash) -> Result<ScramKeys, Refusal> {
-        let Roles { user, master } = self.roles(question.credentials);
-        let (links, name) = master.map_or((&self.users, user), |master| (&self.masters, master));
-        let name = canonical(name);
-        let mechanism = question.credentials.mechanism;
-        let credentials = Credentials { user: name.clone(), authzid: None, proof: Proof::Proven, mechanism };
-        let question = Question { credentials: &credentials, ..*question };
-        for link in links.iter().filter(|_| is_acceptable(&name)) {
-            match link.scram_keys(&question, hash).await {
-                KeysAnswer::Keys(keys) => return Ok(keys),
-                KeysAnswer::None => break,
-                KeysAnswer::Unknown => {}
-                KeysAnswer::Unavailable => return Err(Refusal::PassdbUnavailable),
-            }
-        }
-        match links.iter().next().or(self.users.iter().next()) {
-            Some(link) => Ok(link.nobodys_keys(&name, hash).await),
-            None => Err(Refusal::BadCredentials),
-        }
-    }
-
-    /// By which mechanisms users may log in: those that the operator names, as far as a source knows what to do with them;
-    /// else those that work with all sources and servers. `without_password`: every mail server takes users whose password
-    /// is not passed on.
-    pub fn mechanisms(&self, without_password: bool) -> Vec<Mechanism> {
-        let named = |mechanism: &Mechanism| self.named.is_empty() || self.named.contains(mechanism);
-        let works = |mechanism: &Mechanism| self.works(*mechanism, without_password);
-        Mechanism::SASL.into_iter().filter(|mechanism| named(mechanism) && works(mechanism)).collect()
-    }
-
-    fn works(&self, mechanism: Mechanism, without_password: bool) -> bool {
-        let mut sources = self.users.iter().map(Link::source);
-        if !self.named.is_empty() {
-            // The operator knows what mail servers take, or that all users have a password in the field `pass`.
-            return match mechanism {
-                by_token if by_token.is_by_token() => sources.any(|source| source.takes_tokens()),
-                Mechanism::Plain | Mechanism::Login => sources.any(|source| source.takes_passwords()),
-                _ => sources.any(|source| !source.leaves_it_to_the_backend()),
-            };
-        }
-        match mechanism {
-            Mechanism::Plain | Mechanism::Login => sources.any(|source| source.takes_passwords()),
-            by_token if by_token.is_by_token() => {
-                without_password && sources.any(|source| source.takes_tokens() && !source.leaves_it_to_the_backend())
-            }
-            _ if mechanism.scram().is_some() => {
-                let all = |hash| sources.all(|source| source.has_scram_keys(hash));
-                without_password && !self.users.is_empty() && mechanism.scram().is_some_and(all)
-            }
-            _ => without_password && sources.any(|source| !source.leaves_it_to_the_backend()),
         }
     }
 

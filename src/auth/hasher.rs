@@ -1,10 +1,10 @@
 //! Where password hashes are computed: off the event loop, and only so many at once.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
-use super::keys;
 use super::scheme::{Cost, NotComputed, Stored};
 use crate::model::{ScramHash, ScramKeys, Secret};
 
@@ -33,14 +33,14 @@ impl Hasher {
     pub(super) async fn derive(
         &self,
         hash: ScramHash,
-        salt: Vec<u8>,
+        (salt, rounds): (Vec<u8>, NonZeroU32),
         password: Secret,
     ) -> Result<ScramKeys, NotComputed> {
         self.compute(move || {
             let text = std::str::from_utf8(password.expose()).ok().and_then(|text| stringprep::saslprep(text).ok());
             let prepared =
                 Secret::new(text.map_or_else(|| password.expose().to_vec(), |text| text.as_bytes().to_vec()));
-            ScramKeys::derive(hash, keys::ROUNDS, &salt, prepared.expose())
+            ScramKeys::derive(hash, rounds, &salt, prepared.expose())
         })
         .await
     }

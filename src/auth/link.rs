@@ -10,13 +10,17 @@ mod stats;
 mod tests;
 
 use std::future::Future;
+use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use super::keys::MadeUp;
+use super::pace::Pace;
+use super::scheme::Stored;
 use super::verifier::Verifier;
-use super::{Denial, Grant, Lookup, Question, Source, Verdict};
+use super::{Decoy, Denial, Grant, Lookup, Question, Source, Verdict};
 use crate::config::RemoteKeys;
 use crate::model::{ScramHash, ScramKeys, SessionId};
 use breaker::{Breaker, Change};
@@ -33,6 +37,8 @@ pub(super) struct Link {
     verifier: Verifier,
     counters: Counters,
     complaints: Complaints,
+    /// How long it takes to make keys for SCRAM of what is stored.
+    making: Pace,
     /// What its answers are kept by, if they are kept.
     label: Option<String>,
 }
@@ -42,16 +48,8 @@ pub(super) struct Link {
 pub(super) enum Answer {
     Granted(Box<Grant>),
     Denied(Denial),
-    Unknown,
-    /// The operator has been told why.
-    Unavailable,
-}
-
-/// What a source has for a SCRAM exchange.
-pub(super) enum KeysAnswer {
+    /// To a question for them.
     Keys(ScramKeys),
-    /// The user is known, and has no keys.
-    None,
     Unknown,
     /// The operator has been told why.
     Unavailable,
@@ -74,8 +72,8 @@ enum NoVerdict {
 impl Link {
     /// A source of this machine: it is asked by all at once and as long as it takes.
     pub(super) fn local(source: Box<dyn Source>, verifier: Verifier) -> Self {
-        let (counters, complaints) = (Counters::default(), Complaints::default());
-        Self { source, gate: None, verifier, counters, complaints, label: None }
+        let (counters, complaints, making) = (Counters::default(), Complaints::default(), Pace::default());
+        Self { source, gate: None, verifier, counters, complaints, making, label: None }
     }
 
     /// A source that may be slow or away.
@@ -123,32 +121,44 @@ impl Link {
         &*self.source
     }
 
-    /// The keys of a SCRAM exchange with somebody who is known here.
-    pub(super) async fn scram_keys(&self, question: &Question<'_>, hash: ScramHash) -> KeysAnswer {
+    /// What a SCRAM exchange with somebody needs; who is known and has nothing of the kind is denied.
+    pub(super) async fn scram_keys(&self, question: &Question<'_>, hash: ScramHash, made_up: &MadeUp) -> Answer {
         let begun = Instant::now();
         let verdict = match self.pass(self.source.ask(question)).await {
             Ok(verdict) => verdict,
-            Err(why) => {
-                self.without(why, begun, question.session);
-                return KeysAnswer::Unavailable;
-            }
+            Err(why) => return self.without(why, begun, question.session),
         };
-        match verdict {
+        let verdict = match verdict {
             Verdict::Stored(user) => {
-                self.verifier.scram_keys(*user, hash).await.map_or(KeysAnswer::None, KeysAnswer::Keys)
+                let begun = Instant::now();
+                let made = self.verifier.scram_keys(*user, hash, made_up).await;
+                self.making.note(begun.elapsed());
+                match made {
+                    Ok(Some(keys)) => {
+                        self.counters.note(Outcome::Granted, begun.elapsed());
+                        return Answer::Keys(keys);
+                    }
+                    Ok(None) => Verdict::Denied(Denial::Password),
+                    Err(error) => Verdict::Faulty(error.to_string()),
+                }
             }
-            Verdict::Unknown => KeysAnswer::Unknown,
-            Verdict::Granted(_) | Verdict::Denied(_) => KeysAnswer::None,
-            Verdict::Unavailable(why) | Verdict::Faulty(why) => {
-                self.complaints.add(&self.source.name(), &why, question.session);
-                KeysAnswer::Unavailable
+            // It has looked, and has nothing stored.
+            Verdict::Granted(_) => Verdict::Denied(Denial::Password),
+            Verdict::Unknown => {
+                self.making.keep().await;
+                Verdict::Unknown
             }
-        }
+            other => other,
+        };
+        self.settle(verdict, begun, question.session)
     }
 
-    /// Keys for somebody who has none.
-    pub(super) async fn nobodys_keys(&self, name: &str, hash: ScramHash) -> ScramKeys {
-        self.verifier.nobodys_keys(name, hash, self.source.decoy()).await
+    /// How many rounds the keys of its users have, if it knows.
+    pub(super) fn usual_rounds(&self, hash: ScramHash) -> Option<NonZeroU32> {
+        match self.source.decoy()? {
+            Decoy(Stored::Scram(keys), _) if keys.hash == hash => Some(keys.rounds),
+            _ => None,
+        }
     }
 
     /// What is known about somebody who does not log in?

@@ -13,6 +13,7 @@ mod hasher;
 mod keys;
 mod link;
 mod links;
+mod pace;
 mod scheme;
 pub mod sources;
 #[cfg(test)]
@@ -30,7 +31,7 @@ pub use link::{LATENCY_BOUNDS, SourceStats};
 pub use scheme::Schemes;
 pub use verifier::{Decoy, StoredUser};
 
-use crate::model::{Credentials, Pool, Protocol, Refusal, ScramHash, Secret, SessionId, User};
+use crate::model::{Credentials, Mechanism, Pool, Protocol, Refusal, ScramHash, Secret, SessionId, User};
 use crate::net::ProxyTls;
 
 /// A question to a passdb.
@@ -103,13 +104,23 @@ pub trait Source: Send + Sync {
         false
     }
 
+    /// It gives what it has stored: whoever compares with it can do more than compare passwords.
+    fn stores_passwords(&self) -> bool {
+        false
+    }
+
     /// It can say something about a password.
     fn takes_passwords(&self) -> bool {
         true
     }
 
-    /// It verifies tokens, or lets the backend do so.
-    fn takes_tokens(&self) -> bool {
+    /// It knows who may log in without a look at the proof: who has shown elsewhere who it is can be looked up.
+    fn knows_users(&self) -> bool {
+        self.stores_passwords()
+    }
+
+    /// It verifies tokens that come by that mechanism, or lets the backend do so.
+    fn takes_tokens(&self, _: Mechanism) -> bool {
         false
     }
 

@@ -5,8 +5,8 @@ use std::sync::{Mutex, PoisonError};
 
 use super::extra::Extra;
 use super::hasher::Hasher;
-use super::keys;
-use super::scheme::{Cost, Stored};
+use super::keys::MadeUp;
+use super::scheme::{Cost, NotComputed, Stored};
 use super::{Denial, Grant, Question, Verdict};
 use crate::model::{Proof, ScramHash, ScramKeys, Secret, User};
 
@@ -49,9 +49,11 @@ impl fmt::Debug for StoredUser {
     }
 }
 
-/// Who has shown without us who it is need not be compared with anything, but must still be one who may log in.
+/// Who has shown otherwise who it is need not be compared with anything, but must be one who may log in: a user without a
+/// password may, for there are those who have a certificate instead; a locked one may not.
 fn admit(verdict: Verdict) -> Verdict {
     match verdict {
+        Verdict::Stored(user) if matches!(user.stored, Stored::Locked) => Verdict::Denied(Denial::Password),
         Verdict::Stored(user) => let_in(user.name, user.extra, false),
         other => other,
     }
@@ -84,7 +86,7 @@ impl Verifier {
             // No token is a stored password; another source may know better.
             Proof::Token(_) if matches!(verdict, Verdict::Stored(_)) => return Verdict::Unknown,
             Proof::Token(_) => return verdict,
-            Proof::Failed => return Verdict::Denied(Denial::Password),
+            Proof::Failed(_) => return Verdict::Denied(Denial::Password),
         };
         match verdict {
             Verdict::Stored(user) if user.is_locked() => {
@@ -101,23 +103,21 @@ impl Verifier {
     }
 
     /// What a SCRAM exchange with this user needs; `None` if the password is stored in another way.
-    pub(super) async fn scram_keys(&self, user: StoredUser, hash: ScramHash) -> Option<ScramKeys> {
-        match user.stored {
+    pub(super) async fn scram_keys(
+        &self,
+        user: StoredUser,
+        hash: ScramHash,
+        made_up: &MadeUp,
+    ) -> Result<Option<ScramKeys>, NotComputed> {
+        Ok(match user.stored {
             _ if user.extra.nopassword => None,
             Stored::Scram(keys) => Some(keys).filter(|keys| keys.hash == hash),
-            Stored::Clear(password) => self.hasher.derive(hash, keys::salt(&user.name, hash), password).await.ok(),
+            Stored::Clear(password) => {
+                let salt = (made_up.salt(&user.name, hash), made_up.rounds);
+                Some(self.hasher.derive(hash, salt, password).await?)
+            }
             _ => None,
-        }
-    }
-
-    /// Keys that nobody's password fits, for a user who has none; they take as long as others do.
-    pub(super) async fn nobodys_keys(&self, name: &str, hash: ScramHash, decoy: Option<Decoy>) -> ScramKeys {
-        if let Some(Decoy(Stored::Scram(usual), _)) = decoy.or_else(|| self.seen()) {
-            return keys::nobodys(name, hash, usual.rounds);
-        }
-        // Computed for the time alone.
-        let _ = self.hasher.derive(hash, keys::salt(name, hash), Secret::new(name.as_bytes().to_vec())).await;
-        keys::nobodys(name, hash, keys::ROUNDS)
+        })
     }
 
     async fn compare(&self, user: StoredUser, password: &Secret) -> Verdict {

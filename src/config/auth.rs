@@ -23,6 +23,10 @@ section! {
         /// is named is offered wherever a source knows what to do with it: tokens are passed on if the mail server has no
         /// master user; SCRAM and EXTERNAL leave nothing to pass on, so there must be a master user or the field `pass`.
         pub mechanisms: Mechanisms = Mechanisms::default(), example("[\"SCRAM-SHA-256\", \"PLAIN\"]");
+        /// Rounds of the keys that SCRAM is given for users whose password is stored in clear, and of those that are made up for
+        /// users whom nobody knows: as many as the stored {SCRAM-SHA-256} and {SCRAM-SHA-1} have, so that names cannot be told
+        /// by them. The same for all proxies.
+        pub scram_rounds: u32 = 4096, min("4096"), max("1000000");
         /// How long the fleet remembers a good answer of a passdb with `cache = true`; after that, and for any other
         /// password, the passdb is asked. 0s: it is always asked.
         pub cache_ttl: Duration = Duration::from_secs(3600), max("7d");

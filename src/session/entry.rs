@@ -353,7 +353,7 @@ fn backend_identity(
     let own = match &credentials.proof {
         Proof::Password(password) => Some((password, Means::Password)),
         Proof::Token(token) => Some((token, Means::Token)),
-        Proof::Proven | Proof::Failed => None,
+        Proof::Proven | Proof::Failed(_) => None,
     };
     let Some((own, means)) = own else {
         error!(

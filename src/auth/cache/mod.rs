@@ -12,6 +12,7 @@ mod secret;
 mod tests;
 
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -21,8 +22,9 @@ use arc_swap::ArcSwap;
 use self::flight::Flights;
 use self::record::{Record, Said};
 use self::seal::{Purpose, Seals};
+use super::keys::MadeUp;
 use super::link::Answer;
-use crate::model::{Protocol, Secret};
+use crate::model::{Protocol, ScramHash, Secret};
 use crate::store::notes::{Name, Note, Noted, Notes};
 
 pub use record::Times;
@@ -37,8 +39,40 @@ pub(super) struct About<'a> {
     pub(super) service: Protocol,
     /// The client's address.
     pub(super) client: IpAddr,
-    /// The password that was given; `None` for somebody who does not log in.
+    /// What is asked.
+    pub(super) kind: Kind,
+    /// The password that was given, if the question is about one.
     pub(super) proof: Option<&'a Secret>,
+    /// The source's present word is wanted; what it says is kept.
+    pub(super) anew: bool,
+}
+
+/// Kinds of questions, whose answers are kept apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Is this the password?
+    Login,
+    /// What is known of somebody who has shown otherwise who it is?
+    Proven,
+    /// What does SCRAM need with that hash?
+    Keys(ScramHash),
+    /// What is known of somebody who does not log in?
+    Lookup,
+}
+
+impl Kind {
+    const ALL: [Self; 5] =
+        [Self::Login, Self::Proven, Self::Keys(ScramHash::Sha1), Self::Keys(ScramHash::Sha256), Self::Lookup];
+
+    fn word(self) -> &'static [u8] {
+        match self {
+            Self::Login => b"login",
+            Self::Proven => b"proven",
+            Self::Keys(ScramHash::Sha1) => b"keys of SHA-1",
+            Self::Keys(ScramHash::Sha256) => b"keys of SHA-256",
+            Self::Lookup => b"lookup",
+        }
+    }
 }
 
 /// The memory that a fleet has of passdbs' answers.
@@ -120,6 +154,11 @@ impl Cache {
         self.times.store(Arc::new(times));
     }
 
+    /// What is shown of users who have no keys for SCRAM of their own.
+    pub(super) fn made_up(&self, rounds: NonZeroU32) -> MadeUp {
+        MadeUp::new(self.seals.load_full(), rounds)
+    }
+
     /// What is kept about the user by these sources, in one round trip. Nothing, if the store cannot be asked.
     pub(super) async fn recall(&self, sources: &[&str], about: &About<'_>) -> Recalled {
         let seals = self.seals.load_full();
@@ -161,6 +200,7 @@ impl Cache {
         };
         let (seals, times) = (self.seals.load_full(), self.times.load_full());
         let stale = match kept.record.says(about.proof, &seals, now(), &times) {
+            _ if about.anew => None,
             Said::Fresh(answer) => {
                 self.counters.fresh.fetch_add(1, Ordering::Relaxed);
                 return (answer, Origin::Fresh);
@@ -217,15 +257,15 @@ impl Cache {
     pub(super) async fn forget(&self, sources: &[&str], user: &str) -> Result<u64, crate::store::StoreError> {
         let seals = self.seals.load_full();
         let mut notes = Vec::new();
-        let none = Secret::default();
+        let about = |service, kind| About { user, service, client: NOBODY, kind, proof: None, anew: false };
         for service in Protocol::ALL {
-            for proof in [None, Some(&none)] {
-                let about = About { user, service, client: NOBODY, proof };
+            for kind in Kind::ALL {
+                let about = about(service, kind);
                 notes.extend(sources.iter().flat_map(|source| names(&seals, source, &about)).map(Note::Drop));
             }
         }
-        let about = About { user, service: Protocol::Imap, client: NOBODY, proof: None };
-        let dropped = self.notes.exchange(self.shard(&about), &notes).await?;
+        let shard = self.shard(&about(Protocol::Imap, Kind::Lookup));
+        let dropped = self.notes.exchange(shard, &notes).await?;
         Ok(dropped.iter().filter(|noted| **noted == Noted::Dropped(true)).count() as u64)
     }
 
@@ -263,9 +303,8 @@ const NOBODY: IpAddr = IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
 
 /// Where a source's record about a user is, newest secret first.
 fn names(seals: &Seals, source: &str, about: &About<'_>) -> Vec<Name> {
-    let kind: &[u8] = if about.proof.is_some() { b"login" } else { b"lookup" };
     let user = about.user.to_ascii_lowercase();
-    let parts: [&[u8]; 4] = [source.as_bytes(), user.as_bytes(), about.service.word().as_bytes(), kind];
+    let parts: [&[u8]; 4] = [source.as_bytes(), user.as_bytes(), about.service.word().as_bytes(), about.kind.word()];
     seals.names(Purpose::Answer, &parts).collect()
 }
 

@@ -1,6 +1,7 @@
 //! What is kept of one source's answers about one user: the last good one, and what was wrong.
 
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -10,7 +11,7 @@ use zeroize::{Zeroize, Zeroizing};
 use super::seal::{NotSealed, Purpose, Seals};
 use crate::auth::link::Answer;
 use crate::auth::{Denial, FieldTls, Fields, Grant};
-use crate::model::{Pool, Refusal, Secret, User};
+use crate::model::{Pool, Refusal, ScramHash, ScramKeys, Secret, User};
 
 /// Room for what most records need, so that growing leaves no copy of a password behind.
 const ROOM: usize = 4096;
@@ -34,6 +35,9 @@ pub(super) struct Record {
     wrong: Option<Mark>,
     /// When the source did not know the user.
     unknown: Option<Absent>,
+    /// What SCRAM needs; kept apart from the rest, under a name of its own.
+    #[serde(default)]
+    keys: Option<KeptKeys>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -59,6 +63,17 @@ struct Mark {
     made: u64,
     salt: [u8; 16],
     mark: [u8; 32],
+}
+
+/// [`ScramKeys`], as a source has them.
+#[derive(Debug, Serialize, Deserialize)]
+struct KeptKeys {
+    made: u64,
+    sha256: bool,
+    rounds: NonZeroU32,
+    salt: Vec<u8>,
+    stored_key: Wiped,
+    server_key: Wiped,
 }
 
 /// A [`Grant`], as a source gives it.
@@ -117,7 +132,8 @@ impl Record {
 
     /// How long the note has to be there.
     pub(super) fn lasts(&self, times: &Times) -> Duration {
-        let good = self.good.as_ref().map_or(Duration::ZERO, |_| times.positive + times.stale);
+        let is_good = self.good.is_some() || self.keys.is_some();
+        let good = if is_good { times.positive + times.stale } else { Duration::ZERO };
         good.max(times.negative)
     }
 
@@ -128,13 +144,16 @@ impl Record {
         if self.unknown.as_ref().is_some_and(|absent| is_absent(&absent)) {
             return Said::Fresh(Answer::Unknown);
         }
+        let aged = |made: u64, answer: Answer| match made {
+            made if is_young(made, times.positive) => Said::Fresh(answer),
+            made if is_young(made, times.positive + times.stale) => Said::Stale(answer),
+            _ => Said::Nothing,
+        };
+        if let Some((made, keys)) = self.keys.as_ref().and_then(|kept| Some((kept.made, kept.to_keys()?))) {
+            return aged(made, Answer::Keys(keys));
+        }
         if let Some(good) = self.good.as_ref().filter(|good| is_for(&good.proof, proof, seals)) {
-            let answer = || Answer::Granted(Box::new(good.grant.to_grant()));
-            return match good.made {
-                made if is_young(made, times.positive) => Said::Fresh(answer()),
-                made if is_young(made, times.positive + times.stale) => Said::Stale(answer()),
-                _ => Said::Nothing,
-            };
+            return aged(good.made, Answer::Granted(Box::new(good.grant.to_grant())));
         }
         let is_wrong =
             |mark: &&Mark| is_young(mark.made, times.negative) && proof.is_some_and(|p| mark.is_of(p, seals));
@@ -159,8 +178,13 @@ impl Record {
                 self.good = Some(Good { made: now, proof, grant: Kept::of(grant) });
                 self.unknown = None;
             }
+            Answer::Keys(keys) => {
+                self.keys = Some(KeptKeys::of(keys, now));
+                self.unknown = None;
+            }
             Answer::Denied(Denial::Password) => {
-                let Some(proof) = proof else { return Ok(false) };
+                // Who has no keys any more has another password.
+                let Some(proof) = proof else { return Ok(self.keys.take().is_some()) };
                 // It was right once: then it was changed.
                 self.good = self.good.take().filter(|good| !is_for(&good.proof, Some(proof), seals));
                 self.unknown = None;
@@ -212,6 +236,33 @@ impl Mark {
 
     fn is_of(&self, proof: &Secret, seals: &Seals) -> bool {
         seals.bears(&self.mark, Purpose::Proof, &[&self.salt, proof.expose()])
+    }
+}
+
+impl KeptKeys {
+    fn of(keys: &ScramKeys, made: u64) -> Self {
+        Self {
+            made,
+            sha256: keys.hash == ScramHash::Sha256,
+            rounds: keys.rounds,
+            salt: keys.salt.to_vec(),
+            stored_key: Wiped(keys.stored_key.to_vec()),
+            server_key: Wiped(keys.server_key.to_vec()),
+        }
+    }
+
+    fn to_keys(&self) -> Option<ScramKeys> {
+        let hash = if self.sha256 { ScramHash::Sha256 } else { ScramHash::Sha1 };
+        let Self { rounds, salt, stored_key: Wiped(stored_key), server_key: Wiped(server_key), .. } = self;
+        let is_whole = stored_key.len() == hash.length() && server_key.len() == hash.length();
+        let keys = || ScramKeys {
+            hash,
+            rounds: *rounds,
+            salt: salt.as_slice().into(),
+            stored_key: stored_key.as_slice().into(),
+            server_key: server_key.as_slice().into(),
+        };
+        is_whole.then(keys)
     }
 }
 
@@ -285,6 +336,7 @@ impl Answer {
                 Self::Granted(Box::new(Grant { unproven, master, ..copy }))
             }
             Self::Denied(denial) => Self::Denied(denial.clone()),
+            Self::Keys(keys) => Self::Keys(keys.clone()),
             Self::Unknown => Self::Unknown,
             Self::Unavailable => Self::Unavailable,
         }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 
 use super::seal::{MIN_SECRET, Purpose, Seals};
-use super::{About, Cache, Times};
+use super::{About, Cache, Kind, Times};
 use crate::auth::link::Answer;
 use crate::auth::{Denial, FieldTls, Fields, Grant};
 use crate::model::{Pool, Protocol, Secret, User};
@@ -127,7 +127,8 @@ fn granted() -> Answer {
 }
 
 fn about(proof: Option<&Secret>) -> About<'_> {
-    About { user: "Ann", service: Protocol::Imap, client: IpAddr::from([192, 0, 2, 1]), proof }
+    let kind = if proof.is_some() { Kind::Login } else { Kind::Lookup };
+    About { user: "Ann", service: Protocol::Imap, client: IpAddr::from([192, 0, 2, 1]), kind, proof, anew: false }
 }
 
 async fn ask(cache: &Cache, password: &str, asked: &Asked, says: Answer) -> Answer {

@@ -161,13 +161,12 @@ impl Awaited for Last {
         let text = [&begun.bare, b",".as_slice(), first.as_bytes(), b",", without_proof].concat();
         let proven = is_right(&keys, &text, &proof);
         let Begun { user, authzid, mechanism, .. } = begun;
-        let proof = if proven { Proof::Proven } else { Proof::Failed };
-        let credentials = Credentials { user, authzid, proof, mechanism };
+        let given = |proof| Credentials { user, authzid, proof, mechanism };
         if !proven {
-            return Ok(Step::Ask(credentials));
+            return Ok(Step::Ask(given(Proof::Failed(keys))));
         }
         let signature = STANDARD.encode(keys.hash.hmac(&keys.server_key, &text));
-        Ok(Step::Shown(format!("v={signature}").into_bytes(), credentials))
+        Ok(Step::Shown(format!("v={signature}").into_bytes(), given(Proof::Proven)))
     }
 }
 

@@ -165,6 +165,10 @@ impl Source for FileSource {
         }
     }
 
+    fn stores_passwords(&self) -> bool {
+        true
+    }
+
     fn has_scram_keys(&self, hash: ScramHash) -> bool {
         self.current.load().as_ref().is_some_and(|loaded| loaded.table.has_scram_keys(hash))
     }
