@@ -1,6 +1,9 @@
 //! Who logs in as whom, and what the sources are asked for that.
 
+mod mechanisms;
+
 use std::collections::BTreeSet;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,11 +18,14 @@ use super::sources::{
 use super::verifier::Verifier;
 use super::{Grant, Lookup, Question, Refused, Schemes, Source};
 use crate::config::{AuthConfig, AuthPolicyConfig, FilePassdb, PassdbConfig};
-use crate::model::{Credentials, Proof, Refusal, SessionId};
+use crate::model::{Credentials, Mechanism, Proof, Refusal, SessionId};
 use crate::store::StoreError;
 
 /// Longest user name in bytes. RFC 5321 4.5.3.1 allows no longer address, and a name becomes a key of the store.
 const MAX_USER: usize = 255;
+
+/// RFC 7677 section 4; also what Dovecot stores by default.
+const SCRAM_ROUNDS: NonZeroU32 = NonZeroU32::new(4096).unwrap();
 
 /// The passdb as configured. Immutable: a reload makes a new one, and logins under way end with the old one.
 pub struct Chain {
@@ -28,6 +34,10 @@ pub struct Chain {
     masters: Links,
     /// What stands between a user's name and a master's.
     separator: Option<char>,
+    /// The mechanisms that may be offered; none named: all that can work.
+    named: Vec<Mechanism>,
+    /// Of keys that are made of passwords, and of made-up ones.
+    scram_rounds: NonZeroU32,
     policy: Option<Arc<Policy>>,
     cache: Option<Arc<Cache>>,
 }
@@ -64,7 +74,15 @@ impl Chain {
             if config.has_users() { &mut users } else { &mut masters }.push(link);
         }
         let (users, masters) = (Links::new(users), Links::new(masters));
-        Self { users, masters, separator: auth.master_separator.0, cache: None, policy: None }
+        Self {
+            users,
+            masters,
+            separator: auth.master_separator.0,
+            named: auth.mechanisms.0.clone(),
+            scram_rounds: NonZeroU32::new(auth.scram_rounds).unwrap_or(SCRAM_ROUNDS),
+            cache: None,
+            policy: None,
+        }
     }
 
     /// The same, behind what the fleet remembers.
@@ -91,7 +109,15 @@ impl Chain {
     pub fn new(sources: Vec<Box<dyn Source>>, masters: Vec<Box<dyn Source>>) -> Self {
         let link = |source| Link::local(source, Verifier::new(Hasher::new(1)));
         let links = |sources: Vec<Box<dyn Source>>| Links::new(sources.into_iter().map(link).collect());
-        Self { users: links(sources), masters: links(masters), separator: None, cache: None, policy: None }
+        Self {
+            users: links(sources),
+            masters: links(masters),
+            separator: None,
+            named: Vec::new(),
+            scram_rounds: SCRAM_ROUNDS,
+            cache: None,
+            policy: None,
+        }
     }
 
     /// How each source fares, those of users before those of master users.
@@ -152,8 +178,8 @@ impl Chain {
         if !(is_acceptable(user) || by_token) || !master.is_none_or(is_acceptable) {
             return Told::refused(Refusal::BadCredentials);
         }
-        if matches!(question.credentials.proof, Proof::Failed) {
-            return Told::refused(Refusal::BadCredentials);
+        if let Proof::Failed(keys) = &question.credentials.proof {
+            return Told::refused(self.recheck(question, keys).await);
         }
         match master {
             Some(master) => self.act_for(user, master, question).await,

@@ -10,15 +10,19 @@ mod stats;
 mod tests;
 
 use std::future::Future;
+use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use super::keys::MadeUp;
+use super::pace::Pace;
+use super::scheme::Stored;
 use super::verifier::Verifier;
-use super::{Denial, Grant, Lookup, Question, Source, Verdict};
+use super::{Decoy, Denial, Grant, Lookup, Question, Source, Verdict};
 use crate::config::RemoteKeys;
-use crate::model::SessionId;
+use crate::model::{Mechanism, ScramHash, ScramKeys, SessionId};
 use stats::{Counters, Outcome};
 
 pub(super) use breaker::{Breaker, Change};
@@ -33,6 +37,8 @@ pub(super) struct Link {
     verifier: Verifier,
     counters: Counters,
     complaints: Complaints,
+    /// How long it takes to make keys for SCRAM of what is stored.
+    making: Pace,
     /// What its answers are kept by, if they are kept.
     label: Option<String>,
 }
@@ -42,6 +48,8 @@ pub(super) struct Link {
 pub(super) enum Answer {
     Granted(Box<Grant>),
     Denied(Denial),
+    /// To a question for them.
+    Keys(ScramKeys),
     Unknown,
     /// The operator has been told why.
     Unavailable,
@@ -64,8 +72,8 @@ enum NoVerdict {
 impl Link {
     /// A source of this machine: it is asked by all at once and as long as it takes.
     pub(super) fn local(source: Box<dyn Source>, verifier: Verifier) -> Self {
-        let (counters, complaints) = (Counters::default(), Complaints::default());
-        Self { source, gate: None, verifier, counters, complaints, label: None }
+        let (counters, complaints, making) = (Counters::default(), Complaints::default(), Pace::default());
+        Self { source, gate: None, verifier, counters, complaints, making, label: None }
     }
 
     /// A source that may be slow or away.
@@ -98,9 +106,9 @@ impl Link {
         self.source.leaves_it_to_the_backend()
     }
 
-    /// See [`Source::takes_tokens`].
+    /// See [`Source::takes_tokens`]: by any mechanism.
     pub(super) fn takes_tokens(&self) -> bool {
-        self.source.takes_tokens()
+        [Mechanism::OAuthBearer, Mechanism::XOAuth2].into_iter().any(|mechanism| self.source.takes_tokens(mechanism))
     }
 
     /// Who is it?
@@ -111,6 +119,51 @@ impl Link {
             Err(why) => return self.without(why, begun, question.session),
         };
         self.settle(verdict, begun, question.session)
+    }
+
+    /// The source itself, for what it says of itself.
+    pub(super) fn source(&self) -> &dyn Source {
+        &*self.source
+    }
+
+    /// What a SCRAM exchange with somebody needs; who is known and has nothing of the kind is denied.
+    pub(super) async fn scram_keys(&self, question: &Question<'_>, hash: ScramHash, made_up: &MadeUp) -> Answer {
+        let begun = Instant::now();
+        let verdict = match self.pass(self.source.ask(question)).await {
+            Ok(verdict) => verdict,
+            Err(why) => return self.without(why, begun, question.session),
+        };
+        let verdict = match verdict {
+            Verdict::Stored(user) => {
+                let begun = Instant::now();
+                let made = self.verifier.scram_keys(*user, hash, made_up).await;
+                self.making.note(begun.elapsed());
+                match made {
+                    Ok(Some(keys)) => {
+                        self.counters.note(Outcome::Granted, begun.elapsed());
+                        return Answer::Keys(keys);
+                    }
+                    Ok(None) => Verdict::Denied(Denial::Password),
+                    Err(error) => Verdict::Faulty(error.to_string()),
+                }
+            }
+            // It has looked, and has nothing stored.
+            Verdict::Granted(_) => Verdict::Denied(Denial::Password),
+            Verdict::Unknown => {
+                self.making.keep().await;
+                Verdict::Unknown
+            }
+            other => other,
+        };
+        self.settle(verdict, begun, question.session)
+    }
+
+    /// How many rounds the keys of its users have, if it knows.
+    pub(super) fn usual_rounds(&self, hash: ScramHash) -> Option<NonZeroU32> {
+        match self.source.decoy()? {
+            Decoy(Stored::Scram(keys), _) if keys.hash == hash => Some(keys.rounds),
+            _ => None,
+        }
     }
 
     /// What is known about somebody who does not log in?

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::cache::{About, Cache, Origin, Recalled};
+use super::cache::{About, Cache, Kind, Origin, Recalled};
 use super::link::{Answer, Link};
+use super::pace::Pace;
 use super::{Grant, LONGEST_WAIT, Lookup, Question, Refused, SourceStats};
-use crate::model::Refusal;
+use crate::model::{Proof, Refusal};
 
+mod scram;
 #[cfg(test)]
 mod tests;
 
@@ -16,6 +18,8 @@ mod tests;
 pub(super) struct Links {
     links: Vec<Link>,
     cache: Option<Arc<Cache>>,
+    /// How long it takes to find what SCRAM needs.
+    pace: Pace,
 }
 
 /// What came of a question, and how.
@@ -38,9 +42,18 @@ struct Memory<'a> {
     recalled: Option<Recalled>,
 }
 
+impl<'a> Memory<'a> {
+    fn of(question: &Question<'a>, kind: Kind) -> Self {
+        let Question { service, client, credentials, .. } = *question;
+        let proof = credentials.secret();
+        let about = About { user: &credentials.user, service, client: client.ip(), kind, proof, anew: false };
+        Self { about, recalled: None }
+    }
+}
+
 impl Links {
     pub(super) fn new(links: Vec<Link>) -> Self {
-        Self { links, cache: None }
+        Self { links, cache: None, pace: Pace::default() }
     }
 
     pub(super) fn with_cache(self, cache: &Arc<Cache>) -> Self {
@@ -67,12 +80,16 @@ impl Links {
 
     /// The first that knows the user decides.
     pub(super) async fn ask(&self, question: &Question<'_>) -> Told {
-        let Question { service, client, credentials, .. } = *question;
-        let (user, by_token) = (credentials.user.as_str(), credentials.token().is_some());
-        let about = About { user, service, client: client.ip(), proof: credentials.secret(), by_token };
-        let mut memory = Memory { about, recalled: None };
+        let client = question.client;
+        let kind = match &question.credentials.proof {
+            Proof::Password(_) => Some(Kind::Login),
+            Proof::Token(_) => Some(Kind::Token),
+            Proof::Proven => Some(Kind::Proven),
+            Proof::Failed(_) => None,
+        };
+        let mut memory = Memory::of(question, kind.unwrap_or(Kind::Login));
         for link in &self.links {
-            let (answer, origin) = match about.proof {
+            let (answer, origin) = match kind {
                 Some(_) => self.answer(link, &mut memory, link.ask(question)).await,
                 None => (link.ask(question).await, Origin::Source),
             };
@@ -92,6 +109,7 @@ impl Links {
                     Err(refused)
                 }
                 Answer::Unknown => continue,
+                Answer::Keys(_) => Err(Refusal::BadCredentials.into()), // nobody asked for them
                 // Not on to the next: it might let in, with another home, a user whom this one knows.
                 Answer::Unavailable => Err(Refusal::PassdbUnavailable.into()),
             };
@@ -103,12 +121,12 @@ impl Links {
     /// The first that knows the user decides, who does not log in.
     pub(super) async fn find(&self, lookup: &Lookup<'_>) -> Result<Option<Grant>, Refusal> {
         let Lookup { user, service, client, .. } = *lookup;
-        let about = About { user, service, client: client.ip(), proof: None, by_token: false };
+        let about = About { user, service, client: client.ip(), kind: Kind::Lookup, proof: None, anew: false };
         let mut memory = Memory { about, recalled: None };
         for link in &self.links {
             match self.answer(link, &mut memory, link.find(lookup)).await.0 {
                 Answer::Granted(grant) => return Ok(Some(*grant)),
-                Answer::Denied(_) | Answer::Unknown => {}
+                Answer::Denied(_) | Answer::Keys(_) | Answer::Unknown => {}
                 Answer::Unavailable => return Err(Refusal::PassdbUnavailable),
             }
         }
@@ -122,7 +140,7 @@ impl Links {
         memory: &mut Memory<'_>,
         ask: impl Future<Output = Answer>,
     ) -> (Answer, Origin) {
-        let by_token = memory.about.by_token;
+        let by_token = memory.about.kind == Kind::Token;
         let (Some(cache), Some(label)) = (&self.cache, kept_by(link, by_token)) else {
             return (ask.await, Origin::Source);
         };

@@ -10,8 +10,10 @@ mod chain;
 mod extra;
 mod fault;
 mod hasher;
+mod keys;
 mod link;
 mod links;
+mod pace;
 mod policy;
 mod scheme;
 pub mod sources;
@@ -32,7 +34,7 @@ pub use policy::PolicyStats;
 pub use scheme::Schemes;
 pub use verifier::{Decoy, StoredUser};
 
-use crate::model::{Credentials, Pool, Protocol, Refusal, ScramHash, Secret, SessionId, User};
+use crate::model::{Credentials, Mechanism, Pool, Protocol, Refusal, ScramHash, Secret, SessionId, User};
 use crate::net::ProxyTls;
 
 /// A question to a passdb.
@@ -107,8 +109,23 @@ pub trait Source: Send + Sync {
         false
     }
 
-    /// It verifies tokens, or lets the backend do so.
-    fn takes_tokens(&self) -> bool {
+    /// It gives what it has stored: whoever compares with it can do more than compare passwords.
+    fn stores_passwords(&self) -> bool {
+        false
+    }
+
+    /// It can say something about a password.
+    fn takes_passwords(&self) -> bool {
+        true
+    }
+
+    /// It knows who may log in without a look at the proof: who has shown elsewhere who it is can be looked up.
+    fn knows_users(&self) -> bool {
+        self.stores_passwords()
+    }
+
+    /// It verifies tokens that come by that mechanism, or lets the backend do so.
+    fn takes_tokens(&self, _: Mechanism) -> bool {
         false
     }
 

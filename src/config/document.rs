@@ -72,9 +72,9 @@ pub(super) fn must_be_name(reader: &mut Reader<'_>, key: &str, name: &str) {
 }
 
 fn tls(reader: &mut Reader<'_>) -> TlsConfig {
-    let TlsKeys { min_version, client_auth, client_ca } = reader.section("tls");
+    let TlsKeys { min_version, client_auth, client_ca, client_name } = reader.section("tls");
     let certificates = reader.list("tls.certificate").iter().map(|path| reader.section(path)).collect();
-    TlsConfig { certificates, min_version, client_auth, client_ca }
+    TlsConfig { certificates, min_version, client_auth, client_ca, client_name }
 }
 
 fn passdb(reader: &mut Reader<'_>) -> Vec<PassdbConfig> {

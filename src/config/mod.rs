@@ -43,7 +43,7 @@ pub use doveadm::{DoveadmConfig, DoveadmCredential, DoveadmDoorConfig, DoveadmUr
 pub use endpoint::Endpoint;
 pub use fault::{Fault, Faults};
 pub use fleet::FleetConfig;
-pub use front::{Certificate, ClientAuth, ListenerConfig, ListenerTls, TlsConfig, TlsVersion};
+pub use front::{Certificate, ClientAuth, ClientName, ListenerConfig, ListenerTls, TlsConfig, TlsVersion};
 pub use health::{HealthConfig, ProbeLogin};
 pub use limits::LimitsConfig;
 pub use listen::{ListenAddress, SocketMode};

@@ -17,10 +17,12 @@ use crate::auth::{Circumstances, Fields, Grant, Question};
 use crate::backend::{Arrival, Request, Server, Servers, StrangerTls, connect};
 use crate::ledger::Slot;
 use crate::model::{
-    BackendId, Credentials, Ending, Key, Mechanism, Phase, Protocol, Refusal, Secret, SessionId, boottime_ms,
+    BackendId, Credentials, Ending, Key, Mechanism, Phase, Proof, Protocol, Refusal, ScramHash, Secret, SessionId,
+    boottime_ms,
 };
 use crate::placement::Wanted;
-use crate::protocol::{Announcement, BackendRefusal, Frontend, Referral, refusal_in_words};
+use crate::protocol::sasl::{self, ScramGift};
+use crate::protocol::{Announcement, BackendRefusal, Frontend, Means, Referral, refusal_in_words};
 use crate::relay::{StopHandle, StopSignal, stop_pair};
 
 /// How many proxies may follow one another (as Dovecot's `login_proxy_max_hops`).
@@ -69,7 +71,7 @@ pub(super) async fn enter(
     let unproven = grant.unproven;
     let settle = |success: bool, record: &Record| {
         if unproven {
-            services.passdb.load().settle(&question(guest, credentials, announcement, record), success);
+            services.passdb.load().settle(&question(guest, credentials, &announcement.client_id, record), success);
         }
     };
     let mut referrals = services.limits.load().max_referrals;
@@ -135,12 +137,13 @@ async fn enter_home(
     };
     record.reached(Phase::Connect);
     must_be_proven(&server, grant, guest, record.protocol)?;
-    let (master, password) = backend_identity(&server, grant, credentials, guest)?;
+    let (master, password, means) = backend_identity(&server, grant, credentials, guest)?;
     let request = Request {
         protocol: record.protocol,
         user: grant.home_name(),
         master: master.as_deref(),
         password: &password,
+        means,
         announcement,
         tls: guest.tls.as_ref(),
         trusted: !grant.fields.not_trusted,
@@ -197,11 +200,26 @@ pub(super) async fn isolated(deadline: &AtomicU64) -> Ending {
     .await
 }
 
+/// Looks up what a SCRAM exchange needs.
+pub(super) async fn scram_keys(
+    services: &Services,
+    guest: &Guest,
+    credentials: &Credentials,
+    hash: ScramHash,
+    record: &mut Record,
+) -> Result<ScramGift, Refusal> {
+    record.reached(Phase::Auth);
+    let keys = services.passdb.load_full().scram_keys(&question(guest, credentials, &[], record), hash).await?;
+    let mut random = [0; 18];
+    aws_lc_rs::rand::fill(&mut random).map_err(|_| Refusal::PassdbUnavailable)?;
+    Ok(ScramGift { keys, nonce: sasl::encode(&random).to_string() })
+}
+
 /// What is asked about a login.
 fn question<'a>(
     guest: &'a Guest,
     credentials: &'a Credentials,
-    announcement: &'a Announcement,
+    client_id: &'a [(String, Option<String>)],
     record: &Record,
 ) -> Question<'a> {
     Question {
@@ -216,7 +234,7 @@ fn question<'a>(
             server_name: guest.server_name.as_deref(),
             via: guest.via,
             attempt: record.attempt,
-            client_id: &announcement.client_id,
+            client_id,
         },
     }
 }
@@ -231,7 +249,7 @@ async fn check(
 ) -> Result<Grant, Failure> {
     record.reached(Phase::Auth);
     record.attempt += 1;
-    let question = question(guest, credentials, announcement, record);
+    let question = question(guest, credentials, &announcement.client_id, record);
     let refused = match services.passdb.load_full().authenticate(&question).await {
         Ok(grant) => return Ok(grant),
         Err(refused) => refused,
@@ -338,22 +356,27 @@ pub(super) fn hops_left(session: &SessionId, client: SocketAddr, ttl: Option<u32
     })
 }
 
-/// Who logs in at the backend, and with which password: the passdb's word, else the backend's master user, else the
+/// Who logs in at the backend, and with which password or token: the passdb's word, else the backend's master user, else the
 /// client. Whom nobody has checked is for the backend to check, by the client's own password.
 fn backend_identity(
     server: &Server,
     grant: &Grant,
     credentials: &Credentials,
     guest: &Guest,
-) -> Result<(Option<String>, Secret), Refusal> {
+) -> Result<(Option<String>, Secret, Means), Refusal> {
     let fields = &grant.fields;
     if let Some(password) = &fields.pass {
-        return Ok((fields.master.clone(), password.duplicate()));
+        return Ok((fields.master.clone(), password.duplicate(), Means::Password));
     }
     if let Some((master, password)) = server.master().filter(|_| !grant.unproven) {
-        return Ok((Some(master), password));
+        return Ok((Some(master), password, Means::Password));
     }
-    let Some(password) = credentials.password() else {
+    let own = match &credentials.proof {
+        Proof::Password(password) => Some((password, Means::Password)),
+        Proof::Token(token) => Some((token, Means::Token)),
+        Proof::Proven | Proof::Failed(_) => None,
+    };
+    let Some((own, means)) = own else {
         error!(
             session = %guest.session, user = %grant.user.as_str(), backend = %server.id,
             mechanism = credentials.mechanism.name(),
@@ -361,5 +384,5 @@ fn backend_identity(
         );
         return Err(Refusal::BackendUnavailable);
     };
-    Ok((fields.master.clone().or(grant.master.clone()), password.duplicate()))
+    Ok((fields.master.clone().or(grant.master.clone()), own.duplicate(), means))
 }

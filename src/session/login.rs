@@ -11,11 +11,12 @@ use tracing::info;
 
 use super::door::{Door, Guest, LAST_WORDS};
 use super::ending::{End, Login, Record};
-use super::entry::{Entry, announce, enter};
+use super::entry::{Entry, announce, enter, scram_keys};
 use super::refusing::Failure;
 use super::{Counted, Services};
-use crate::model::{Credentials, Ending, Phase};
+use crate::model::{Credentials, Ending, Phase, Proof};
 use crate::net::{DriveError, canonical, drive, flush};
+use crate::protocol::sasl::KeysWanted;
 use crate::protocol::{Announcement, ClientWish, Farewell, Frontend, Input, Output, Violation, spoken};
 use crate::relay::{RelaySession, StopHandle, relay};
 use crate::telemetry::names;
@@ -68,12 +69,18 @@ async fn log_in(door: &Door, guest: Guest, deadline: Instant, record: &mut Recor
                     }
                 }
                 dialogue.frontend.secured();
+                dialogue.frontend.set_terms(door.terms(&dialogue.guest));
             }
             Ok(ClientWish::Authenticate(credentials)) => {
                 match authenticate(door, &mut dialogue, &credentials, deadline, record).await {
                     Ok(entry) => return Some((dialogue, entry)),
                     Err(Some(end)) => break end,
                     Err(None) => {}
+                }
+            }
+            Ok(ClientWish::Keys(wanted)) => {
+                if let Some(end) = give_keys(door, &mut dialogue, wanted, deadline, record).await {
+                    break end;
                 }
             }
             Ok(ClientWish::Logout) => break (Ending::ClientClosed, None),
@@ -148,6 +155,31 @@ async fn authenticate(
     match outcome {
         Ok(entry) => Ok(Box::new(entry)),
         Err(failure) => Err(refuse(dialogue, credentials, &failure, record).await),
+    }
+}
+
+/// Looks up what a SCRAM exchange needs, and goes on with it. Gives the end, unless the dialogue goes on.
+async fn give_keys(
+    door: &Door,
+    dialogue: &mut Dialogue,
+    wanted: KeysWanted,
+    deadline: Instant,
+    record: &mut Record,
+) -> Option<End> {
+    let KeysWanted { user, authzid, mechanism, hash } = wanted;
+    // As if it were proven: what is known of whoever that would be.
+    let credentials = Credentials { user, authzid, proof: Proof::Proven, mechanism };
+    let keys = tokio::select! {
+        biased;
+        why = door.over(deadline) => Err(Failure::Over(why)),
+        keys = scram_keys(&door.services, &dialogue.guest, &credentials, hash, record) => keys.map_err(Failure::from),
+    };
+    match keys {
+        Ok(gift) => {
+            dialogue.frontend.give_keys(gift, &mut dialogue.out);
+            None
+        }
+        Err(failure) => refuse(dialogue, &credentials, &failure, record).await,
     }
 }
 

@@ -103,6 +103,7 @@ const CASES: &[Case] = &[
     ("listener", "alpn", LISTEN, |c, _| c.listeners[0].alpn == ["imap"]),
     ("tls", "min_version", "min_version = \"1.3\"", |c, _| c.tls.min_version == TlsVersion::V13),
     ("tls", "client_auth", CLIENT_AUTH, |c, _| c.tls.client_auth == ClientAuth::Require),
+    ("tls", "client_name", "client_name = \"cn\"", |c, _| c.tls.client_name == homing::config::ClientName::Cn),
     ("tls", "client_ca", CLIENT_AUTH, |c, dir| c.tls.client_ca == Some(dir.join("ca.pem"))),
     ("tls.certificate", "certificate", CERTIFICATE, |c, dir| {
         c.tls.certificates.first().is_some_and(|pair| pair.certificate == dir.join("cert.pem"))
@@ -195,6 +196,7 @@ const CASES: &[Case] = &[
         })
     }),
     ("passdb", "list_query", SQL, |c, _| sql(c).is_some_and(|s| s.keys.list_query.is_some())),
+    ("auth", "mechanisms", "mechanisms = [\"plain\"]", |c, _| c.auth.mechanisms.0 == [homing::model::Mechanism::Plain]),
     ("passdb", "method", INTROSPECTION, |c, _| oauth2(c).is_some_and(|o| o.keys.method == Oauth2Method::Introspection)),
     ("passdb", "issuer", OAUTH2, |c, _| oauth2(c).is_some_and(|o| o.keys.issuer.as_deref() == Some("https://i"))),
     ("passdb", "jwks_url", OAUTH2, |c, _| {

@@ -1,6 +1,7 @@
 //! What is kept of one source's answers about one user: the last good one, and what was wrong. Of tokens the last good ones.
 
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::time::{Duration, UNIX_EPOCH};
 
 use ipnet::IpNet;
@@ -10,7 +11,7 @@ use zeroize::{Zeroize, Zeroizing};
 use super::seal::{NotSealed, Purpose, Seals};
 use crate::auth::link::Answer;
 use crate::auth::{Denial, FieldTls, Fields, Grant};
-use crate::model::{Pool, Refusal, Secret, User};
+use crate::model::{Pool, Refusal, ScramHash, ScramKeys, Secret, User};
 
 /// Room for what most records need, so that growing leaves no copy of a password behind.
 const ROOM: usize = 4096;
@@ -35,6 +36,9 @@ pub(super) struct Record {
     wrong: Option<Mark>,
     /// When the source did not know the user.
     unknown: Option<Absent>,
+    /// What SCRAM needs; kept apart from the rest, under a name of its own.
+    #[serde(default)]
+    keys: Option<KeptKeys>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -60,6 +64,17 @@ struct Mark {
     made: u64,
     salt: [u8; 16],
     mark: [u8; 32],
+}
+
+/// [`ScramKeys`], as a source has them.
+#[derive(Debug, Serialize, Deserialize)]
+struct KeptKeys {
+    made: u64,
+    sha256: bool,
+    rounds: NonZeroU32,
+    salt: Vec<u8>,
+    stored_key: Wiped,
+    server_key: Wiped,
 }
 
 /// A [`Grant`], as a source gives it.
@@ -120,9 +135,11 @@ impl Record {
 
     /// How long the note has to be there.
     pub(super) fn lasts(&self, times: &Times, now: u64) -> Duration {
-        let good = self.good.iter().map(|good| good.lasts(times.positive + times.stale, now)).max();
+        let most = times.positive + times.stale;
+        let good = self.good.iter().map(|good| good.lasts(most, now)).max().unwrap_or_default();
+        let keys = if self.keys.is_some() { most } else { Duration::ZERO };
         let is_bad = self.wrong.is_some() || self.unknown.is_some();
-        good.unwrap_or_default().max(if is_bad { times.negative } else { Duration::ZERO })
+        good.max(keys).max(if is_bad { times.negative } else { Duration::ZERO })
     }
 
     /// What is known about somebody who shows this password or token, or of whom none is asked.
@@ -132,14 +149,17 @@ impl Record {
         if self.unknown.as_ref().is_some_and(|absent| is_absent(&absent)) {
             return Said::Fresh(Answer::Unknown);
         }
+        let aged = |lasts: &dyn Fn(Duration) -> bool, answer: Answer| match answer {
+            answer if lasts(times.positive) => Said::Fresh(answer),
+            answer if lasts(times.positive + times.stale) => Said::Stale(answer),
+            _ => Said::Nothing,
+        };
+        if let Some((made, keys)) = self.keys.as_ref().and_then(|kept| Some((kept.made, kept.to_keys()?))) {
+            return aged(&|most| is_young(made, most), Answer::Keys(keys));
+        }
         if let Some(good) = self.good.iter().find(|good| is_for(&good.proof, proof, seals)) {
-            let lasts = |most: Duration| !good.lasts(most, now).is_zero();
-            let answer = || Answer::Granted(Box::new(good.grant.to_grant()));
-            return match () {
-                () if lasts(times.positive) => Said::Fresh(answer()),
-                () if lasts(times.positive + times.stale) => Said::Stale(answer()),
-                () => Said::Nothing,
-            };
+            let answer = Answer::Granted(Box::new(good.grant.to_grant()));
+            return aged(&|most| !good.lasts(most, now).is_zero(), answer);
         }
         let is_wrong =
             |mark: &&Mark| is_young(mark.made, times.negative) && proof.is_some_and(|p| mark.is_of(p, seals));
@@ -168,16 +188,20 @@ impl Record {
                 self.good.drain(..self.good.len().saturating_sub(room));
                 self.unknown = None;
             }
+            Answer::Keys(keys) => {
+                self.keys = Some(KeptKeys::of(keys, now));
+                self.unknown = None;
+            }
             Answer::Denied(Denial::Password) => {
-                let Some(proof) = proof else { return Ok(false) };
+                // Who has no keys any more has another password.
+                let Some(proof) = proof else { return Ok(self.keys.take().is_some()) };
                 // It was right once: then it was changed.
                 self.good.retain(|good| !is_for(&good.proof, Some(proof), seals));
                 self.unknown = None;
                 self.wrong = Some(Mark::new(proof, seals, now)?);
             }
             Answer::Unknown => {
-                let unknown =
-                    Absent { made: now, proof: proof.map(|proof| Mark::new(proof, seals, now)).transpose()? };
+                let unknown = Absent { made: now, proof: proof.map(|proof| Mark::new(proof, seals, now)).transpose()? };
                 // That a token is another's says nothing of the others that came under this name.
                 self.good.retain(|good| room > 1 && !is_for(&good.proof, proof, seals));
                 (self.wrong, self.unknown) = (None, Some(unknown));
@@ -230,6 +254,33 @@ impl Mark {
 
     fn is_of(&self, proof: &Secret, seals: &Seals) -> bool {
         seals.bears(&self.mark, Purpose::Proof, &[&self.salt, proof.expose()])
+    }
+}
+
+impl KeptKeys {
+    fn of(keys: &ScramKeys, made: u64) -> Self {
+        Self {
+            made,
+            sha256: keys.hash == ScramHash::Sha256,
+            rounds: keys.rounds,
+            salt: keys.salt.to_vec(),
+            stored_key: Wiped(keys.stored_key.to_vec()),
+            server_key: Wiped(keys.server_key.to_vec()),
+        }
+    }
+
+    fn to_keys(&self) -> Option<ScramKeys> {
+        let hash = if self.sha256 { ScramHash::Sha256 } else { ScramHash::Sha1 };
+        let Self { rounds, salt, stored_key: Wiped(stored_key), server_key: Wiped(server_key), .. } = self;
+        let is_whole = stored_key.len() == hash.length() && server_key.len() == hash.length();
+        let keys = || ScramKeys {
+            hash,
+            rounds: *rounds,
+            salt: salt.as_slice().into(),
+            stored_key: stored_key.as_slice().into(),
+            server_key: server_key.as_slice().into(),
+        };
+        is_whole.then(keys)
     }
 }
 
@@ -306,6 +357,7 @@ impl Answer {
                 Self::Granted(Box::new(Grant { unproven, master, ..copy }))
             }
             Self::Denied(denial) => Self::Denied(denial.clone()),
+            Self::Keys(keys) => Self::Keys(keys.clone()),
             Self::Unknown => Self::Unknown,
             Self::Unavailable => Self::Unavailable,
         }

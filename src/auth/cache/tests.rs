@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use super::record::{Record, Said};
 use super::seal::{MIN_SECRET, Purpose, Seals};
-use super::{About, Cache, Times};
+use super::{About, Cache, Kind, Times};
 use crate::auth::link::Answer;
 use crate::auth::{Denial, FieldTls, Fields, Grant};
 use crate::model::{Pool, Protocol, Secret, User};
@@ -129,13 +129,14 @@ fn granted() -> Answer {
 }
 
 fn about(proof: Option<&Secret>) -> About<'_> {
-    About { user: "Ann", service: Protocol::Imap, client: IpAddr::from([192, 0, 2, 1]), proof, by_token: false }
+    let kind = if proof.is_some() { Kind::Login } else { Kind::Lookup };
+    About { user: "Ann", service: Protocol::Imap, client: IpAddr::from([192, 0, 2, 1]), kind, proof, anew: false }
 }
 
 /// Asks with a token for somebody, or for whom it names.
 async fn ask_by_token(cache: &Cache, user: &str, token: &str, asked: &Asked, says: Answer) -> Answer {
     let token = Secret::new(token.as_bytes().to_vec());
-    let about = About { user, by_token: true, ..about(Some(&token)) };
+    let about = About { user, kind: Kind::Token, ..about(Some(&token)) };
     let mut recalled = cache.recall(&["oauth2"], &about).await;
     let verdict = cache.answer(&mut recalled, 0, &about, asked.says(says)).await.0;
     tokio::task::yield_now().await; // the note is written by a task of its own

@@ -35,6 +35,6 @@ pub fn check_remote(passdb: &PassdbConfig) -> Option<String> {
 
 /// The name under which users are known, as Dovecot's default `auth_username_format` makes it: letters of ASCII are
 /// lower-cased, others stay.
-fn canonical(name: &str) -> String {
+pub(in crate::auth) fn canonical(name: &str) -> String {
     name.to_ascii_lowercase()
 }

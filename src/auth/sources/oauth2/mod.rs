@@ -16,7 +16,7 @@ use async_trait::async_trait;
 
 use crate::auth::{Denial, Lookup, Question, Source, Verdict};
 use crate::config::{Oauth2Method, Oauth2Passdb};
-use crate::model::Secret;
+use crate::model::{Mechanism, Secret};
 use claims::{Claims, Demands, Flaw, Silence};
 use introspection::Introspection;
 use issuer::Whereabouts;
@@ -175,7 +175,7 @@ impl Source for Oauth2Source {
         }
     }
 
-    fn takes_tokens(&self) -> bool {
+    fn takes_tokens(&self, _: Mechanism) -> bool {
         true
     }
 
