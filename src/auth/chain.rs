@@ -183,7 +183,18 @@ impl Chain {
         }
         match master {
             Some(master) => self.act_for(user, master, question).await,
+            None if by_token => self.without_master(self.users.ask(question).await),
             None => self.users.ask(question).await,
+        }
+    }
+
+    /// Who lets the token say the name cannot act for others: whoever may choose a name at the issuer could put a master's
+    /// into it, which a mail server would understand.
+    fn without_master(&self, told: Told) -> Told {
+        let names_two = |grant: &Grant| self.separator.is_some_and(|separator| grant.user.as_str().contains(separator));
+        match &told.outcome {
+            Ok(grant) if names_two(grant) => Told { outcome: Err(Refusal::BadCredentials.into()), by: told.by },
+            _ => told,
         }
     }
 

@@ -143,6 +143,11 @@ impl Policy {
             return Told { outcome: Err(refused), by: None };
         }
         let told = decide.await;
+        let login = match &told.outcome {
+            // Now the token has said whose it is.
+            Ok(grant) if name.is_empty() => Login::new(&self.config, grant.user.as_str(), question),
+            _ => login,
+        };
         if told.outcome.is_ok()
             && self.config.check_after_auth
             && let Err(refused) = self.admits(&login, Moment::After, question.session).await

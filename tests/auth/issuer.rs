@@ -142,7 +142,12 @@ impl Issuer {
 
     /// Answers anybody's questions about tokens.
     pub(crate) async fn open() -> Self {
-        Self::start(&[], true).await
+        Self::open_with(&[]).await
+    }
+
+    /// The same, with keys.
+    pub(crate) async fn open_with(signers: &[&Signer]) -> Self {
+        Self::start(signers, true).await
     }
 
     async fn start(signers: &[&Signer], open: bool) -> Self {

@@ -269,6 +269,8 @@ async fn the_issuer_decides_about_tokens_that_only_it_can_read() {
         with(&good, "aud", json!("other")),
         with(&good, "iss", json!("http://other")),
         without(&good, "scope"),
+        with(&good, "typ", json!("Refresh")),
+        with(&good, "token_use", json!("refresh_token")),
     ];
     for answer in wrong {
         issuer.says("wrong", answer.clone());
@@ -326,4 +328,75 @@ async fn keys_in_a_file_are_read_again() {
     std::fs::write(&file, issuer.published()).unwrap();
     site.comes_to(|answer| answer.is_ok(), &second.sign(&issuer.claims(ANN))).await;
     assert_eq!(issuer.key_reads(), 0);
+}
+
+#[tokio::test]
+async fn who_lets_the_token_say_the_name_is_nobodys_master() {
+    let ec = Signer::ec("e1");
+    let issuer = Issuer::new(&[&ec]).await;
+    let site = Site::new(&passdb(&issuer, "").replace("[[passdb]]", "master_separator = \"*\"\n[[passdb]]")).await;
+    let token = |user: &str| ec.sign(&issuer.claims(user));
+    assert_eq!(site.ask_token("", &token("Ann@x.org")).await.unwrap().user.as_str(), ANN);
+    for user in ["ann@x.org*boss", "*boss", "ann\0@x.org", &"a".repeat(300)] {
+        assert!(site.ask_token("", &token(user)).await.is_err(), "{user}");
+    }
+    assert_eq!(site.refuses_token("ann@x.org*boss", &token("boss")).await, Refusal::Forbidden, "there are no masters");
+}
+
+/// An issuer whose description and keys are what the test says: status, one more header, and body.
+async fn odd_issuer(description: fn(&str) -> Value, keys: (u16, &'static str, String)) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let name = format!("http://{}", listener.local_addr().unwrap());
+    let said = description(&name).to_string();
+    let keys = axum::routing::get(move || async move {
+        let status = axum::http::StatusCode::from_u16(keys.0).unwrap();
+        (status, [("location", keys.1)], keys.2)
+    });
+    let routes = axum::Router::new()
+        .route("/.well-known/openid-configuration", axum::routing::get(move || async move { said }))
+        .route("/jwks", keys);
+    tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() });
+    name
+}
+
+#[tokio::test]
+async fn an_issuer_that_answers_with_anything_but_keys_has_none_and_leads_nowhere() {
+    let ec = Signer::ec("e1");
+    let elsewhere = Issuer::new(&[&ec]).await;
+    let usual = |name: &str| json!({ "issuer": name, "jwks_uri": format!("{name}/jwks") });
+    let [published, location] = [elsewhere.published(), format!("{}/jwks", elsewhere.name())];
+    let location: &'static str = location.leak();
+    type Description = fn(&str) -> Value;
+    let odd: [(Description, (u16, &'static str, String)); 8] = [
+        (usual, (302, location, published.clone())),
+        (usual, (307, "file:///etc/passwd", String::new())),
+        (usual, (200, "", format!("{published}{}", " ".repeat(10 << 20)))),
+        (usual, (200, "", "[".repeat(500_000))),
+        (usual, (200, "", "{\"keys\": [".to_owned() + &"{},".repeat(100_000))),
+        (|name| json!({ "issuer": name, "jwks_uri": "file:///etc/passwd" }), (200, "", published.clone())),
+        (|name| json!({ "issuer": name, "jwks_uri": name.replace("http", "https") }), (200, "", published.clone())),
+        (
+            |name| json!({ "issuer": format!("{name}x"), "jwks_uri": format!("{name}/jwks") }),
+            (200, "", published.clone()),
+        ),
+    ];
+    for (at, (description, keys)) in odd.into_iter().enumerate() {
+        let name = odd_issuer(description, keys).await;
+        let site = Site::new(&format!("[[passdb]]\nkind = \"oauth2\"\nissuer = \"{name}\"\n")).await;
+        let token = ec.sign(&with(&elsewhere.claims(ANN), "iss", json!(name)));
+        assert_eq!(site.refuses_token(ANN, &token).await, Refusal::PassdbUnavailable, "number {at}");
+    }
+    assert_eq!(elsewhere.key_reads(), 0);
+    // The same with what is right.
+    let issuer = Issuer::new(&[&ec]).await;
+    let deep = format!("{}1{}", "{\"a\":".repeat(5000), "}".repeat(5000));
+    let site = Site::new(&passdb(&issuer, "")).await;
+    let encoded = |text: &str| base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, text);
+    for token in [
+        format!("{}.{}.AA", encoded("{\"alg\":\"ES256\"}"), encoded(&deep[..20_000])),
+        format!("{}.e30.AA", encoded(&deep[..20_000])),
+    ] {
+        assert_eq!(site.refuses_token(ANN, &token).await, Refusal::BadCredentials);
+    }
+    assert!(site.ask_token(ANN, &ec.sign(&issuer.claims(ANN))).await.is_ok());
 }

@@ -44,3 +44,4 @@ mod store_tls;
 mod storm;
 mod submission;
 mod tls;
+mod tokens;

@@ -36,8 +36,8 @@ impl Awaited for Bearer {
     }
 }
 
-/// `n,a=user,^A`: whose mailbox, which must be said, for the passdb is asked by that name. A channel binding would need a
-/// mechanism with PLUS.
+/// `n,a=user,^A`: whose mailbox. Who says none (`n,,^A`) wants that of whom the token names (RFC 7628 section 3.1). A channel
+/// binding would need a mechanism with PLUS.
 fn after_gs2(message: &[u8]) -> Result<(String, &[u8]), Fault> {
     let (header, fields) = split(message, SEPARATOR).ok_or(Fault::Malformed)?;
     let mut parts = header.split(|byte| *byte == b',');
@@ -45,6 +45,9 @@ fn after_gs2(message: &[u8]) -> Result<(String, &[u8]), Fault> {
     else {
         return Err(Fault::Malformed);
     };
+    if name.is_empty() {
+        return Ok((String::new(), fields));
+    }
     let name = name.strip_prefix(b"a=").ok_or(Fault::BadName)?;
     Ok((user_name(saslname(name)?.as_bytes())?, fields))
 }

@@ -107,6 +107,11 @@ impl Demands {
         if !self.scope.iter().all(|wanted| scopes.contains(&wanted.as_str())) {
             return Err(Flaw::Scope);
         }
+        // An introspection says yes to those, too (Keycloak, Hydra); they are for the issuer alone, and last for months.
+        let is = |name: &str, value: &str| claims.get(name).and_then(Value::as_str) == Some(value);
+        if is("typ", "Refresh") || is("typ", "Offline") || is("token_use", "refresh_token") {
+            return Err(Flaw::Kind);
+        }
         // Whoever may write any address into an account of the issuer's could otherwise be anybody here.
         if self.user_claim == "email" && matches!(claims.get("email_verified"), Some(Value::Bool(false))) {
             return Err(Flaw::Unverified);
