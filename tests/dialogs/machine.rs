@@ -112,7 +112,7 @@ fn client_wish(wish: ClientWish) -> String {
                 Proof::Password(password) => format!("password {}", password.expose().escape_ascii()),
                 Proof::Token(token) => format!("token {}", token.expose().escape_ascii()),
                 Proof::Proven => "proven".to_owned(),
-                Proof::Failed => "failed".to_owned(),
+                Proof::Failed(_) => "failed".to_owned(),
             };
             format!("{} user {user} {proof}{authzid}", mechanism.name())
         }

@@ -157,6 +157,10 @@ impl Source for HttpSource {
         format!("http {}", self.place)
     }
 
+    fn knows_users(&self) -> bool {
+        self.service.as_ref().is_ok_and(|service| matches!(service.form, Form::Nginx(_)))
+    }
+
     async fn ask(&self, question: &Question<'_>) -> Verdict {
         let reply = self.asked(|service| match &service.form {
             Form::Nginx(_) => Ok(service.client.get(service.url.clone()).headers(nginx::login(question)?)),
