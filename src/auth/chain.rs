@@ -35,6 +35,8 @@ pub struct Chain {
     named: Vec<Mechanism>,
     /// Of keys that are made of passwords, and of made-up ones.
     scram_rounds: NonZeroU32,
+    /// Scope, and where the issuer's metadata is: for clients whose token is refused.
+    oauth_hints: (Option<String>, Option<String>),
     cache: Option<Arc<Cache>>,
 }
 
@@ -76,6 +78,7 @@ impl Chain {
             separator: auth.master_separator.0,
             named: auth.mechanisms.0.clone(),
             scram_rounds: NonZeroU32::new(auth.scram_rounds).unwrap_or(SCRAM_ROUNDS),
+            oauth_hints: (auth.oauth_scope.clone(), auth.openid_configuration.clone()),
             cache: None,
         }
     }
@@ -84,6 +87,11 @@ impl Chain {
     pub fn with_cache(self, cache: &Arc<Cache>) -> Self {
         let (users, masters) = (self.users.with_cache(cache), self.masters.with_cache(cache));
         Self { users, masters, cache: Some(cache.clone()), ..self }
+    }
+
+    /// The scope that tokens need, and where their issuer's metadata is, for clients whose token is refused.
+    pub fn oauth_hints(&self) -> (Option<String>, Option<String>) {
+        self.oauth_hints.clone()
     }
 
     /// What stands between a user's name and a master's, if masters may log in so.
@@ -101,6 +109,7 @@ impl Chain {
             separator: None,
             named: Vec::new(),
             scram_rounds: SCRAM_ROUNDS,
+            oauth_hints: (None, None),
             cache: None,
         }
     }
@@ -146,7 +155,9 @@ impl Chain {
 
     async fn told(&self, question: &Question<'_>) -> Told {
         let Roles { user, master } = self.roles(question.credentials);
-        if !is_acceptable(user) || !master.is_none_or(is_acceptable) {
+        // A token names its user by itself (RFC 7628 section 3.1).
+        let by_token = user.is_empty() && question.credentials.token().is_some();
+        if !(is_acceptable(user) || by_token) || !master.is_none_or(is_acceptable) {
             return Told { outcome: Err(Refusal::BadCredentials.into()), by: None };
         }
         if let Proof::Failed(keys) = &question.credentials.proof {

@@ -196,6 +196,10 @@ const CASES: &[Case] = &[
     }),
     ("passdb", "list_query", SQL, |c, _| sql(c).is_some_and(|s| s.keys.list_query.is_some())),
     ("auth", "mechanisms", "mechanisms = [\"plain\"]", |c, _| c.auth.mechanisms.0 == [homing::model::Mechanism::Plain]),
+    ("auth", "oauth_scope", "oauth_scope = \"mail\"", |c, _| c.auth.oauth_scope.as_deref() == Some("mail")),
+    ("auth", "openid_configuration", "openid_configuration = \"https://i/c\"", |c, _| {
+        c.auth.openid_configuration.as_deref() == Some("https://i/c")
+    }),
     ("auth", "scram_rounds", "scram_rounds = 8192", |c, _| c.auth.scram_rounds == 8192),
     ("auth", "cache_ttl", "cache_ttl = \"0s\"", |c, _| c.auth.cache_ttl == Duration::ZERO),
     ("auth", "cache_negative_ttl", "cache_negative_ttl = \"7s\"", |c, _| c.auth.cache_negative_ttl == 7 * SECOND),
