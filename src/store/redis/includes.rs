@@ -40,6 +40,7 @@ pub(super) static FILES: &[(&str, &str)] = files![
     "kick",
     "kick_out",
     "move_in",
+    "note_key",
     "note_past",
     "orphan",
     "oust",
