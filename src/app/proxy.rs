@@ -16,15 +16,17 @@ use super::listening::{Listening, accept};
 use super::tools::{self, OperatorTools};
 use crate::admin;
 use crate::auth::Chain;
+use crate::auth::cache::seal::Seals;
+use crate::auth::penalty::{Penalties, PenaltyRules, Seats};
 use crate::backend::{Offers, Servers};
 use crate::config::{Config, LimitsConfig, MovesConfig, StoreConfig};
 use crate::fleet::{Fleet, JobSettings, Joining, Reports, Rows, Settler, StateFile};
 use crate::health::{Health, Visitor};
-use crate::model::{BackendId, Clock, Ending, Incarnation, Tasks};
+use crate::model::{BackendId, Clock, Ending, Incarnation, Secret, Tasks};
 use crate::net::ServerTls;
 use crate::placement::{Moves, Placement, Times, errand};
 use crate::relay::{BufferPool, RelaySettings};
-use crate::session::{Administration, Connections, Door, Services};
+use crate::session::{Administration, Connections, Door, Guards, Services};
 use crate::store::link::Identity;
 use crate::store::{Rules, Store};
 
@@ -82,7 +84,9 @@ impl Proxy {
             .filter_map(|listening| listening.address().transpose())
             .collect::<std::io::Result<Vec<_>>>()?;
         prober.beware_of(addresses.clone());
+        let guards = guards(&config, &store, fleet.incarnation());
         let services = Arc::new(Services {
+            guards,
             passdb: ArcSwap::from_pointee(passdb),
             placement: Placement::start(fleet.clone(), times),
             servers,
@@ -190,6 +194,35 @@ impl Proxy {
         for shard in shards {
             shard.ledger.close_all(Ending::Shutdown);
         }
+    }
+}
+
+/// Who keeps passwords from being guessed. What one proxy notes, others find only with the fleet's secret.
+fn guards(config: &Config, store: &Arc<dyn Store>, incarnation: &Incarnation) -> Guards {
+    let shared = |secret: &Arc<Secret>| Seals::new(secret, None).map(|seals| (store.clone().notes(), seals));
+    if config.secret.is_none() && !matches!(config.store, StoreConfig::Memory) {
+        info!(
+            "failed logins and the sessions of an address count at this proxy only; auth.secret_file makes them the fleet's"
+        );
+    }
+    let (fleet, seals) = config.secret.as_ref().and_then(shared).unwrap_or_else(|| (None, Seals::random()));
+    let (seals, shards) = (Arc::new(seals), config.store.shards());
+    Guards {
+        penalties: Penalties::new(fleet.clone(), shards, seals.clone(), penalty_rules(config)),
+        seats: Seats::new(fleet, shards, seals, incarnation.clone()),
+    }
+}
+
+/// What failed logins cost.
+pub(super) fn penalty_rules(config: &Config) -> PenaltyRules {
+    let auth = &config.auth;
+    PenaltyRules {
+        forget: auth.penalty_forget,
+        max: auth.penalty_max,
+        known: auth.penalty_known,
+        ipv6_prefix: auth.penalty_ipv6_prefix,
+        exempt: auth.penalty_exempt.clone(),
+        logins_per_minute: config.limits.logins_per_minute,
     }
 }
 

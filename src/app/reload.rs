@@ -9,10 +9,10 @@ use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
 use super::Proxy;
-use super::proxy::relay_settings;
+use super::proxy::{penalty_rules, relay_settings};
 use crate::auth::Chain;
 use crate::backend::Servers;
-use crate::config::{Changes, Config, MovesConfig, TlsConfig};
+use crate::config::{AuthConfig, Changes, Config, MovesConfig, TlsConfig};
 use crate::model::Protocol;
 use crate::net::ServerTls;
 
@@ -42,6 +42,7 @@ impl Proxy {
         self.health.update(&new.health, || self.services.servers.load_full());
         self.services.passdb.store(Arc::new(passdb));
         self.services.relay.store(Arc::new(relay_settings(&new.limits, &self.pool)));
+        self.services.guards.penalties.replace(penalty_rules(&new));
         self.services.limits.store(Arc::new(new.limits.clone()));
         self.services.sieve.store(Arc::new(new.sieve.clone()));
         self.services.lmtp.store(Arc::new(new.lmtp.clone()));
@@ -53,6 +54,7 @@ impl Proxy {
         }
         *config = Config {
             tls: new.tls,
+            auth: AuthConfig { secret_file: config.auth.secret_file.clone(), ..new.auth },
             limits: new.limits,
             lmtp: new.lmtp,
             doveadm: new.doveadm,

@@ -1,13 +1,14 @@
 //! Who is this user: sources in a list, the first that knows the user decides.
 //!
 //! `chain.rs` asks the `sources/`; `scheme.rs` reads and verifies stored passwords, `hasher.rs` keeps that off the event
-//! loop; `extra.rs` reads the fields of a passdb. No password is ever logged, nor quoted in an error.
+//! loop; `extra.rs` reads the fields of a passdb; `penalty/` makes failures cost time. No password is ever logged, nor quoted in an error.
 
 pub mod cache;
 mod chain;
 mod extra;
 mod fault;
 mod hasher;
+pub mod penalty;
 mod scheme;
 pub mod sources;
 #[cfg(test)]

@@ -2,7 +2,8 @@
 //! against each other; `check` holds tables against tables.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::backends::{BackendKeys, BackendSecrets};
 use super::doveadm::DoveadmDoorKeys;
@@ -13,9 +14,10 @@ use super::key::section;
 use super::reader::Reader;
 use super::value::checked_name;
 use super::{
-    BackendConfig, BackendTls, Config, DoveadmDoorConfig, DoveadmUrl, HealthConfig, PassdbConfig, TlsConfig, store,
+    AuthConfig, BackendConfig, BackendTls, Config, DoveadmDoorConfig, DoveadmUrl, HealthConfig, PassdbConfig,
+    TlsConfig, store,
 };
-use crate::model::BackendId;
+use crate::model::{BackendId, Secret};
 
 section! {
     /// homing's settings. Durations are a number and a unit in quotes: "500ms", "15s", "10min", "1h", "7d". Relative
@@ -27,8 +29,12 @@ section! {
     }
 }
 
+/// Characters of the fleet's secret, at least: `auth` takes no fewer bytes.
+const MIN_SECRET: usize = 32;
+
 /// Reads every table.
 pub(super) fn read(reader: &mut Reader<'_>) -> Config {
+    let auth: AuthConfig = reader.section("auth");
     Config {
         name: name(reader),
         store: store::read(reader),
@@ -36,7 +42,8 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Config {
         listeners: reader.list("listener").iter().map(|path| reader.section(path)).collect(),
         tls: tls(reader),
         limits: reader.section("limits"),
-        auth: reader.section("auth"),
+        secret: fleet_secret(reader, auth.secret_file.as_deref()),
+        auth,
         lmtp: reader.section("lmtp"),
         doveadm: doveadm_door(reader),
         moves: reader.section("moves"),
@@ -47,6 +54,18 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Config {
         log: reader.section("log"),
         admin: reader.section("admin"),
     }
+}
+
+/// The fleet's secret. One that could be guessed would let whoever reads the store look users up.
+fn fleet_secret(reader: &mut Reader<'_>, path: Option<&Path>) -> Option<Arc<Secret>> {
+    const KEY: &str = "auth.secret_file";
+    let secret = reader.secret_file(KEY, path)?;
+    if secret.expose().len() < MIN_SECRET {
+        let remedy = "write the output of \"openssl rand -hex 32\" into it";
+        reader.fault(KEY, &format!("holds fewer than {MIN_SECRET} characters"), REFUSED, remedy);
+        return None;
+    }
+    Some(secret)
 }
 
 /// The machine's name, or "homing" if it has none that could be used.

@@ -32,6 +32,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 
 pub use auth::{AuthConfig, MasterSeparator};
 pub use backends::{Announce, BackendConfig, BackendTls, Master, Reach};
@@ -53,7 +54,7 @@ pub use store::{RedisConfig, RedisLogin, RedisServers, RedisTls, StoreAddress, S
 use toml::de::DeTable;
 use zeroize::Zeroizing;
 
-use crate::model::{BackendId, Protocol};
+use crate::model::{BackendId, Protocol, Secret};
 
 /// Bytes of a configuration file. A thousand backends need a tenth of it.
 const LONGEST_FILE: u64 = 1 << 20;
@@ -75,6 +76,8 @@ pub struct Config {
     pub limits: LimitsConfig,
     /// `[auth]`.
     pub auth: AuthConfig,
+    /// The fleet's secret, of `auth.secret_file`. Needs a restart.
+    pub secret: Option<Arc<Secret>>,
     /// Mail that comes in. Reload applies it to new connections.
     pub lmtp: LmtpConfig,
     /// What clients of our own doveadm must know. Reload applies it.
@@ -150,6 +153,7 @@ impl Config {
             tls: TlsConfig::default(),
             limits: LimitsConfig::default(),
             auth: AuthConfig::default(),
+            secret: None,
             lmtp: LmtpConfig::default(),
             doveadm: DoveadmDoorConfig::default(),
             moves: MovesConfig::default(),

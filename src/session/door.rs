@@ -8,7 +8,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::ending::{End, Record};
-use super::{Services, administration, delivery, login};
+use super::{CountedThere, Services, administration, delivery, login};
 use crate::config::{ListenerConfig, ListenerTls};
 use crate::model::{Ending, Phase, Protocol, SessionId};
 use crate::net::{
@@ -49,6 +49,8 @@ pub(super) struct Guest {
     pub(super) server_name: Option<String>,
     /// It has asked for UTF-8 before its login (POP3).
     pub(super) utf8: bool,
+    /// Its place among the connections of its address, where those are limited.
+    pub(super) place: Option<CountedThere>,
 }
 
 impl Guest {
@@ -96,7 +98,7 @@ impl Door {
     /// A client of this machine.
     fn neighbour(&self, local: UnixStream, record: &Record) -> Guest {
         let (session, stream) = (record.session.clone(), Stream::Local(local));
-        Guest { stream, session, client: HERE, local: HERE, tls: None, server_name: None, utf8: false }
+        Guest { stream, session, client: HERE, local: HERE, tls: None, server_name: None, utf8: false, place: None }
     }
 
     /// Where it listens, as far as that is an address.
@@ -130,6 +132,12 @@ impl Door {
             record.session = SessionId::new(name);
         }
         record.tls = header.tls.as_ref().map(version);
+        let Ok(place) = self.place(record.client.ip()) else {
+            if self.listener.tls != ListenerTls::Implicit {
+                self.say_no(Stream::Plain(tcp)).await;
+            }
+            return Err((Ending::Overloaded, Some("limits.address_connections is reached".to_owned())));
+        };
         let guest = Guest {
             stream: Stream::Plain(tcp),
             session: record.session.clone(),
@@ -138,8 +146,20 @@ impl Door {
             tls: header.tls,
             server_name: header.authority,
             utf8: false,
+            place,
         };
         if self.listener.tls == ListenerTls::Implicit { self.encrypt(guest, record).await } else { Ok(guest) }
+    }
+
+    /// A place among the connections of a mail client's address, where those are limited; an error if there is none.
+    fn place(&self, client: IpAddr) -> Result<Option<CountedThere>, ()> {
+        let most = self.services.limits.load().address_connections;
+        let is_of_mail_clients = !matches!(self.listener.protocol, Protocol::Lmtp | Protocol::Doveadm);
+        let is_counted = self.services.guards.penalties.counted(client, None).is_some();
+        if most == 0 || !is_of_mail_clients || !is_counted {
+            return Ok(None);
+        }
+        self.services.connections.admit_from(client, most).map(Some).ok_or(())
     }
 
     async fn header(&self, tcp: &mut TcpStream, peer: SocketAddr) -> Result<ProxyHeader, End> {

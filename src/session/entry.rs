@@ -1,7 +1,7 @@
 //! From a name and a password to a connection that is logged in: passdb, home, backend.
 
 use std::future::{Future, poll_fn};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,7 +12,8 @@ use tracing::{error, info, warn};
 use super::door::Guest;
 use super::ending::Record;
 use super::refusing::Failure;
-use super::{Ender, Services};
+use super::{Ender, Services, guarding};
+use crate::auth::penalty::Seat;
 use crate::auth::{Fields, Grant, Question};
 use crate::backend::{Arrival, Request, Server, Servers, StrangerTls, connect};
 use crate::ledger::Slot;
@@ -35,6 +36,8 @@ pub(super) struct Entry {
     pub(super) arrival: Arrival,
     /// The place in the ledger; `None` at a host that the passdb named and the table lacks.
     pub(super) slot: Option<Slot>,
+    /// The place among the sessions of the user at the address, where those are limited.
+    pub(super) seat: Option<Seat>,
     pub(super) stop: StopSignal,
     /// The other end of `stop`; the ledger has one, too.
     pub(super) handle: StopHandle,
@@ -47,6 +50,7 @@ struct Found {
     key: Key,
     server: Arc<Server>,
     slot: Option<Slot>,
+    seat: Option<Seat>,
 }
 
 /// Checks, places, connects. `over` resolves when the connection is, whatever the login is doing then.
@@ -56,6 +60,7 @@ struct Found {
 pub(super) async fn enter(
     services: &Services,
     guest: &Guest,
+    client: Option<IpAddr>,
     credentials: &Credentials,
     announcement: &Announcement,
     mut over: Pin<&mut impl Future<Output = Ending>>,
@@ -68,11 +73,11 @@ pub(super) async fn enter(
     };
     let mut referrals = services.limits.load().max_referrals;
     loop {
-        let failure = match enter_home(services, guest, credentials, announcement, &grant, over.as_mut(), record).await
-        {
-            Ok(entry) => return Ok(entry),
-            Err(failure) => failure,
-        };
+        let failure =
+            match enter_home(services, guest, client, credentials, announcement, &grant, over.as_mut(), record).await {
+                Ok(entry) => return Ok(entry),
+                Err(failure) => failure,
+            };
         let Failure::Backend(BackendRefusal { referral: Some(referral), .. }) = failure else { return Err(failure) };
         if referrals == 0 {
             error!(session = %guest.session, user = %grant.user.as_str(), host = referral.host, "referred once too often; see limits.max_referrals");
@@ -107,6 +112,7 @@ fn follow(grant: &mut Grant, referral: Referral) {
 async fn enter_home(
     services: &Services,
     guest: &Guest,
+    client: Option<IpAddr>,
     credentials: &Credentials,
     announcement: &Announcement,
     grant: &Grant,
@@ -115,10 +121,10 @@ async fn enter_home(
 ) -> Result<Entry, Failure> {
     let (handle, stop) = stop_pair();
     // Up to here a login may be dropped anywhere; a connect may not.
-    let Found { key, server, slot } = tokio::select! {
+    let Found { key, server, slot, seat } = tokio::select! {
         biased;
         why = over.as_mut() => return Err(Failure::Over(why)),
-        found = find(services, guest, grant, &handle, record) => found?,
+        found = find(services, guest, client, grant, &handle, record) => found?,
     };
     record.reached(Phase::Connect);
     must_be_proven(&server, grant, guest, record.protocol)?;
@@ -156,7 +162,7 @@ async fn enter_home(
         slot.prove();
     }
     let (user, mechanism) = (grant.user.as_str().into(), credentials.mechanism);
-    Ok(Entry { user, key, mechanism, backend: server.id.clone(), arrival, slot, stop, handle, isolation })
+    Ok(Entry { user, key, mechanism, backend: server.id.clone(), arrival, slot, seat, stop, handle, isolation })
 }
 
 /// A submission server that takes our word, and the password of a passdb's `pass`, are only for those whose own password
@@ -207,6 +213,7 @@ async fn check(
 async fn find(
     services: &Services,
     guest: &Guest,
+    client: Option<IpAddr>,
     grant: &Grant,
     stop: &StopHandle,
     record: &mut Record,
@@ -215,8 +222,13 @@ async fn find(
     record.reached(Phase::Placement);
     let ender = Ender { handle: stop.clone(), client: guest.client.ip() };
     let limit = services.limits.load().sessions_per_key;
-    let (server, slot) = home(services, record.protocol, grant, &key, limit, ender).await?;
-    Ok(Found { key, server, slot })
+    // At the same time: neither is to cost a round trip of its own.
+    let (home, seat) = tokio::join!(
+        home(services, record.protocol, grant, &key, limit, ender),
+        guarding::sit(services, grant.user.as_str(), client)
+    );
+    let ((server, slot), seat) = (home?, seat?);
+    Ok(Found { key, server, slot, seat })
 }
 
 /// The server where the user is at home, and the place in the ledger. `limit`: the most sessions of the key; 0 for any number.

@@ -214,10 +214,15 @@ impl Cache {
 
     /// All about one user is in one shard, whatever the secret: so that one round trip brings it all.
     fn shard(&self, about: &About<'_>) -> u16 {
-        // FNV-1a: it need only spread, and be the same at every proxy.
-        let step = |hash: u32, byte: u8| (hash ^ u32::from(byte.to_ascii_lowercase())).wrapping_mul(0x0100_0193);
-        (about.user.bytes().fold(0x811c_9dc5, step) % u32::from(self.shards.max(1))) as u16 // below a u16
+        shard_of(about.user, self.shards)
     }
+}
+
+/// Where everything is that concerns that user, or address, whatever the secret.
+pub(super) fn shard_of(whom: &str, shards: u16) -> u16 {
+    // FNV-1a: it need only spread, and be the same at every proxy.
+    let step = |hash: u32, byte: u8| (hash ^ u32::from(byte.to_ascii_lowercase())).wrapping_mul(0x0100_0193);
+    (whom.bytes().fold(0x811c_9dc5, step) % u32::from(shards.max(1))) as u16 // below a u16
 }
 
 /// For what does not depend on where the client is.

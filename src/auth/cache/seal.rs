@@ -64,6 +64,14 @@ impl Seals {
         Some(Self { first: Keys::derive(first)?, second })
     }
 
+    /// With a secret that nobody else has, for what stays in this process.
+    pub fn random() -> Self {
+        // No entropy: nothing can be safe.
+        let source = rand::SystemRandom::new();
+        let key = || hmac::Key::generate(hmac::HMAC_SHA256, &source).unwrap_or_else(|_| std::process::abort());
+        Self { first: Keys { name: key(), seal: key(), mark: key() }, second: None }
+    }
+
     /// Where a note about this is kept, newest secret first.
     pub fn names(&self, purpose: Purpose, about: &[&[u8]]) -> impl Iterator<Item = Name> {
         std::iter::once(&self.first).chain(&self.second).map(move |keys| keys.name_of(purpose, about))

@@ -6,8 +6,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 
 use super::Memory;
-use crate::store::StoreError;
 use crate::model::Incarnation;
+use crate::store::StoreError;
 use crate::store::notes::{Name, Note, Noted, Notes, Trace};
 
 /// So many more notes than after the last look, and those that have lapsed are thrown out.
@@ -74,7 +74,11 @@ impl Notices {
                 let others: u32 = living.map(|(_, count)| count).sum();
                 let fits = *most == 0 || *count <= had || others.saturating_add(*count) <= *most;
                 if fits {
-                    if *count > 0 { holders.insert(holder.clone(), *count) } else { holders.remove(holder) };
+                    if *count > 0 {
+                        holders.insert(holder.clone(), *count)
+                    } else {
+                        holders.remove(holder)
+                    };
                     self.put((shard, *name), What::Holders(holders), *ttl, now);
                 }
                 Noted::Occupied { fits, others }
@@ -95,7 +99,8 @@ impl Notices {
     }
 
     fn wipe(&mut self, name: &(u16, Name), wiped: &[Trace], now: u64) -> Noted {
-        let Some(Kept { what: What::Traces(traces), .. }) = self.kept.get_mut(name).filter(|kept| kept.until > now) else {
+        let Some(Kept { what: What::Traces(traces), .. }) = self.kept.get_mut(name).filter(|kept| kept.until > now)
+        else {
             return Noted::Counted(0);
         };
         let gone = wiped.iter().filter(|trace| traces.remove(trace)).count();

@@ -145,9 +145,7 @@ fn command(note: &Note, keys: &Keys) -> Cmd {
         Note::Wipe { name, traces } => {
             Cmd::srem(keys.note(name), traces.iter().map(Trace::to_string).collect::<Vec<_>>())
         }
-        Note::Leave { name, trace, ttl, most } => {
-            scripts::TRACE.call(&keys.stem(), &left(name, trace, *ttl, *most))
-        }
+        Note::Leave { name, trace, ttl, most } => scripts::TRACE.call(&keys.stem(), &left(name, trace, *ttl, *most)),
         Note::Tally { name, ttl } => scripts::TALLY.call(&keys.stem(), &tallied(name, *ttl)),
         Note::Occupy { name, holder, count, most, ttl } => {
             scripts::OCCUPY.call(&keys.stem(), &occupied(name, holder, [*count, *most], *ttl))
@@ -184,8 +182,9 @@ fn decode(note: &Note, value: Value) -> RedisResult<Noted> {
             Ok(Noted::Traces(found.iter().filter_map(|text| text.parse().ok()).collect()))
         }
         Note::Wipe { .. } => parse(value).map(Noted::Counted),
-        Note::Leave { .. } | Note::Tally { .. } | Note::Occupy { .. } => scripted(note, value)
-            .map_err(|_| (redis::ErrorKind::UnexpectedReturnType, "an answer that homing's scripts do not give").into()),
+        Note::Leave { .. } | Note::Tally { .. } | Note::Occupy { .. } => scripted(note, value).map_err(|_| {
+            (redis::ErrorKind::UnexpectedReturnType, "an answer that homing's scripts do not give").into()
+        }),
     }
 }
 

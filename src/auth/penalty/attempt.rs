@@ -1,0 +1,113 @@
+//! Who tries to log in, from where, and under which names that is noted.
+
+use std::net::IpAddr;
+
+use super::{MINUTE, PenaltyRules, mark, millis};
+use crate::auth::cache::seal::{Purpose, Seals};
+use crate::auth::cache::shard_of;
+use crate::model::Secret;
+use crate::store::notes::{Name, Note, Noted, Trace};
+
+/// One try to log in.
+#[derive(Clone, Copy, Debug)]
+pub struct Attempt<'a> {
+    /// Name as given.
+    pub user: &'a str,
+    /// The address that counts; `None` if nobody can tell, as behind a webmail that announces none.
+    pub client: Option<IpAddr>,
+    /// The password, or what stands in its place.
+    pub password: &'a Secret,
+}
+
+/// What has to be asked about an attempt: notes, and in which shard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Questions {
+    /// About the user; in the shard where everything about that user's logins is.
+    pub user: (u16, Vec<Note>),
+    /// About the address, if there is one.
+    pub address: Option<(u16, Vec<Note>)>,
+    pub(super) user_name: Name,
+    pub(super) address_name: Option<Name>,
+    /// Where it is noted that the user has logged in from this address, newest secret first.
+    pub(super) known_names: Vec<Name>,
+    pub(super) user_mark: [u8; 8],
+    /// All zeros if nobody can tell the address.
+    pub(super) address_mark: [u8; 8],
+}
+
+impl Questions {
+    pub(super) fn about(attempt: &Attempt<'_>, seals: &Seals, rules: &PenaltyRules, shards: u16) -> Self {
+        let user = attempt.user.to_ascii_lowercase();
+        let client = attempt.client.map(|address| network(address, rules.ipv6_prefix));
+        let user_name = seals.name(Purpose::User, &[user.as_bytes()]);
+        let known_names: Vec<Name> = match &client {
+            Some(client) => seals.names(Purpose::User, &[user.as_bytes(), client.as_bytes()]).collect(),
+            None => Vec::new(),
+        };
+        let mut of_user = vec![Note::Traces(user_name)];
+        of_user.extend(known_names.iter().copied().map(Note::Recall));
+        let address_name = client.as_ref().map(|client| seals.name(Purpose::Address, &[client.as_bytes()]));
+        let address = client.as_ref().zip(address_name).map(|(client, name)| {
+            let mut notes = vec![Note::Traces(name)];
+            if rules.logins_per_minute > 0 {
+                let name = seals.name(Purpose::Address, &[client.as_bytes(), b"rate"]);
+                notes.push(Note::Tally { name, ttl: millis(MINUTE) });
+            }
+            (shard_of(client, shards), notes)
+        });
+        Self {
+            user: (shard_of(&user, shards), of_user),
+            address,
+            user_name,
+            address_name,
+            known_names,
+            user_mark: mark(seals, Purpose::User, &[user.as_bytes()]),
+            address_mark: client.map(|client| mark(seals, Purpose::Address, &[client.as_bytes()])).unwrap_or_default(),
+        }
+    }
+
+    /// What a failure leaves: at the user, and at the address.
+    pub(super) fn traces(&self, attempt: &Attempt<'_>, seals: &Seals) -> (Trace, Trace) {
+        let proof = mark(seals, Purpose::Proof, &[&self.user_mark, attempt.password.expose()]);
+        (trace(self.address_mark, proof), trace(self.user_mark, proof))
+    }
+}
+
+fn trace(first: [u8; 8], second: [u8; 8]) -> Trace {
+    let mut bytes = [0; 16];
+    bytes[..8].copy_from_slice(&first);
+    bytes[8..].copy_from_slice(&second);
+    Trace(bytes)
+}
+
+/// What one client has: an IPv4 address, or that much of an IPv6 address.
+pub(super) fn network(address: IpAddr, ipv6_prefix: u8) -> String {
+    let length = match address {
+        IpAddr::V4(_) => 32,
+        IpAddr::V6(_) => ipv6_prefix.min(128),
+    };
+    // The length fits the family.
+    ipnet::IpNet::new(address, length).map_or_else(|_| address.to_string(), |network| network.trunc().to_string())
+}
+
+/// The traces that answer number `at` has.
+pub(super) fn traces(answers: &[Noted], at: usize) -> &[Trace] {
+    match answers.get(at) {
+        Some(Noted::Traces(traces)) => traces,
+        _ => &[],
+    }
+}
+
+/// The time that was kept.
+pub(super) fn instant(answer: &Noted) -> Option<u64> {
+    let Noted::Kept(Some(value)) = answer else { return None };
+    value.as_slice().try_into().ok().map(u64::from_be_bytes)
+}
+
+/// What was counted.
+pub(super) fn count(answer: &Noted) -> Option<u32> {
+    match answer {
+        Noted::Counted(count) => Some(*count),
+        _ => None,
+    }
+}

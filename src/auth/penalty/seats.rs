@@ -1,0 +1,116 @@
+//! How many sessions a user has from one address, over the whole fleet.
+//!
+//! Each proxy notes how many it has itself; what a proxy has that has no lease does not count, so a proxy that was killed
+//! takes its share along. A number that could not be told is told again.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::time::sleep;
+
+use super::attempt::network;
+use super::{Board, millis};
+use crate::auth::cache::seal::{Purpose, Seals};
+use crate::auth::cache::shard_of;
+use crate::model::Incarnation;
+use crate::store::Rules;
+use crate::store::memory::Memory;
+use crate::store::notes::{Name, Note, Noted, Notes};
+
+/// How long the store knows of sessions after the last came or went.
+const REMEMBER: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Until a number is told again that could not be told; doubled each time.
+const AGAIN: Duration = Duration::from_secs(1);
+/// How often it is told again: for about a day.
+const TRIES: u32 = 16;
+
+/// The sessions of this proxy, by user and address.
+pub struct Seats {
+    board: Board,
+    seals: Arc<Seals>,
+    holder: Incarnation,
+    taken: Mutex<HashMap<Place, u32>>,
+}
+
+/// A user at an address, and in which shard that is noted.
+type Place = (u16, Name);
+
+/// A session that counts until this is dropped.
+pub struct Seat {
+    seats: Arc<Seats>,
+    place: Place,
+}
+
+impl Seats {
+    /// Of that proxy. `fleet` and `seals` are as the penalties have them.
+    pub fn new(fleet: Option<Arc<dyn Notes>>, shards: u16, seals: Arc<Seals>, holder: Incarnation) -> Arc<Self> {
+        let board = Board { fleet, here: Memory::embedded(Rules::default()), shards };
+        Arc::new(Self { board, seals, holder, taken: Mutex::default() })
+    }
+
+    /// A seat for one more session; `None` if there are `most` already.
+    pub async fn take(self: &Arc<Self>, user: &str, client: IpAddr, ipv6_prefix: u8, most: u32) -> Option<Seat> {
+        let user = user.to_ascii_lowercase();
+        let client = network(client, ipv6_prefix);
+        let name = self.seals.name(Purpose::Sessions, &[user.as_bytes(), client.as_bytes()]);
+        let place = (shard_of(&user, self.board.shards), name);
+        let count = {
+            let mut taken = self.taken();
+            let count = taken.entry(place).or_default();
+            *count = count.saturating_add(1);
+            *count
+        };
+        // From here on it is given back, whatever happens.
+        let seat = Seat { seats: self.clone(), place };
+        if count > most {
+            return None;
+        }
+        let (answers, _) = self.board.exchange(place.0, &[self.note(place, count, most)]).await;
+        let fits = !matches!(answers.first(), Some(Noted::Occupied { fits: false, .. }));
+        fits.then_some(seat)
+    }
+
+    fn note(&self, (_, name): Place, count: u32, most: u32) -> Note {
+        Note::Occupy { name, holder: self.holder.clone(), count, most, ttl: millis(REMEMBER) }
+    }
+
+    fn taken(&self) -> MutexGuard<'_, HashMap<Place, u32>> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells how many there are now, until somebody has heard it.
+    async fn tell(&self, place: Place) {
+        let mut pause = AGAIN;
+        for _ in 0..TRIES {
+            let count = self.taken().get(&place).copied().unwrap_or_default();
+            let (_, alone) = self.board.exchange(place.0, &[self.note(place, count, 0)]).await;
+            if !alone {
+                return;
+            }
+            sleep(pause).await;
+            pause *= 2;
+        }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let (seats, place) = (self.seats.clone(), self.place);
+        {
+            let mut taken = seats.taken();
+            let left = taken.get(&place).map_or(0, |count| count.saturating_sub(1));
+            if left > 0 {
+                taken.insert(place, left)
+            } else {
+                taken.remove(&place)
+            };
+        }
+        // Without a runtime the process goes down, and its lease with it.
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn(async move { seats.tell(place).await });
+        }
+    }
+}
