@@ -35,6 +35,7 @@ mod operators;
 mod outage;
 mod parts;
 mod pause;
+mod penalties;
 mod pop3;
 mod reload;
 mod secrets;

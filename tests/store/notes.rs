@@ -130,7 +130,7 @@ async fn a_count_lapses_after_its_first(stage: Stage) {
 
 async fn what_is_occupied_is_counted_of_those_who_live(stage: Stage) {
     let (world, mut steward) = stage.pair().await;
-    let (_p, mut q) = (world.welcome("p").await, world.welcome("q").await);
+    let (_p, _q) = (world.welcome("p").await, world.welcome("q").await);
     let occupy = |holder: &str, count| Note::Occupy {
         name: name(1),
         holder: Incarnation::new(holder),
@@ -145,8 +145,8 @@ async fn what_is_occupied_is_counted_of_those_who_live(stage: Stage) {
         [occupied(true, 0), occupied(true, 2), occupied(false, 2), occupied(true, 1), occupied(true, 1)]
     );
     assert_eq!(note(&world, &[occupy("p", 2)]).await, [occupied(false, 2)]);
-    // p is killed: as soon as its lease is gone, its share is.
-    world.pass(Rules::default().lease * 2, &mut [&mut steward, &mut q]).await;
+    // p is killed: as soon as that is known, its share is gone.
+    steward.forget("p").await;
     assert_eq!(note(&world, &[occupy("q", 3), occupy("q", 4)]).await, [occupied(true, 0), occupied(false, 0)]);
     assert_eq!(note(&world, &[occupy("q", 0), occupy("q", 3)]).await, [occupied(true, 0), occupied(true, 0)]);
 }

@@ -9,6 +9,8 @@
 mod attempt;
 mod delay;
 mod seats;
+#[cfg(test)]
+mod tests;
 
 use std::net::IpAddr;
 use std::sync::Arc;

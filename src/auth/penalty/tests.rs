@@ -1,0 +1,242 @@
+//! What failures cost, against a simple model of them.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use proptest::prelude::*;
+
+use super::*;
+use crate::auth::cache::seal::MIN_SECRET;
+use crate::model::Incarnation;
+use crate::store::StoreError;
+use crate::store::clock::Simulated;
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn rules() -> PenaltyRules {
+    PenaltyRules {
+        forget: HOUR,
+        max: Duration::from_secs(15),
+        known: 24 * HOUR,
+        ipv6_prefix: 64,
+        exempt: vec!["192.0.2.0/24".parse().unwrap()],
+        logins_per_minute: 0,
+    }
+}
+
+fn seals() -> Arc<Seals> {
+    Arc::new(Seals::new(&Secret::new(vec![7; MIN_SECRET]), None).unwrap())
+}
+
+fn proxy(notes: &Memory, rules: PenaltyRules) -> Penalties {
+    Penalties::new(Some(Arc::new(notes.clone())), 3, seals(), rules)
+}
+
+fn address(last: u8) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::new(198, 51, 100, last))
+}
+
+fn password(number: u8) -> Secret {
+    Secret::new(vec![b'a' + number])
+}
+
+async fn fail(at: &Penalties, user: &str, client: u8, number: u8) {
+    at.failed(&Attempt { user, client: Some(address(client)), password: &password(number) }).await;
+}
+
+async fn delay(at: &Penalties, user: &str, client: u8) -> Duration {
+    at.look(&Attempt { user, client: Some(address(client)), password: &password(0) }).await.delay
+}
+
+async fn succeed(at: &Penalties, user: &str, client: u8) {
+    let password = password(0);
+    let attempt = Attempt { user, client: Some(address(client)), password: &password };
+    let standing = at.look(&attempt).await;
+    at.succeeded(&attempt, &standing);
+    for _ in 0..4 {
+        tokio::task::yield_now().await; // the notes are written by a task of their own
+    }
+}
+
+/// Every failure that was not forgiven, and who is known where.
+#[derive(Default)]
+struct Model {
+    failures: BTreeSet<(u8, u8, u8)>,
+    known: BTreeSet<(u8, u8)>,
+}
+
+impl Model {
+    fn delay(&self, user: u8, client: u8) -> Duration {
+        let max = rules().max;
+        let at_address = self.failures.iter().filter(|failure| failure.1 == client).count();
+        let of_user = self.failures.iter().filter(|failure| failure.0 == user).count();
+        let by_user = if self.known.contains(&(user, client)) { Duration::ZERO } else { delay::of_user(of_user, max) };
+        delay::of_address(at_address, max).max(by_user)
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Fail(u8, u8, u8),
+    Succeed(u8, u8),
+}
+
+fn steps() -> impl Strategy<Value = Vec<(Step, usize)>> {
+    let step = prop_oneof![
+        4 => (0..3_u8, 0..3_u8, 0..4_u8).prop_map(|(user, client, word)| Step::Fail(user, client, word)),
+        1 => (0..3_u8, 0..3_u8).prop_map(|(user, client)| Step::Succeed(user, client)),
+    ];
+    prop::collection::vec((step, 0..2_usize), 1..40)
+}
+
+proptest! {
+    #[test]
+    fn every_proxy_of_a_fleet_asks_for_the_delay_that_the_sum_of_unforgiven_failures_demands(steps in steps()) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let notes = Memory::embedded(Rules::default());
+            let fleet = [proxy(&notes, rules()), proxy(&notes, rules())];
+            let mut model = Model::default();
+            for (step, through) in steps {
+                match step {
+                    Step::Fail(user, client, word) => {
+                        fail(&fleet[through], &format!("User{user}"), client, word).await;
+                        model.failures.insert((user, client, word));
+                    }
+                    Step::Succeed(user, client) => {
+                        succeed(&fleet[through], &format!("user{user}"), client).await;
+                        model.failures.retain(|failure| (failure.0, failure.1) != (user, client));
+                        model.known.insert((user, client));
+                    }
+                }
+                for (user, client) in (0..3).flat_map(|user| (0..3).map(move |client| (user, client))) {
+                    let found = delay(&fleet[1 - through], &format!("user{user}"), client).await;
+                    prop_assert_eq!(found, model.delay(user, client), "user {} at {}", user, client);
+                }
+            }
+            Ok(())
+        })?;
+    }
+
+    #[test]
+    fn no_number_of_failures_breaks_the_delay(failures: usize, max in 0..1000_u64) {
+        let max = Duration::from_secs(max);
+        prop_assert!(delay::of_address(failures, max) <= max);
+        prop_assert!(delay::of_user(failures, max) <= delay::of_address(failures, max));
+        prop_assert!(delay::of_address(failures, max) <= delay::of_address(failures.saturating_add(1), max));
+    }
+}
+
+#[tokio::test]
+async fn failures_are_forgotten_some_time_after_the_last_new_one() {
+    let server = Arc::new(Simulated::new(1_000_000, "run"));
+    let notes = Memory::embedded_by(Rules::default(), server.clone());
+    let proxy = proxy(&notes, rules());
+    fail(&proxy, "ann", 1, 1).await;
+    server.set_ms(1_000_000 + 3_599_000);
+    fail(&proxy, "ann", 1, 1).await;
+    assert_eq!(delay(&proxy, "ann", 1).await, Duration::from_secs(1));
+    server.set_ms(1_000_000 + 3_600_000);
+    assert_eq!(delay(&proxy, "ann", 1).await, Duration::ZERO, "the same password again is nothing new");
+}
+
+#[tokio::test]
+async fn an_operator_forgives_a_user_or_an_address() {
+    let proxy = proxy(&Memory::embedded(Rules::default()), rules());
+    for number in 0..9 {
+        fail(&proxy, "ann", 1, number).await;
+    }
+    assert!(proxy.forgive_address(address(1)).await && !proxy.forgive_address(address(1)).await);
+    assert_eq!(delay(&proxy, "bob", 1).await, Duration::ZERO);
+    assert!(delay(&proxy, "ann", 1).await > Duration::ZERO);
+    assert!(proxy.forgive_user("ANN").await && !proxy.forgive_user("ann").await);
+    assert_eq!(delay(&proxy, "ann", 1).await, Duration::ZERO);
+    assert_eq!(proxy.stats().failed, 9);
+}
+
+#[tokio::test]
+async fn of_an_exempt_network_what_it_announces_counts_and_of_others_they_do() {
+    let proxy = proxy(&Memory::embedded(Rules::default()), rules());
+    let webmail: IpAddr = "192.0.2.7".parse().unwrap();
+    assert_eq!(proxy.counted(address(1), Some(address(2))), Some(address(1)), "anybody could say that");
+    assert_eq!(proxy.counted(webmail, Some(address(2))), Some(address(2)));
+    assert_eq!(proxy.counted(webmail, None), None);
+    assert_eq!(proxy.counted(webmail, Some("192.0.2.9".parse().unwrap())), None, "one webmail behind another");
+    for number in 0..9 {
+        let attempt = Attempt { user: &format!("u{number}"), client: None, password: &password(number) };
+        proxy.failed(&attempt).await;
+        assert_eq!(proxy.look(&attempt).await.delay, Duration::ZERO);
+    }
+}
+
+#[tokio::test]
+async fn an_ipv6_client_is_its_network_and_an_ipv4_client_one_address() {
+    let proxy = proxy(&Memory::embedded(Rules::default()), rules());
+    let word = password(1);
+    let from = |address: &str| Attempt { user: "ann", client: Some(address.parse().unwrap()), password: &word };
+    proxy.failed(&from("2001:db8::1")).await;
+    proxy.failed(&from("198.51.100.1")).await;
+    for (address, seconds) in
+        [("2001:db8::ffff:2", 1), ("2001:db8:0:1::1", 0), ("198.51.100.1", 1), ("198.51.100.2", 0)]
+    {
+        assert_eq!(proxy.look(&from(address)).await.delay, Duration::from_secs(seconds), "{address}");
+    }
+}
+
+#[tokio::test]
+async fn an_address_logs_in_so_often_in_a_minute_over_all_proxies() {
+    let notes = Memory::embedded(Rules::default());
+    let limited = PenaltyRules { logins_per_minute: 3, ..rules() };
+    let fleet = [proxy(&notes, limited.clone()), proxy(&notes, limited)];
+    let word = password(1);
+    let mut too_fast = Vec::new();
+    for number in 0..5 {
+        let attempt = Attempt { user: "ann", client: Some(address(1)), password: &word };
+        too_fast.push(fleet[number % 2].look(&attempt).await.too_fast);
+    }
+    assert_eq!(too_fast, [false, false, false, true, true]);
+    assert!(!fleet[0].look(&Attempt { user: "ann", client: Some(address(2)), password: &word }).await.too_fast);
+}
+
+/// A store that cannot be reached.
+struct Away;
+
+#[async_trait]
+impl Notes for Away {
+    async fn exchange(&self, _: u16, _: &[Note]) -> Result<Vec<Noted>, StoreError> {
+        Err(StoreError::Unreachable { at: "nowhere".to_owned(), why: "it is away".to_owned() })
+    }
+
+    async fn forget_all(&self, _: u16) -> Result<u64, StoreError> {
+        Ok(0)
+    }
+}
+
+#[tokio::test]
+async fn while_the_store_is_away_each_proxy_counts_for_itself() {
+    let fleet = [(); 2].map(|()| Penalties::new(Some(Arc::new(Away)), 1, seals(), rules()));
+    for number in 0..3 {
+        fail(&fleet[0], "ann", 1, number).await;
+    }
+    assert_eq!(delay(&fleet[0], "bob", 1).await, Duration::from_secs(4));
+    assert_eq!(delay(&fleet[1], "bob", 1).await, Duration::ZERO);
+    assert!(fleet[0].stats().alone > 0);
+}
+
+#[tokio::test]
+async fn sessions_of_a_user_at_an_address_are_limited_and_leave_their_seats() {
+    let seats = Seats::new(None, 1, seals(), Incarnation::new("p"));
+    let take = |user: &'static str, last| {
+        let seats = seats.clone();
+        async move { seats.take(user, address(last), 64, 2).await }
+    };
+    let (first, second) = (take("ann", 1).await, take("Ann", 1).await);
+    assert!(first.is_some() && second.is_some());
+    assert!(take("ann", 1).await.is_none());
+    assert!(take("ann", 2).await.is_some() && take("bob", 1).await.is_some());
+    drop(first);
+    assert!(take("ann", 1).await.is_some());
+}
