@@ -30,6 +30,7 @@ fn write_files(dir: &Path) {
     for name in ["redis.password", "doveadm.password", "mail1.password"] {
         std::fs::write(dir.join(name), "word\n").unwrap();
     }
+    std::fs::write(dir.join("fleet.secret"), "s".repeat(64)).unwrap();
     let made = rcgen::generate_simple_self_signed(["mail.example.org".to_owned()]).unwrap();
     std::fs::write(dir.join("mail.example.org.pem"), made.cert.pem()).unwrap();
     std::fs::write(dir.join("mail.example.org.key"), made.signing_key.serialize_pem()).unwrap();
