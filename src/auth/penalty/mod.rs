@@ -177,10 +177,11 @@ impl Penalties {
             }
         });
         let standing = self.read(&questions, &user, &address);
-        let counters =
-            [(&self.counters.delayed, !standing.delay.is_zero()), (&self.counters.too_fast, standing.too_fast)];
-        for (counter, _) in counters.into_iter().filter(|(_, counts)| *counts) {
-            counter.fetch_add(1, Ordering::Relaxed);
+        if !standing.delay.is_zero() {
+            self.counters.delayed.fetch_add(1, Ordering::Relaxed);
+        }
+        if standing.too_fast {
+            self.counters.too_fast.fetch_add(1, Ordering::Relaxed);
         }
         standing
     }
