@@ -13,7 +13,8 @@ use crate::harness::{Fleet, Imap, Result, Status, User, eventually, tools};
 async fn fleet(settings: &str) -> Result<Fleet> {
     let mut fleet = Fleet::plan().proxies(2).backends(1).users(20).start_without_proxies().await?;
     let lines = fleet.users.iter().map(|user| format!("{}:{{PLAIN}}{}\n", user.name, user.password));
-    start(&mut fleet, &lines.collect::<String>(), settings).await?;
+    let passwd: String = lines.collect();
+    start(&mut fleet, &passwd, settings).await?;
     Ok(fleet)
 }
 
