@@ -190,7 +190,12 @@ async fn nobody_learns_from_an_answer_or_its_time_who_is_a_user() -> Result {
     let hash = tools::succeed(openssl.args(["passwd", "-6", &user.password]), b"").await?;
     let hash = hash.trim();
     let passwd = format!("{}:{hash}\n{}:{hash}::::::nologin\n", user.name, locked.name);
-    start(&mut fleet, &passwd, "[auth]\npenalty_max = \"1ms\"\n[limits]\nfailures = 1000\ncommands = 10000\nlogin_timeout = \"10min\"").await?;
+    start(
+        &mut fleet,
+        &passwd,
+        "[auth]\npenalty_max = \"1ms\"\n[limits]\nfailures = 1000\ncommands = 10000\nlogin_timeout = \"10min\"",
+    )
+    .await?;
     let mut imap = Imap::connect(fleet.proxy().address()).await?.with_patience(PATIENCE);
     let kinds = [user, locked, nobody];
     let (mut times, mut words) = ([const { Vec::new() }; 3], std::collections::BTreeSet::new());
