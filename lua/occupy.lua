@@ -1,11 +1,11 @@
 -- occupy: a note: an incarnation has so many of something of which the fleet may have `most`, or any number with 0. Only what
 -- those have counts that have a lease; who is neither registered nor an orphan is forgotten. To have less is always possible.
 -- ARGV[1] name  [2] holder  [3] count  [4] most  [5] ttl
--- Includes: keys, note_key, alive
+-- Includes: keys, guard_key, alive
 -- Returns {"ok" or "full", what the others have}
 local name, holder, count, most, ttl = unpack(ARGV)
 count, most = tonumber(count), tonumber(most)
-local at, had, others = note .. name, 0, 0
+local at, had, others = guard .. name, 0, 0
 local all = redis.call('HGETALL', at)
 for i = 1, #all, 2 do
   if all[i] == holder then

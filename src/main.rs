@@ -2,9 +2,13 @@
 
 use std::process::ExitCode;
 
-/// glibc's allocator keeps twice as much for a session that was busy once; mimalloc gives it back.
+use mimalloc::MiMalloc;
+use zeroizing_alloc::ZeroAlloc;
+
+/// glibc's allocator keeps twice as much for a session that was busy once; mimalloc gives it back. All that is freed is wiped
+/// first: passwords also go through buffers of libraries (TLS, HTTP, Redis, TOML), which do not wipe them.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: ZeroAlloc<MiMalloc> = ZeroAlloc(MiMalloc);
 
 fn main() -> ExitCode {
     homing::cli::main()

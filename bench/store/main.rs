@@ -2,11 +2,12 @@
 //! in a fleet of 50 proxies and 200 unequal backends with a million bound keys.
 //!
 //! It speaks to a real redis-server of its own through the library's own store. `work` makes the requests, `proxies` sends
-//! them, `story` says what is measured, `server` reads the figures. bench/README.md says what they mean.
+//! them, `story` says what is measured, `logins` what passdbs' answers cost that are remembered, `server` reads the figures. bench/README.md says what they mean.
 
 mod args;
 #[path = "../header.rs"]
 mod header;
+mod logins;
 mod proxies;
 mod report;
 mod server;
@@ -42,7 +43,7 @@ fn run(args: &Args) -> anyhow::Result<()> {
         let mut terminate = signal(SignalKind::terminate())?;
         // Dropping the story drops its server, which ends the process.
         tokio::select! {
-            told = Box::pin(story::tell(args)) => told,
+            told = Box::pin(async { Ok(story::tell(args).await? + &logins::cost().await?) }) => told,
             _ = tokio::signal::ctrl_c() => anyhow::bail!("interrupted"),
             _ = terminate.recv() => anyhow::bail!("terminated"),
         }

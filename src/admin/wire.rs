@@ -1,5 +1,6 @@
 //! What goes over the admin socket, as JSON, and the client that asks for it.
 
+mod auth;
 mod backends;
 
 use serde::{Deserialize, Serialize};
@@ -8,6 +9,9 @@ mod errands;
 mod users;
 
 pub use super::client::{Client, ClientError};
+pub use auth::{
+    AuthStats, CacheCounts, FlushAsk, Flushed, ForgiveAsk, Forgiven, PenaltyCounts, SourceCounts, Trial, TrialAsk,
+};
 pub use backends::{BackendLine, BackendShown, Backends, Changed, Destination, JobLine, Planned, PlannedAt, Restoring};
 pub use errands::{Audit, Difference, KickMany, KickedMany, ProxyDifference, Stray, Whom};
 pub use users::*;

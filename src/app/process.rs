@@ -1,5 +1,6 @@
 //! The process around a proxy: its limits, its signals, its admin door.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -8,11 +9,10 @@ use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpabl
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, warn};
 
-use super::Proxy;
 use super::proxy::rules;
+use super::{Proxy, Stores};
 use crate::admin::{self, Admin, Reload, Socket};
 use crate::config::{Changes, Config, RedisConfig, StoreConfig};
-use crate::store::Store;
 use crate::store::memory::Memory;
 use crate::store::redis::Redis;
 
@@ -20,18 +20,18 @@ use crate::telemetry::LogHandle;
 
 /// Runs a proxy until SIGTERM or SIGINT. `path`: the file that SIGHUP and `homing reload` read again, if there is one.
 pub async fn serve(config: Config, path: Option<PathBuf>, log: LogHandle) -> Result<()> {
-    harden();
+    raise_limits();
     for warning in config.warnings() {
         warn!("{warning}");
     }
     // First of all, so that a second process of the same name fails before anybody takes it for a member of the fleet.
     let socket = admin_socket(&config.admin.socket, path.is_some()).await?;
-    let store = open_store(&config);
+    let stores = open_store(&config);
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
     let proxy = tokio::select! {
-        proxy = Proxy::start(config, store) => Arc::new(proxy?),
+        proxy = Proxy::start(config, stores) => Arc::new(proxy?),
         _ = terminate.recv() => return Ok(()),
         _ = interrupt.recv() => return Ok(()),
     };
@@ -79,19 +79,22 @@ async fn admin_socket(path: &Path, configured: bool) -> Result<Option<Socket>> {
 }
 
 /// The store that a configuration names.
-pub fn open_store(config: &Config) -> Arc<dyn Store> {
+pub fn open_store(config: &Config) -> Stores {
     let rules = rules(config);
     match &config.store {
-        StoreConfig::Memory => Arc::new(Memory::embedded(rules)),
-        StoreConfig::Redis(redis) => Arc::new(Redis::new(RedisConfig::clone(redis), rules)),
+        StoreConfig::Memory => Stores::of(Memory::embedded(rules)),
+        StoreConfig::Redis(redis) => Stores::of(Redis::new(RedisConfig::clone(redis), rules)),
     }
 }
 
-/// No core dumps, for they would hold passwords; and as many sockets as the system lets us have.
-fn harden() {
-    if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
-        warn!(%error, "core dumps could not be switched off");
-    }
+/// No core dumps, for they would hold passwords, and nobody but root looks into this process: neither a debugger nor `/proc`
+/// of the same user. To be called before anything secret is read.
+pub fn close_to_others() -> io::Result<()> {
+    Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
+}
+
+/// As many sockets as the system lets us have.
+fn raise_limits() {
     let limit = getrlimit(Resource::Nofile);
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
         warn!(%error, limit = ?limit.current, "the limit of open files could not be raised");

@@ -13,21 +13,22 @@ use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 use super::listening::{Listening, accept};
+use super::memory;
 use super::tools::{self, OperatorTools};
 use crate::admin;
 use crate::auth::Chain;
-use crate::auth::cache::seal::Seals;
-use crate::auth::penalty::{Penalties, PenaltyRules, Seats};
+use crate::auth::cache::Cache;
 use crate::backend::{Offers, Servers};
 use crate::config::{Config, LimitsConfig, MovesConfig, StoreConfig};
 use crate::fleet::{Fleet, JobSettings, Joining, Reports, Rows, Settler, StateFile};
 use crate::health::{Health, Visitor};
-use crate::model::{BackendId, Clock, Ending, Incarnation, Secret, Tasks};
+use crate::model::{BackendId, Clock, Ending, Incarnation, Tasks};
 use crate::net::ServerTls;
 use crate::placement::{Moves, Placement, Times, errand};
 use crate::relay::{BufferPool, RelaySettings};
-use crate::session::{Administration, Connections, Door, Guards, Services};
+use crate::session::{Administration, Connections, Door, Services};
 use crate::store::link::Identity;
+use crate::store::notes::Notes;
 use crate::store::{Rules, Store};
 
 /// Size of a relay buffer: a TLS record's payload.
@@ -41,6 +42,23 @@ const HOOK_MARGIN: Duration = Duration::from_secs(10);
 /// How long an answer from a store without a time-out of its own may take.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// Where a proxy keeps what it shares with its peers.
+#[derive(Clone)]
+pub struct Stores {
+    /// Who is at home where.
+    pub store: Arc<dyn Store>,
+    /// What logins came to.
+    pub notes: Arc<dyn Notes>,
+}
+
+impl Stores {
+    /// Both in one.
+    pub fn of(both: impl Store + Notes) -> Self {
+        let both = Arc::new(both);
+        Self { store: both.clone(), notes: both }
+    }
+}
+
 /// A running proxy.
 pub struct Proxy {
     pub(super) config: Arc<Mutex<Config>>,
@@ -50,6 +68,7 @@ pub struct Proxy {
     /// None if no listener has TLS.
     pub(super) tls: Option<Arc<ServerTls>>,
     pub(super) pool: Arc<BufferPool>,
+    pub(super) cache: Arc<Cache>,
     moves: Arc<Moves>,
     /// How fast bulk work goes on.
     pub(super) pace: Arc<ArcSwap<MovesConfig>>,
@@ -60,9 +79,12 @@ impl Proxy {
     /// Joins the fleet, waits out a recovery window, opens the listeners.
     ///
     /// Fails if a file cannot be used or an address cannot be bound; waits while the store cannot be reached.
-    pub async fn start(config: Config, store: Arc<dyn Store>) -> Result<Self> {
+    pub async fn start(config: Config, stores: Stores) -> Result<Self> {
+        let Stores { store, notes } = stores;
         let servers = Arc::new(ArcSwap::from_pointee(Servers::new(&config.backends, config.served())?));
-        let passdb = Chain::open(&config.passdb, config.auth.master_separator.0, config.limits.hash_threads).await;
+        let (seals, shards) = (memory::open_seals(&config)?, config.store.shards());
+        let cache = Arc::new(Cache::new(notes.clone(), shards, seals.clone(), memory::times(&config.auth)));
+        let passdb = Chain::open(&config.passdb, &config.auth, config.limits.hash_threads).await.with_cache(&cache);
         let tls = server_tls(&config)?;
         // Before any user comes, so that there is an opinion by then.
         let offers = Arc::new(Offers::default());
@@ -84,9 +106,8 @@ impl Proxy {
             .filter_map(|listening| listening.address().transpose())
             .collect::<std::io::Result<Vec<_>>>()?;
         prober.beware_of(addresses.clone());
-        let guards = guards(&config, &store, fleet.incarnation());
         let services = Arc::new(Services {
-            guards,
+            guards: memory::guards(&config, notes, &seals, fleet.incarnation()),
             passdb: ArcSwap::from_pointee(passdb),
             placement: Placement::start(fleet.clone(), times),
             servers,
@@ -122,7 +143,7 @@ impl Proxy {
         let pace = Arc::new(ArcSwap::from_pointee(config.moves.clone()));
         fleet.work(&job_settings(&pace, &config, &health));
         let config = Arc::new(Mutex::new(config));
-        Ok(Self { config, services, fleet, health, tls, pool, moves: Arc::new(moves), pace, addresses })
+        Ok(Self { config, services, fleet, health, tls, pool, cache, moves: Arc::new(moves), pace, addresses })
     }
 
     /// Where clients connect by TCP, in the order of the configuration.
@@ -194,35 +215,6 @@ impl Proxy {
         for shard in shards {
             shard.ledger.close_all(Ending::Shutdown);
         }
-    }
-}
-
-/// Who keeps passwords from being guessed. What one proxy notes, others find only with the fleet's secret.
-fn guards(config: &Config, store: &Arc<dyn Store>, incarnation: &Incarnation) -> Guards {
-    let shared = |secret: &Arc<Secret>| Seals::new(secret, None).map(|seals| (store.clone().notes(), seals));
-    if config.secret.is_none() && !matches!(config.store, StoreConfig::Memory) {
-        info!(
-            "failed logins and the sessions of an address count at this proxy only; auth.secret_file makes them the fleet's"
-        );
-    }
-    let (fleet, seals) = config.secret.as_ref().and_then(shared).unwrap_or_else(|| (None, Seals::random()));
-    let (seals, shards) = (Arc::new(seals), config.store.shards());
-    Guards {
-        penalties: Penalties::new(fleet.clone(), shards, seals.clone(), penalty_rules(config)),
-        seats: Seats::new(fleet, shards, seals, incarnation.clone()),
-    }
-}
-
-/// What failed logins cost.
-pub(super) fn penalty_rules(config: &Config) -> PenaltyRules {
-    let auth = &config.auth;
-    PenaltyRules {
-        forget: auth.penalty_forget,
-        max: auth.penalty_max,
-        known: auth.penalty_known,
-        ipv6_prefix: auth.penalty_ipv6_prefix,
-        exempt: auth.penalty_exempt.clone(),
-        logins_per_minute: config.limits.logins_per_minute,
     }
 }
 

@@ -8,11 +8,11 @@ use anyhow::bail;
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
-use super::Proxy;
-use super::proxy::{penalty_rules, relay_settings};
+use super::proxy::relay_settings;
+use super::{Proxy, memory};
 use crate::auth::Chain;
 use crate::backend::Servers;
-use crate::config::{AuthConfig, Changes, Config, MovesConfig, TlsConfig};
+use crate::config::{Changes, Config, MovesConfig, TlsConfig};
 use crate::model::Protocol;
 use crate::net::ServerTls;
 
@@ -33,8 +33,14 @@ impl Proxy {
         let changes = config.changes(&new);
         same_servers(&config, &new)?;
         let servers = Servers::new(&new.backends, new.served()).map_err(anyhow::Error::from)?;
-        let passdb = Chain::open(&new.passdb, new.auth.master_separator.0, new.limits.hash_threads).await;
+        // The store stays what it is, whatever the new file says.
+        let seals = memory::seals(&Config { store: config.store.clone(), fleet: config.fleet.clone(), ..new.clone() })?;
+        let passdb = Chain::open(&new.passdb, &new.auth, new.limits.hash_threads).await.with_cache(&self.cache);
         self.reload_tls(&new.tls)?;
+        if let Some(seals) = seals {
+            self.cache.reseal(seals);
+        }
+        self.cache.retime(memory::times(&new.auth));
         let old = self.services.servers.load_full();
         self.fleet.change_file(old.rows(), servers.rows().clone());
         self.services.servers.rcu(|now| servers.instead_of(now));
@@ -42,7 +48,7 @@ impl Proxy {
         self.health.update(&new.health, || self.services.servers.load_full());
         self.services.passdb.store(Arc::new(passdb));
         self.services.relay.store(Arc::new(relay_settings(&new.limits, &self.pool)));
-        self.services.guards.penalties.replace(penalty_rules(&new));
+        self.services.guards.penalties.replace(memory::penalty_rules(&new));
         self.services.limits.store(Arc::new(new.limits.clone()));
         self.services.sieve.store(Arc::new(new.sieve.clone()));
         self.services.lmtp.store(Arc::new(new.lmtp.clone()));
@@ -54,7 +60,6 @@ impl Proxy {
         }
         *config = Config {
             tls: new.tls,
-            auth: AuthConfig { secret_file: config.auth.secret_file.clone(), ..new.auth },
             limits: new.limits,
             lmtp: new.lmtp,
             doveadm: new.doveadm,
@@ -65,6 +70,7 @@ impl Proxy {
                 max_errors: new.moves.max_errors,
                 ..config.moves.clone()
             },
+            auth: new.auth,
             passdb: new.passdb,
             health: new.health,
             sieve: new.sieve,

@@ -1,33 +1,45 @@
-//! All sources in their order: the first that knows the user decides.
+//! Who logs in as whom, and what the sources are asked for that.
 
 use std::collections::BTreeSet;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::cache::{About, Cache, CacheStats, NOBODY, Origin, Recall, Recalled};
 use super::hasher::Hasher;
-use super::sources::{BackendSource, FileSource};
-use super::{Denial, Grant, Lookup, Question, Source, Verdict};
-use crate::config::{FilePassdb, PassdbConfig};
-use crate::model::{Credentials, Refusal, SessionId};
+use super::link::{Link, SourceStats};
+use super::links::{Links, Told};
+use super::sources::{BackendSource, BrokenSource, DovecotSource, FileSource, HttpSource, LdapSource, SqlSource};
+use super::verifier::Verifier;
+use super::{Grant, Lookup, Question, Refused, Schemes, Source};
+use crate::config::{AuthConfig, FilePassdb, PassdbConfig};
+use crate::model::{Credentials, Protocol, Refusal, SessionId};
+use crate::store::StoreError;
+use crate::store::notes::Noted;
 
 /// Longest user name in bytes. RFC 5321 4.5.3.1 allows no longer address, and a name becomes a key of the store.
 const MAX_USER: usize = 255;
 
-/// How often a source that does not answer is written about.
-const COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
-
 /// The passdb as configured. Immutable: a reload makes a new one, and logins under way end with the old one.
 pub struct Chain {
-    links: Vec<Link>,
+    users: Links,
     /// Who knows master users.
-    masters: Vec<Link>,
+    masters: Links,
     /// What stands between a user's name and a master's.
     separator: Option<char>,
+    cache: Option<Arc<Cache>>,
 }
 
-struct Link {
-    source: Box<dyn Source>,
-    complaints: Mutex<Complaints>,
+/// What came of a login that an operator tries.
+#[derive(Debug)]
+pub struct Trial {
+    /// Who would be logged in, or why nobody.
+    pub outcome: Result<Grant, Refusal>,
+    /// Which source decided, if one did: of the user's, unless the master was turned away.
+    pub source: Option<String>,
+    /// Where its answer came from.
+    pub origin: Option<Origin>,
+    /// How long it took.
+    pub took: Duration,
 }
 
 /// Who logs in as whom.
@@ -40,20 +52,22 @@ impl Chain {
     /// Makes the sources and reads their files, off the event loop. A file that cannot be read is logged and tried again
     /// at each login, but once a second at most; until it can, logins that reach it get a temporary failure. At most
     /// `hash_threads` password hashes are computed at once.
-    pub async fn open(passdb: &[PassdbConfig], separator: Option<char>, hash_threads: usize) -> Self {
+    pub async fn open(passdb: &[PassdbConfig], auth: &AuthConfig, hash_threads: usize) -> Self {
         let hasher = Hasher::new(hash_threads);
-        let (mut sources, mut masters) = (Vec::<Box<dyn Source>>::new(), Vec::<Box<dyn Source>>::new());
+        let (mut users, mut masters) = (Vec::new(), Vec::new());
         for config in passdb {
-            match config {
-                PassdbConfig::File(FilePassdb { path, default_scheme, master }) => {
-                    let source = FileSource::new(path, default_scheme, hasher.clone());
-                    source.refresh().await;
-                    if *master { &mut masters } else { &mut sources }.push(Box::new(source));
-                }
-                PassdbConfig::Backend => sources.push(Box::new(BackendSource)),
-            }
+            let link =
+                link(config, auth.weak_schemes, Verifier::new(hasher.clone())).await.kept_by(label(config, auth));
+            if config.has_users() { &mut users } else { &mut masters }.push(link);
         }
-        Self { separator, ..Self::new(sources, masters) }
+        let (users, masters) = (Links::new(users), Links::new(masters));
+        Self { users, masters, separator: auth.master_separator.0, cache: None }
+    }
+
+    /// The same, behind what the fleet remembers.
+    pub fn with_cache(self, cache: &Arc<Cache>) -> Self {
+        let (users, masters) = (self.users.with_cache(cache), self.masters.with_cache(cache));
+        Self { users, masters, cache: Some(cache.clone()), ..self }
     }
 
     /// What stands between a user's name and a master's, if masters may log in so.
@@ -63,19 +77,87 @@ impl Chain {
 
     /// These sources, in this order, of users and of master users.
     pub fn new(sources: Vec<Box<dyn Source>>, masters: Vec<Box<dyn Source>>) -> Self {
-        let links = |sources: Vec<Box<dyn Source>>| sources.into_iter().map(Link::new).collect();
-        Self { links: links(sources), masters: links(masters), separator: None }
+        let link = |source| Link::local(source, Verifier::new(Hasher::new(1)));
+        let links = |sources: Vec<Box<dyn Source>>| Links::new(sources.into_iter().map(link).collect());
+        Self { users: links(sources), masters: links(masters), separator: None, cache: None }
+    }
+
+    /// How each source fares, those of users before those of master users.
+    pub fn stats(&self) -> Vec<SourceStats> {
+        self.users.stats(false).chain(self.masters.stats(true)).collect()
+    }
+
+    /// What the fleet's memory has done here, if this chain has one.
+    pub fn cache_stats(&self) -> Option<CacheStats> {
+        self.cache.as_ref().map(|cache| cache.stats())
+    }
+
+    /// Has the fleet forget what the sources said about somebody, user or master. Says how many records that were.
+    pub async fn forget(&self, user: &str) -> Result<u64, StoreError> {
+        let Some(cache) = &self.cache else { return Ok(0) };
+        let labels: Vec<&str> = [&self.users, &self.masters].into_iter().flat_map(Links::labels).collect();
+        cache.forget(&labels, user).await
+    }
+
+    /// Has the fleet forget what any source said about anybody. Says how many records that were.
+    pub async fn forget_all(&self) -> Result<u64, StoreError> {
+        match &self.cache {
+            Some(cache) => cache.forget_all().await,
+            None => Ok(0),
+        }
+    }
+
+    /// As [`Chain::authenticate`], and says how it came to that.
+    pub async fn try_out(&self, question: &Question<'_>) -> Trial {
+        let begun = Instant::now();
+        let Told { outcome, by } = self.told(question, None).await;
+        let (source, origin) = by.unzip();
+        let outcome = outcome.map_err(|refused| refused.refusal);
+        Trial { outcome, source, origin, took: begun.elapsed() }
     }
 
     /// Says who the client is, or why it is turned away.
-    pub async fn authenticate(&self, question: &Question<'_>) -> Result<Grant, Refusal> {
+    pub async fn authenticate(&self, question: &Question<'_>) -> Result<Grant, Refused> {
+        self.authenticate_knowing(question, None).await
+    }
+
+    /// The same, with what [`Chain::recalled`] has made of the fleet's answers.
+    pub async fn authenticate_knowing(
+        &self,
+        question: &Question<'_>,
+        recalled: Option<Recalled>,
+    ) -> Result<Grant, Refused> {
+        self.told(question, recalled).await.outcome
+    }
+
+    /// Whose password it is that was given: the master user's, where one logs in for somebody.
+    pub fn claimant<'a>(&self, credentials: &'a Credentials) -> &'a str {
+        let Roles { user, master } = self.roles(credentials);
+        master.unwrap_or(user)
+    }
+
+    /// What the fleet can be asked before [`Chain::authenticate_knowing`], by whoever asks it something else about the same login in
+    /// the same round trip; `None` if nothing.
+    pub fn to_recall(&self, credentials: &Credentials, service: Protocol) -> Option<Recall> {
+        let Roles { user, master } = self.roles(credentials);
+        let (links, user) = master.map_or((&self.users, user), |master| (&self.masters, master));
+        let about = About { user, service, client: NOBODY, proof: Some(&credentials.password) };
+        if is_acceptable(user) { links.to_recall(&about) } else { None }
+    }
+
+    /// What its answers say; `None` if the store could not be asked.
+    pub fn recalled(&self, recall: &Recall, answers: Option<Vec<Noted>>) -> Option<Recalled> {
+        self.cache.as_ref().map(|cache| cache.recalled(recall, answers))
+    }
+
+    async fn told(&self, question: &Question<'_>, recalled: Option<Recalled>) -> Told {
         let Roles { user, master } = self.roles(question.credentials);
         if !is_acceptable(user) || !master.is_none_or(is_acceptable) {
-            return Err(Refusal::BadCredentials);
+            return Told { outcome: Err(Refusal::BadCredentials.into()), by: None };
         }
         match master {
-            Some(master) => self.act_for(user, master, question).await,
-            None => ask(&self.links, question).await,
+            Some(master) => self.act_for(user, master, question, recalled).await,
+            None => self.users.ask(question, recalled).await,
         }
     }
 
@@ -93,13 +175,13 @@ impl Chain {
 
     /// A master user logs in for `user`: the masters' sources check the password; if there are none, the backend does, if
     /// it is the one that checks passwords at all.
-    async fn act_for(&self, user: &str, master: &str, question: &Question<'_>) -> Result<Grant, Refusal> {
+    async fn act_for(&self, user: &str, master: &str, question: &Question<'_>, recalled: Option<Recalled>) -> Told {
         let own = &question.credentials;
         // The same for every name, and before it is looked up.
-        if self.masters.is_empty() && !self.links.iter().any(|link| link.source.leaves_it_to_the_backend()) {
-            return Err(Refusal::Forbidden);
+        if self.masters.is_empty() && !self.users.iter().any(Link::leaves_it_to_the_backend) {
+            return Told { outcome: Err(Refusal::Forbidden.into()), by: None };
         }
-        let mut unproven = true;
+        let (mut unproven, mut by) = (true, None);
         if !self.masters.is_empty() {
             let credentials = Credentials {
                 user: master.to_owned(),
@@ -107,13 +189,29 @@ impl Chain {
                 password: own.password.duplicate(),
                 mechanism: own.mechanism,
             };
-            unproven = ask(&self.masters, &Question { credentials: &credentials, ..*question }).await?.unproven;
+            let told = self.masters.ask(&Question { credentials: &credentials, ..*question }, recalled).await;
+            by = told.by;
+            match told.outcome {
+                Ok(grant) => unproven = grant.unproven,
+                Err(refusal) => return Told { outcome: Err(refusal), by },
+            }
         }
+        Told { outcome: self.behalf_of(user, master, unproven, question).await, by }
+    }
+
+    /// The user for whom a master logs in.
+    async fn behalf_of(
+        &self,
+        user: &str,
+        master: &str,
+        unproven: bool,
+        question: &Question<'_>,
+    ) -> Result<Grant, Refused> {
         let Question { service, client, local, session, .. } = *question;
         let lookup = Lookup { user, service, client, local, session };
         let grant = self.find(&lookup).await?.ok_or(Refusal::BadCredentials)?;
         if self.masters.is_empty() && !grant.unproven {
-            return Err(Refusal::BadCredentials);
+            return Err(Refusal::BadCredentials.into());
         }
         Ok(Grant { master: Some(master.to_owned()), unproven, ..grant })
     }
@@ -126,36 +224,58 @@ impl Chain {
         if !is_acceptable(lookup.user) {
             return Ok(None);
         }
-        for link in &self.links {
-            match link.source.find(lookup).await {
-                Verdict::Granted(grant) => return Ok(Some(*grant)),
-                Verdict::Denied(_) | Verdict::Unknown => {}
-                Verdict::Unavailable(why) => {
-                    link.complain(&why, lookup.session);
-                    return Err(Refusal::PassdbUnavailable);
-                }
-            }
-        }
-        Ok(None)
+        self.users.find(lookup).await
     }
 }
 
-/// The first that knows the user decides.
-async fn ask(links: &[Link], question: &Question<'_>) -> Result<Grant, Refusal> {
-    for link in links {
-        match link.source.ask(question).await {
-            Verdict::Granted(grant) => return Ok(*grant),
-            Verdict::Denied(Denial::Password) => return Err(Refusal::BadCredentials),
-            Verdict::Denied(Denial::Forbidden) => return Err(Refusal::Forbidden),
-            Verdict::Unknown => {}
-            // Not on to the next: it might let in, with another home, a user whom this one knows.
-            Verdict::Unavailable(why) => {
-                link.complain(&why, question.session);
-                return Err(Refusal::PassdbUnavailable);
-            }
+/// What a source's answers are kept by: what it is asked and how, for whom, and how its passwords are read. Where this changes, as
+/// with another query, what was kept is not found any more.
+fn label(config: &PassdbConfig, auth: &AuthConfig) -> Option<String> {
+    let role = if config.has_users() { "users" } else { "masters" };
+    let asked = match config {
+        _ if !config.is_cached() => return None,
+        PassdbConfig::File(file) => format!("file {:?} {:?}", file.path, file.default_scheme),
+        PassdbConfig::Ldap(ldap) => format!("ldap {:?}", ldap.keys),
+        PassdbConfig::Sql(sql) => format!("sql {:?}", sql.keys),
+        PassdbConfig::Dovecot(keys, _) => format!("dovecot {keys:?}"),
+        PassdbConfig::Http(keys, _) => format!("http {keys:?}"),
+        PassdbConfig::Backend => return None,
+    };
+    Some(format!("{role} {} {asked}", auth.weak_schemes))
+}
+
+/// The source as configured, and what surrounds it.
+async fn link(config: &PassdbConfig, weak: bool, verifier: Verifier) -> Link {
+    match config {
+        PassdbConfig::File(FilePassdb { path, default_scheme, .. }) => {
+            let source = FileSource::new(path, Schemes::new(default_scheme, weak));
+            source.refresh().await;
+            Link::local(Box::new(source), verifier)
+        }
+        PassdbConfig::Ldap(ldap) => {
+            let source = made(LdapSource::new(ldap, weak), || LdapSource::name_of(ldap));
+            Link::remote(source, &ldap.remote, verifier)
+        }
+        PassdbConfig::Sql(sql) => {
+            let source = made(SqlSource::new(sql, weak), || SqlSource::name_of(sql));
+            Link::remote(source, &sql.remote, verifier)
+        }
+        PassdbConfig::Dovecot(keys, remote) => Link::remote(Box::new(DovecotSource::new(keys)), remote, verifier),
+        PassdbConfig::Http(keys, remote) => Link::remote(Box::new(HttpSource::open(keys).await), remote, verifier),
+        PassdbConfig::Backend => Link::local(Box::new(BackendSource), verifier),
+    }
+}
+
+/// The source, or what stands for it.
+fn made<S: Source + 'static>(source: Result<S, String>, name: impl Fn() -> String) -> Box<dyn Source> {
+    match source {
+        Ok(source) => Box::new(source),
+        Err(why) => {
+            let name = name();
+            tracing::error!("passdb {name} cannot be used: {why}");
+            Box::new(BrokenSource { name, why })
         }
     }
-    Err(Refusal::BadCredentials)
 }
 
 impl Chain {
@@ -165,13 +285,10 @@ impl Chain {
     /// A source could not answer: nothing is known about anybody then.
     pub async fn list(&self, session: &SessionId) -> Result<Option<BTreeSet<String>>, Refusal> {
         let mut names = BTreeSet::new();
-        for link in &self.links {
-            match link.source.list().await {
+        for link in self.users.iter() {
+            match link.list(session).await {
                 Some(Ok(known)) => names.extend(known),
-                Some(Err(why)) => {
-                    link.complain(&why, session);
-                    return Err(Refusal::PassdbUnavailable);
-                }
+                Some(Err(())) => return Err(Refusal::PassdbUnavailable),
                 None => return Ok(None),
             }
         }
@@ -181,30 +298,4 @@ impl Chain {
 
 fn is_acceptable(name: &str) -> bool {
     !name.is_empty() && name.len() <= MAX_USER && !name.contains(char::is_control)
-}
-
-/// What was said about one source, so that an outage under load does not fill the disk.
-#[derive(Default)]
-struct Complaints {
-    last: Option<Instant>,
-    unsaid: u64,
-}
-
-impl Link {
-    fn new(source: Box<dyn Source>) -> Self {
-        Self { source, complaints: Mutex::default() }
-    }
-
-    fn complain(&self, why: &str, session: &SessionId) {
-        let mut complaints = self.complaints.lock().unwrap_or_else(PoisonError::into_inner);
-        if complaints.last.is_some_and(|last| last.elapsed() < COMPLAINT_INTERVAL) {
-            complaints.unsaid += 1;
-            return;
-        }
-        let unsaid = std::mem::take(&mut complaints.unsaid);
-        complaints.last = Some(Instant::now());
-        drop(complaints);
-        let source = self.source.name();
-        tracing::error!(%session, unsaid, "passdb {source} could not answer: {why}");
-    }
 }

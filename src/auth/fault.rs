@@ -12,6 +12,9 @@ pub(super) enum Fault {
     NoPasswordField,
     /// `{SCHEME}` is one that Dovecot has and homing has not.
     #[error("homing does not verify {{{0}}}; use {{ARGON2ID}}, {{BLF-CRYPT}} or {{SHA512-CRYPT}}")]
+    UnsupportedScheme(&'static str),
+    /// `{SCHEME}` is broken, and the operator has not said that it will do.
+    #[error("{{{0}}} is broken: homing verifies it only with weak_schemes = true in [auth]")]
     WeakScheme(&'static str),
     /// `{SCHEME}` is nothing known.
     #[error("the password scheme is unknown")]

@@ -1,26 +1,38 @@
 //! Who is this user: sources in a list, the first that knows the user decides.
 //!
-//! `chain.rs` asks the `sources/`; `scheme.rs` reads and verifies stored passwords, `hasher.rs` keeps that off the event
-//! loop; `extra.rs` reads the fields of a passdb; `penalty/` makes failures cost time. No password is ever logged, nor quoted in an error.
+//! `chain.rs` says who logs in as whom; `links.rs` asks the `sources/` in their order behind the fleet's `cache/`, each through
+//! a `link.rs`, which bounds how long and how often. Sources that store
+//! passwords only look them up: `verifier.rs` compares, `scheme.rs` reads what is stored, and `hasher.rs` keeps the work
+//! off the event loop. `extra.rs` reads the fields of a passdb. `penalty/` makes failures cost time. No password is ever logged, nor quoted in an error.
 
 pub mod cache;
 mod chain;
 mod extra;
 mod fault;
 mod hasher;
+mod link;
+mod links;
 pub mod penalty;
 mod scheme;
 pub mod sources;
 #[cfg(test)]
 mod tests;
+mod verifier;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
+use ipnet::IpNet;
 
-pub use chain::Chain;
+pub use cache::{Recall, Recalled};
+pub use chain::{Chain, Trial};
+pub use link::{LATENCY_BOUNDS, SourceStats};
+pub use scheme::Schemes;
+pub use verifier::{Decoy, StoredUser};
 
-use crate::model::{Credentials, Pool, Protocol, Secret, SessionId, User};
+use crate::model::{Credentials, Pool, Protocol, Refusal, Secret, SessionId, User};
+use crate::net::ProxyTls;
 
 /// A question to a passdb.
 #[derive(Debug)]
@@ -37,6 +49,21 @@ pub struct Question<'a> {
     pub secured: bool,
     /// The session's name in the log.
     pub session: &'a SessionId,
+    /// What else is known of the connection.
+    pub around: Circumstances<'a>,
+}
+
+/// What is known of a client's connection beyond its addresses.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Circumstances<'a> {
+    /// Its TLS, with us or with the load balancer in front of us.
+    pub tls: Option<&'a ProxyTls>,
+    /// The name that it asked for (SNI).
+    pub server_name: Option<&'a str>,
+    /// The addresses of the connection itself, its peer's and ours, where a load balancer told the client's.
+    pub via: Option<(SocketAddr, SocketAddr)>,
+    /// Which login of the connection this is, from 1.
+    pub attempt: u32,
 }
 
 /// A question about somebody who does not log in: whose mail comes, or is administered.
@@ -65,12 +92,19 @@ pub trait Source: Send + Sync {
         false
     }
 
-    /// Checks the password and says what is known about the user. Never blocks the event loop.
+    /// Checks the password and says what is known about the user; `allow_nets` is judged by the chain. Never blocks the event
+    /// loop.
     async fn ask(&self, question: &Question<'_>) -> Verdict;
 
     /// Says what is known about the user, without any password. Never `Denied` for a password; what concerns logins alone
-    /// (`nologin`, `allow_nets`) does not count.
+    /// (`nologin`) does not count.
     async fn find(&self, lookup: &Lookup<'_>) -> Verdict;
+
+    /// A stored password that costs as much to verify as most do, if the source knows: what a user whom nobody knows is
+    /// held against, for the time that it takes.
+    fn decoy(&self) -> Option<Decoy> {
+        None
+    }
 
     /// The names of all users that it knows; `None` if it cannot list them.
     async fn list(&self) -> Option<Result<Vec<String>, String>> {
@@ -85,19 +119,55 @@ pub enum Verdict {
     Granted(Box<Grant>),
     /// The user is known and the password is wrong, or the user may not log in.
     Denied(Denial),
+    /// The user is known by this stored password, which is still to be compared.
+    Stored(Box<StoredUser>),
     /// Not known here: ask the next.
     Unknown,
-    /// The source could not answer; the text is for the operator.
+    /// The source is well, but what it has about this user cannot be used; the text is for the operator.
+    Faulty(String),
+    /// The source could not answer; the text is for the operator. Several in a row, and it is left alone for a while.
     Unavailable(String),
 }
 
 /// Why a known user is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Denial {
     /// Wrong password.
     Password,
-    /// `nologin`, `allow_nets` and the like.
+    /// `nologin`, or an address that is not of `allow_nets`.
     Forbidden,
+    /// As the source says.
+    Told(Refused),
+}
+
+/// A login that is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// Why.
+    pub refusal: Refusal,
+    /// What the client is told instead of our own words.
+    pub words: Option<String>,
+    /// How long it waits for its answer, up to [`LONGEST_WAIT`].
+    pub wait: Duration,
+}
+
+/// Nobody waits longer because a source says so (as Dovecot's `delay_until`).
+pub const LONGEST_WAIT: Duration = Duration::from_secs(300);
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        Self { refusal, words: None, wait: Duration::ZERO }
+    }
+}
+
+impl From<Denial> for Refused {
+    fn from(denial: Denial) -> Self {
+        match denial {
+            Denial::Password => Refusal::BadCredentials.into(),
+            Denial::Forbidden => Refusal::Forbidden.into(),
+            Denial::Told(refused) => refused,
+        }
+    }
 }
 
 /// A user who may log in.
@@ -127,6 +197,8 @@ pub struct Fields {
     pub pool: Option<Pool>,
     /// `host`: a backend's name or address. One of the table is a pin; another one is obeyed and never stored.
     pub host: Option<String>,
+    /// `hostip`: the address of `host`, so that its name is only for its certificate.
+    pub hostip: Option<IpAddr>,
     /// `port` at `host`.
     pub port: Option<u16>,
     /// `destuser`: the name at the backend; also what the affinity key is made of.
@@ -138,15 +210,27 @@ pub struct Fields {
     /// `ssl` or `starttls`, with `any-cert` not verified; only with a `host` that is not of the table.
     pub tls: Option<FieldTls>,
     /// `proxy_timeout`: time for connecting and logging in.
-    pub timeout: Option<std::time::Duration>,
+    pub timeout: Option<Duration>,
     /// `proxy_nopipelining`.
     pub no_pipelining: bool,
     /// `proxy_not_trusted`: do not announce the client.
     pub not_trusted: bool,
     /// `proxy_noauth`: a submission server takes our word for who logs in.
     pub no_auth: bool,
+    /// `delay_until`: the login waits until then, up to [`LONGEST_WAIT`].
+    pub delay_until: Option<SystemTime>,
     /// `forward_NAME`: what the backend is to know of the user, without the `forward_`.
     pub forward: Vec<(String, String)>,
+    /// `allow_nets`: the user may log in only from there.
+    pub allow_nets: Option<Vec<IpNet>>,
+}
+
+impl Fields {
+    /// The client's address is one that the user may log in from.
+    pub fn admits(&self, client: IpAddr) -> bool {
+        let client = client.to_canonical();
+        self.allow_nets.as_ref().is_none_or(|nets| nets.iter().any(|net| net.contains(&client)))
+    }
 }
 
 /// Protection of a connection to a `host` of the passdb's own.

@@ -1,7 +1,12 @@
 //! Stored passwords: `{SCHEME}text` as Dovecot writes it, checked for form and cost when read, and verified.
 
+mod crypt;
+mod derived;
+mod md5_crypt;
 #[cfg(test)]
 mod tests;
+
+use std::borrow::Cow;
 
 use aws_lc_rs::digest;
 use base64::Engine;
@@ -10,27 +15,15 @@ use subtle::ConstantTimeEq;
 
 use super::fault::Fault;
 use crate::model::Secret;
-
-/// passlib writes 656,000 rounds by default; a million takes about half a second.
-const MAX_SHA_ROUNDS: u32 = 1_000_000;
-const MIN_SHA_ROUNDS: u32 = 1_000;
-const DEFAULT_SHA_ROUNDS: u32 = 5_000;
-
-/// 2^15 rounds take about two seconds.
-const BCRYPT_COST: std::ops::RangeInclusive<u32> = 4..=15;
-
-/// In KiB: libsodium's "moderate" is 256 MiB. Each hash that is computed at the same time takes as much.
-const MAX_ARGON2_MEMORY: u32 = 256 * 1024;
-const MAX_ARGON2_PASSES: u32 = 16;
-const MAX_ARGON2_LANES: u32 = 16;
+use crypt::crypt;
+use derived::{Hash, Pbkdf2, ScramKeys};
 
 /// SHA-crypt's work grows with the password's length, too.
 const MAX_PASSWORD: usize = 1024;
 
 /// Schemes of Dovecot that are broken or need more than a name and a password. Named so that the log may name them; any
 /// other text between braces may be a piece of a password.
-const REFUSED: [&str; 15] = [
-    "MD5-CRYPT",
+const REFUSED: [&str; 11] = [
     "DES-CRYPT",
     "MD5",
     "SMD5",
@@ -41,11 +34,24 @@ const REFUSED: [&str; 15] = [
     "DIGEST-MD5",
     "CRAM-MD5",
     "HMAC-MD5",
-    "SCRAM-SHA-1",
-    "SCRAM-SHA-256",
-    "PBKDF2",
     "OTP",
 ];
+
+/// How stored passwords of a source are read.
+#[derive(Clone, Debug)]
+pub struct Schemes {
+    /// Scheme of those without one.
+    default: Box<str>,
+    /// MD5-CRYPT is taken, too.
+    weak: bool,
+}
+
+impl Schemes {
+    /// `default` is for text without a {SCHEME}; `weak` is `auth.weak_schemes`.
+    pub fn new(default: &str, weak: bool) -> Self {
+        Self { default: default.into(), weak }
+    }
+}
 
 /// A password as it is stored.
 pub(super) enum Stored {
@@ -63,6 +69,10 @@ pub(super) enum Stored {
     ShaCrypt(Box<str>),
     Bcrypt(Box<str>),
     Argon2(Box<str>),
+    /// `$1$`: salt and hash.
+    Md5Crypt(Box<str>, Box<str>),
+    Pbkdf2(Pbkdf2),
+    Scram(ScramKeys),
 }
 
 /// How dear a verification is. Two users of equal cost cannot be told apart by time.
@@ -80,6 +90,12 @@ pub(super) enum Cost {
         passes: u32,
         lanes: u32,
     },
+    Derived {
+        hash: Hash,
+        rounds: u32,
+    },
+    /// A third of a millisecond.
+    Md5Crypt,
 }
 
 /// The hash could not be computed; says nothing about the password.
@@ -88,9 +104,9 @@ pub(super) enum Cost {
 pub(super) struct NotComputed;
 
 impl Stored {
-    /// Reads the password field of a passwd-file. `default_scheme` is for text without a {SCHEME}.
-    pub(super) fn parse(text: &str, default_scheme: &str) -> Result<(Self, Cost), Fault> {
-        let (scheme, value) = split_scheme(text).unwrap_or((default_scheme, text));
+    /// Reads a password as it is stored, with its {SCHEME} or without.
+    pub(super) fn parse(text: &str, schemes: &Schemes) -> Result<(Self, Cost), Fault> {
+        let (scheme, value) = split_scheme(text).unwrap_or((&schemes.default, text));
         let (name, encoding) = match scheme.split_once('.') {
             Some((name, encoding)) => (name, Some(Encoding::parse(encoding)?)),
             None => (scheme, None),
@@ -98,11 +114,13 @@ impl Stored {
         if value.is_empty() {
             return Ok((Self::Empty, Cost::Cheap));
         }
-        match name.to_ascii_uppercase().as_str() {
+        let parsed = match name.to_ascii_uppercase().as_str() {
             "PLAIN" | "CLEARTEXT" | "CLEAR" => clear(value, encoding),
-            "CRYPT" | "SHA512-CRYPT" | "SHA256-CRYPT" | "BLF-CRYPT" | "ARGON2ID" | "ARGON2I" if encoding.is_none() => {
-                crypt(value)
-            }
+            "CRYPT" | "SHA512-CRYPT" | "SHA256-CRYPT" | "BLF-CRYPT" | "MD5-CRYPT" | "ARGON2ID" | "ARGON2I"
+            | "ARGON2" => crypt(&decoded(value, encoding)?),
+            "PBKDF2" => derived::pbkdf2_sha1(&decoded(value, encoding)?),
+            "SCRAM-SHA-1" => derived::scram(Hash::Sha1, &decoded(value, encoding)?),
+            "SCRAM-SHA-256" => derived::scram(Hash::Sha256, &decoded(value, encoding)?),
             "SHA" | "SHA1" => plain_digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, value, encoding),
             "SHA256" => plain_digest(&digest::SHA256, value, encoding),
             "SHA512" => plain_digest(&digest::SHA512, value, encoding),
@@ -110,9 +128,35 @@ impl Stored {
             "SSHA256" => salted_digest(&digest::SHA256, value, encoding),
             "SSHA512" => salted_digest(&digest::SHA512, value, encoding),
             other => Err(match REFUSED.iter().find(|refused| **refused == other) {
-                Some(refused) => Fault::WeakScheme(refused),
+                Some(refused) => Fault::UnsupportedScheme(refused),
                 None => Fault::UnknownScheme,
             }),
+        }?;
+        if parsed.1 == Cost::Md5Crypt && !schemes.weak {
+            return Err(Fault::WeakScheme("MD5-CRYPT"));
+        }
+        Ok(parsed)
+    }
+
+    /// What a SCRAM exchange with this user needs, if that is what is stored.
+    #[cfg(test)]
+    fn scram_keys(&self) -> Option<&ScramKeys> {
+        match self {
+            Self::Scram(keys) => Some(keys),
+            _ => None,
+        }
+    }
+
+    /// A copy for later, of a hash that takes its time; of any other there is no need.
+    pub(super) fn slow_copy(&self) -> Option<Self> {
+        match self {
+            Self::ShaCrypt(hash) => Some(Self::ShaCrypt(hash.clone())),
+            Self::Bcrypt(hash) => Some(Self::Bcrypt(hash.clone())),
+            Self::Argon2(hash) => Some(Self::Argon2(hash.clone())),
+            Self::Md5Crypt(salt, hash) => Some(Self::Md5Crypt(salt.clone(), hash.clone())),
+            Self::Pbkdf2(derived) => Some(Self::Pbkdf2(derived.clone())),
+            Self::Scram(keys) => Some(Self::Scram(keys.clone())),
+            Self::Empty | Self::Locked | Self::Clear(_) | Self::Digest { .. } => None,
         }
     }
 
@@ -136,6 +180,11 @@ impl Stored {
             }
             Self::Bcrypt(hash) => bcrypt::verify(password, hash).map_err(|_| NotComputed),
             Self::Argon2(hash) => verify_argon2(hash, password),
+            Self::Md5Crypt(salt, hash) => {
+                Ok(md5_crypt::hash(password, salt.as_bytes()).as_slice().ct_eq(hash.as_bytes()).into())
+            }
+            Self::Pbkdf2(derived) => Ok(derived.verify(password)),
+            Self::Scram(keys) => Ok(keys.verify(password)),
         }
     }
 }
@@ -185,6 +234,14 @@ fn split_scheme(text: &str) -> Option<(&str, &str)> {
     text.strip_prefix('{')?.split_once('}')
 }
 
+/// A text that may have been written as Base64 or hex.
+fn decoded(value: &str, encoding: Option<Encoding>) -> Result<Cow<'_, str>, Fault> {
+    match encoding {
+        Some(encoding) => String::from_utf8(encoding.decode(value)?).map(Cow::Owned).map_err(|_| Fault::BadHash),
+        None => Ok(Cow::Borrowed(value)),
+    }
+}
+
 fn clear(value: &str, encoding: Option<Encoding>) -> Result<(Stored, Cost), Fault> {
     let bytes = match encoding {
         Some(encoding) => encoding.decode(value)?,
@@ -220,65 +277,4 @@ fn salted_digest(
         }
         _ => Err(Fault::BadHash),
     }
-}
-
-/// A hash whose own prefix says what it is.
-fn crypt(value: &str) -> Result<(Stored, Cost), Fault> {
-    if value.starts_with("$5$") || value.starts_with("$6$") {
-        Ok((Stored::ShaCrypt(value.into()), sha_crypt_cost(value)?))
-    } else if value.starts_with("$2a$") || value.starts_with("$2b$") || value.starts_with("$2y$") {
-        Ok((Stored::Bcrypt(value.into()), bcrypt_cost(value)?))
-    } else if value.starts_with("$argon2id$") || value.starts_with("$argon2i$") {
-        Ok((Stored::Argon2(value.into()), argon2_cost(value)?))
-    } else if value.starts_with("$1$") {
-        Err(Fault::WeakScheme("MD5-CRYPT"))
-    } else if value.starts_with(['!', '*']) {
-        Ok((Stored::Locked, Cost::Cheap))
-    } else {
-        Err(Fault::UnknownHash)
-    }
-}
-
-fn sha_crypt_cost(value: &str) -> Result<Cost, Fault> {
-    let long = value.starts_with("$6$");
-    let mut fields = value[3..].split('$').peekable(); // behind "$5$" or "$6$"
-    let rounds = match fields.next_if(|field| field.starts_with("rounds=")) {
-        Some(field) => field["rounds=".len()..].parse().map_err(|_| Fault::BadHash)?,
-        None => DEFAULT_SHA_ROUNDS,
-    };
-    let (Some(salt), Some(hash), None) = (fields.next(), fields.next(), fields.next()) else {
-        return Err(Fault::BadHash);
-    };
-    if rounds > MAX_SHA_ROUNDS {
-        return Err(Fault::TooCostly("more than 1,000,000 rounds"));
-    }
-    let whole = hash.len() == if long { 86 } else { 43 };
-    if rounds < MIN_SHA_ROUNDS || salt.len() > 16 || !whole || sha_crypt::PasswordHashRef::new(value).is_err() {
-        return Err(Fault::BadHash);
-    }
-    Ok(Cost::ShaCrypt { long, rounds })
-}
-
-fn bcrypt_cost(value: &str) -> Result<Cost, Fault> {
-    let cost = value.parse::<bcrypt::HashParts>().map_err(|_| Fault::BadHash)?.get_cost();
-    if cost > *BCRYPT_COST.end() {
-        return Err(Fault::TooCostly("bcrypt with a cost above 15"));
-    }
-    if !BCRYPT_COST.contains(&cost) {
-        return Err(Fault::BadHash);
-    }
-    Ok(Cost::Bcrypt(cost))
-}
-
-fn argon2_cost(value: &str) -> Result<Cost, Fault> {
-    let hash = argon2::PasswordHash::new(value).map_err(|_| Fault::BadHash)?;
-    let params = argon2::Params::try_from(&hash).map_err(|_| Fault::BadHash)?;
-    let (memory, passes, lanes) = (params.m_cost(), params.t_cost(), params.p_cost());
-    if memory > MAX_ARGON2_MEMORY || passes > MAX_ARGON2_PASSES || lanes > MAX_ARGON2_LANES {
-        return Err(Fault::TooCostly("argon2 above m=262144, t=16 or p=16"));
-    }
-    if hash.salt.is_none() || hash.hash.is_none() {
-        return Err(Fault::BadHash);
-    }
-    Ok(Cost::Argon2 { memory, passes, lanes })
 }

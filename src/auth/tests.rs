@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::*;
-use crate::config::{FilePassdb, PassdbConfig};
+use crate::config::{AuthConfig, FilePassdb, MasterSeparator, PassdbConfig};
 use crate::model::{Mechanism, Refusal};
 
 pub(super) fn credentials(user: &str, password: &str) -> Credentials {
@@ -21,6 +21,7 @@ pub(super) fn question<'a>(credentials: &'a Credentials, session: &'a SessionId)
         local: "192.0.2.1:993".parse().unwrap(),
         secured: true,
         session,
+        around: Circumstances::default(),
     }
 }
 
@@ -59,7 +60,7 @@ async fn ask_stubs(says: &[fn() -> Verdict], given: &Credentials) -> (Result<Gra
         Box::new(Stub(*say, Arc::clone(counter)))
     };
     let chain = Chain::new(says.iter().zip(&counters).map(stub).collect(), Vec::new());
-    let answer = chain.authenticate(&question(given, &SessionId::random())).await;
+    let answer = chain.authenticate(&question(given, &SessionId::random())).await.map_err(|refused| refused.refusal);
     (answer, counters.iter().map(|counter| counter.load(Ordering::Relaxed)).collect())
 }
 
@@ -113,17 +114,21 @@ async fn acting_as_somebody_else_is_refused_alike_for_whoever_is_meant() {
     assert!(ask_stubs(&[|| granted("ann")], &ann).await.0.is_ok());
 }
 
+fn separated_by(separator: Option<char>) -> AuthConfig {
+    AuthConfig { master_separator: MasterSeparator(separator), ..AuthConfig::default() }
+}
+
 /// A chain with a file of users and one of masters.
 async fn with_masters(separator: Option<char>) -> (tempfile::TempDir, Chain) {
     let dir = tempfile::tempdir().unwrap();
     let source = |name: &str, text: &str, master| {
         let path = dir.path().join(name);
         std::fs::write(&path, text).unwrap();
-        PassdbConfig::File(FilePassdb { path, default_scheme: "PLAIN".to_owned(), master })
+        PassdbConfig::File(FilePassdb { path, default_scheme: "PLAIN".to_owned(), master, cache: false })
     };
     let masters = source("masters", "admin:geheim\nlocked:{PLAIN}x::::::nologin\nopen:::::::nopassword\n", true);
     let users = source("users", "ann:hers::::::pool=p\n", false);
-    (dir, Chain::open(&[masters, users], separator, 2).await)
+    (dir, Chain::open(&[masters, users], &separated_by(separator), 2).await)
 }
 
 #[tokio::test]
@@ -147,7 +152,7 @@ async fn a_master_user_logs_in_for_a_user_whose_fields_count() {
         ("admin", "geheim", Refusal::BadCredentials),
     ] {
         let given = credentials(name, password);
-        assert_eq!(chain.authenticate(&question(&given, &session)).await.unwrap_err(), refusal, "{name}");
+        assert_eq!(chain.authenticate(&question(&given, &session)).await.unwrap_err().refusal, refusal, "{name}");
     }
 }
 
@@ -162,12 +167,12 @@ async fn a_master_whose_password_nobody_checks_proves_nothing() {
 async fn without_a_separator_it_is_part_of_the_name() {
     let (_dir, chain) = with_masters(None).await;
     let (given, session) = (credentials("ann*admin", "geheim"), SessionId::random());
-    assert_eq!(chain.authenticate(&question(&given, &session)).await.unwrap_err(), Refusal::BadCredentials);
+    assert_eq!(chain.authenticate(&question(&given, &session)).await.unwrap_err().refusal, Refusal::BadCredentials);
 }
 
 #[tokio::test]
 async fn where_the_backend_decides_it_decides_about_masters_too() {
-    let chain = Chain::open(&[PassdbConfig::Backend], Some('*'), 2).await;
+    let chain = Chain::open(&[PassdbConfig::Backend], &separated_by(Some('*')), 2).await;
     let (given, session) = (credentials("Ann*admin", "geheim"), SessionId::random());
     let grant = chain.authenticate(&question(&given, &session)).await.unwrap();
     assert_eq!((grant.user.as_str(), grant.master.as_deref(), grant.unproven), ("ann", Some("admin"), true));
@@ -178,8 +183,8 @@ async fn a_user_is_found_without_a_password_also_one_who_may_not_log_in() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("users");
     std::fs::write(&path, "ann:{PLAIN}x::::::nologin destuser=anna\n").unwrap();
-    let file = PassdbConfig::File(FilePassdb { path, default_scheme: "PLAIN".to_owned(), master: false });
-    let chain = Chain::open(&[file], Some('*'), 2).await;
+    let file = PassdbConfig::File(FilePassdb { path, default_scheme: "PLAIN".to_owned(), master: false, cache: false });
+    let chain = Chain::open(&[file], &separated_by(Some('*')), 2).await;
     let session = SessionId::random();
     let lookup = |user| Lookup {
         user,
@@ -196,13 +201,13 @@ async fn a_user_is_found_without_a_password_also_one_who_may_not_log_in() {
 
 #[tokio::test]
 async fn the_backend_source_lets_everybody_through_unproven() {
-    let chain = Chain::open(&[PassdbConfig::Backend], Some('*'), 2).await;
+    let chain = Chain::open(&[PassdbConfig::Backend], &separated_by(Some('*')), 2).await;
     let session = SessionId::random();
     let grant = chain.authenticate(&question(&credentials("Ann@Example.ORG", "x"), &session)).await.unwrap();
     assert!(grant.unproven);
     assert_eq!(grant.user, User::new("ann@example.org"));
     for name in [" ann", "ann ", "\u{a0}ann"] {
-        let refused = chain.authenticate(&question(&credentials(name, "x"), &session)).await.unwrap_err();
+        let refused = chain.authenticate(&question(&credentials(name, "x"), &session)).await.unwrap_err().refusal;
         assert_eq!(refused, Refusal::BadCredentials, "a backend may take {name:?} for ann");
     }
 }
@@ -250,8 +255,9 @@ async fn i9_no_password_is_in_any_log_or_debug_text() {
     let subscriber =
         tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(move || writer.clone()).finish();
     let guard = tracing::subscriber::set_default(subscriber);
-    let passdb = [PassdbConfig::File(FilePassdb { path, default_scheme: "CRYPT".to_owned(), master: false })];
-    let chain = Chain::open(&passdb, Some('*'), 2).await;
+    let passdb =
+        [PassdbConfig::File(FilePassdb { path, default_scheme: "CRYPT".to_owned(), master: false, cache: false })];
+    let chain = Chain::open(&passdb, &separated_by(Some('*')), 2).await;
     let session = SessionId::random();
     let mut shown = String::new();
     for user in ["ann", "bob", "cat", "dan", "eve", "fay", "gus"] {
@@ -343,11 +349,11 @@ mod extra {
     #[test]
     fn allow_nets_admits_only_its_networks() {
         let extra = parse("allow_nets=10.0.0.0/8,192.0.2.7,2001:db8::/32,local");
-        let admits = |address: &str| extra.admits(address.parse::<IpAddr>().unwrap());
+        let admits = |address: &str| extra.fields.admits(address.parse::<IpAddr>().unwrap());
         assert!(admits("10.1.2.3") && admits("192.0.2.7") && admits("2001:db8::1"));
         assert!(admits("::ffff:10.1.2.3"), "an IPv4 address on an IPv6 socket is the same address");
         assert!(!admits("192.0.2.8") && !admits("2001:db9::1") && !admits("::1"));
-        assert!(parse("").admits("203.0.113.1".parse().unwrap()));
-        assert!(!parse("allow_nets=").admits("203.0.113.1".parse().unwrap()), "none is none");
+        assert!(parse("").fields.admits("203.0.113.1".parse().unwrap()));
+        assert!(!parse("allow_nets=").fields.admits("203.0.113.1".parse().unwrap()), "none is none");
     }
 }

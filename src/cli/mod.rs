@@ -2,6 +2,7 @@
 //! to standard output, complaints go to standard error.
 
 mod audit;
+mod auth;
 mod backend;
 mod config;
 mod demo;
@@ -20,6 +21,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 
+use crate::app;
 use crate::config::Faults;
 
 /// Interchangeable proxies for mail access that bring every user home to one backend.
@@ -41,6 +43,7 @@ enum Command {
     Proxy(proxy::Args),
     Backend(backend::Args),
     Audit(audit::Args),
+    Auth(auth::Args),
     Dump(dump::Args),
     Reload(reload::Args),
 }
@@ -60,6 +63,10 @@ enum Failure {
 
 /// Runs the command that the process was started with. Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.
 pub fn main() -> ExitCode {
+    // Before the file with the passwords is read, whatever the command.
+    if let Err(error) = app::close_to_others() {
+        eprintln!("homing: core dumps could not be switched off: {error}");
+    }
     // Libraries that speak TLS ask for the process's provider. It can only be there already if a test put it there.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let cli = match Cli::try_parse() {
@@ -87,6 +94,7 @@ impl Command {
             Self::Proxy(args) => args.run(),
             Self::Backend(args) => args.run(),
             Self::Audit(args) => args.run(),
+            Self::Auth(args) => args.run(),
             Self::Dump(args) => args.run(),
             Self::Reload(args) => args.run(),
         }

@@ -20,7 +20,7 @@ impl Args {
 
 fn text(done: &Reloaded) -> String {
     if done.applied.is_empty() && done.needs_restart.is_empty() {
-        return "Nothing has changed.".to_owned();
+        return "The settings are as they were; certificates and passwords were read again.".to_owned();
     }
     let mut lines = Vec::new();
     if !done.applied.is_empty() {

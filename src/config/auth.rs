@@ -15,8 +15,19 @@ section! {
         /// What stands between a user's name and that of a master user who logs in on the user's behalf, with the master's own
         /// password: "ann*admin" (as Dovecot's `auth_master_user_separator`). "" for none: the character is part of the name.
         pub master_separator: MasterSeparator = MasterSeparator(Some('*'));
-        /// File with the fleet's secret in its first line, at least 32 characters of chance, the same at every proxy. What is
-        /// noted of logins goes into the store under names that are keyed with it; without one each proxy notes for itself.
+        /// Verify stored passwords of the scheme MD5-CRYPT, too, which is broken: for the time of a migration. Dovecot calls
+        /// it `auth_allow_weak_schemes`.
+        pub weak_schemes: bool = false;
+        /// How long the fleet remembers a good answer of a passdb with `cache = true`; after that, and for any other
+        /// password, the passdb is asked. 0s: it is always asked.
+        pub cache_ttl: Duration = Duration::from_secs(3600), max("7d");
+        /// How long it remembers that a password is wrong, or a user not known; for that same password only.
+        pub cache_negative_ttl: Duration = Duration::from_secs(60), max("1h");
+        /// How much longer a good answer is good while the passdb does not answer. 0s: not at all.
+        pub cache_stale: Duration = Duration::from_secs(3600), max("30d");
+        /// File with the fleet's secret, of 32 bytes at least, which seals what the store remembers; the same for all proxies,
+        /// readable for nobody else. A second line is a secret that was in use before and still opens. By default `secret`
+        /// in the directory of `fleet.state_file`, where one is made if there is none.
         pub secret_file: Option<PathBuf> = None, example("\"/etc/homing/secret\"");
         /// The longest time for which a login waits after failures at its address, or of its user, before the password is
         /// looked at: 1s after the first, twice as long after each further one. 0s for no waiting.

@@ -8,13 +8,8 @@ use super::show::{Line, Table, tables};
 
 /// Tables and keys that a reload applies; all else needs a restart. Listeners stay open, the store and the fleet's
 /// times belong to the incarnation, and the log's form to the process.
-const LIVE: [&str; 19] = [
-    "auth.master_separator",
-    "auth.penalty_exempt",
-    "auth.penalty_forget",
-    "auth.penalty_ipv6_prefix",
-    "auth.penalty_known",
-    "auth.penalty_max",
+const LIVE: [&str; 14] = [
+    "auth",
     "backend",
     "doveadm",
     "health",

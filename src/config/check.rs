@@ -8,7 +8,10 @@ use std::time::Duration;
 use super::fault::REFUSED;
 use super::reader::{Reader, join};
 use super::value::duration_text;
-use super::{ClientAuth, Config, FleetConfig, ListenerConfig, ListenerTls, PassdbConfig, RedisServers, StoreConfig};
+use super::{
+    ClientAuth, Config, FleetConfig, HttpFormat, HttpPassdb, ListenerConfig, ListenerTls, PassdbConfig, RedisServers,
+    StoreConfig,
+};
 use crate::model::Protocol;
 
 /// Notes every inconsistency with the reader that the configuration came from.
@@ -245,7 +248,10 @@ fn passdb(config: &Config, reader: &mut Reader<'_>) {
             PassdbConfig::File(keys) if reader.is_given(&format!("{path}.path")) => {
                 readable(&format!("{path}.path"), &keys.path, reader);
             }
-            PassdbConfig::File(_) => {}
+            PassdbConfig::File(_) | PassdbConfig::Dovecot(..) => {}
+            PassdbConfig::Http(keys, _) => http_passdb(&path, keys, reader),
+            PassdbConfig::Ldap(ldap) => super::passdb::check_ldap(ldap, &path, reader),
+            PassdbConfig::Sql(sql) => super::passdb::check_sql(sql, &path, reader),
             PassdbConfig::Backend
                 if config.passdb[at + 1..].iter().any(PassdbConfig::has_users) && reader.is_sound_throughout(&path) =>
             {
@@ -253,6 +259,24 @@ fn passdb(config: &Config, reader: &mut Reader<'_>) {
                 reader.fault(&path, "leaves it to the backend, but is not the last", consequence, "move it to the end");
             }
             PassdbConfig::Backend => {}
+        }
+    }
+}
+
+fn http_passdb(path: &str, keys: &HttpPassdb, reader: &mut Reader<'_>) {
+    let key = |name: &str| format!("{path}.{name}");
+    if let Some(ca) = &keys.tls_ca {
+        readable(&key("tls_ca"), ca, reader);
+        if !keys.url.is_tls() && reader.is_sound(&key("url")) {
+            let remedy = "write \"https://\", or remove it";
+            reader.fault(&key("tls_ca"), "has no use with \"http://\"", "passwords would go in the clear", remedy);
+        }
+    }
+    let nginx = keys.format == HttpFormat::Nginx;
+    let useless = [("obey_server", !nginx && !keys.obey_server), ("attributes", nginx && !keys.attributes.is_empty())];
+    for name in useless.into_iter().filter_map(|(name, useless)| useless.then_some(name)) {
+        if reader.is_sound(&key(name)) {
+            reader.fault(&key(name), "has no use with this format", "it would be ignored", "remove it");
         }
     }
 }
@@ -322,7 +346,7 @@ fn log_level(config: &Config, reader: &mut Reader<'_>) {
 }
 
 /// Notes a fault unless the file can be opened. What it holds is the business of whoever reads it.
-fn readable(key: &str, path: &Path, reader: &mut Reader<'_>) {
+pub(super) fn readable(key: &str, path: &Path, reader: &mut Reader<'_>) {
     if path.as_os_str().is_empty() || !reader.is_sound(key) {
         return; // missing in the configuration, which was said before
     }

@@ -2,8 +2,7 @@
 //! against each other; `check` holds tables against tables.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
 
 use super::backends::{BackendKeys, BackendSecrets};
 use super::doveadm::DoveadmDoorKeys;
@@ -14,10 +13,9 @@ use super::key::section;
 use super::reader::Reader;
 use super::value::checked_name;
 use super::{
-    AuthConfig, BackendConfig, BackendTls, Config, DoveadmDoorConfig, DoveadmUrl, HealthConfig, PassdbConfig,
-    TlsConfig, store,
+    BackendConfig, BackendTls, Config, DoveadmDoorConfig, DoveadmUrl, HealthConfig, PassdbConfig, TlsConfig, store,
 };
-use crate::model::{BackendId, Secret};
+use crate::model::BackendId;
 
 section! {
     /// homing's settings. Durations are a number and a unit in quotes: "500ms", "15s", "10min", "1h", "7d". Relative
@@ -29,12 +27,8 @@ section! {
     }
 }
 
-/// Characters of the fleet's secret, at least: `auth` takes no fewer bytes.
-const MIN_SECRET: usize = 32;
-
 /// Reads every table.
 pub(super) fn read(reader: &mut Reader<'_>) -> Config {
-    let auth: AuthConfig = reader.section("auth");
     Config {
         name: name(reader),
         store: store::read(reader),
@@ -42,8 +36,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Config {
         listeners: reader.list("listener").iter().map(|path| reader.section(path)).collect(),
         tls: tls(reader),
         limits: reader.section("limits"),
-        secret: fleet_secret(reader, auth.secret_file.as_deref()),
-        auth,
+        auth: reader.section("auth"),
         lmtp: reader.section("lmtp"),
         doveadm: doveadm_door(reader),
         moves: reader.section("moves"),
@@ -54,18 +47,6 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Config {
         log: reader.section("log"),
         admin: reader.section("admin"),
     }
-}
-
-/// The fleet's secret. One that could be guessed would let whoever reads the store look users up.
-fn fleet_secret(reader: &mut Reader<'_>, path: Option<&Path>) -> Option<Arc<Secret>> {
-    const KEY: &str = "auth.secret_file";
-    let secret = reader.secret_file(KEY, path)?;
-    if secret.expose().len() < MIN_SECRET {
-        let remedy = "write the output of \"openssl rand -hex 32\" into it";
-        reader.fault(KEY, &format!("holds fewer than {MIN_SECRET} characters"), REFUSED, remedy);
-        return None;
-    }
-    Some(secret)
 }
 
 /// The machine's name, or "homing" if it has none that could be used.
@@ -100,11 +81,35 @@ fn passdb(reader: &mut Reader<'_>) -> Vec<PassdbConfig> {
     if paths.is_empty() {
         return vec![PassdbConfig::Backend];
     }
-    let mut sources: Vec<PassdbConfig> = paths.iter().map(|path| reader.section(path)).collect();
+    let mut sources: Vec<PassdbConfig> = paths.iter().map(|path| source(reader, path)).collect();
     if !sources.iter().any(PassdbConfig::has_users) {
         sources.push(PassdbConfig::Backend);
     }
     sources
+}
+
+/// One source, with what its password file holds.
+fn source(reader: &mut Reader<'_>, path: &str) -> PassdbConfig {
+    let mut source: PassdbConfig = reader.section(path);
+    match &mut source {
+        PassdbConfig::Ldap(ldap) => {
+            let key = format!("{path}.bind_password_file");
+            ldap.bind_password = reader.secret_file(&key, ldap.keys.bind_password_file.as_deref());
+        }
+        PassdbConfig::Sql(sql) => {
+            sql.password = reader.secret_file(&format!("{path}.password_file"), sql.keys.password_file.as_deref());
+        }
+        PassdbConfig::Http(keys, _) => {
+            let [word, file] = ["header", "header_file"].map(|name| format!("{path}.{name}"));
+            if reader.is_given(&word) && reader.is_given(&file) {
+                reader.fault(&file, "gives a second header", REFUSED, "remove one of them");
+            }
+            let read = reader.secret_file(&file, keys.header_file.take().as_deref());
+            keys.header = read.or(keys.header.take());
+        }
+        PassdbConfig::File(_) | PassdbConfig::Dovecot(..) | PassdbConfig::Backend => {}
+    }
+    source
 }
 
 fn health(reader: &mut Reader<'_>) -> HealthConfig {

@@ -32,7 +32,6 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
 
 pub use auth::{AuthConfig, MasterSeparator};
 pub use backends::{Announce, BackendConfig, BackendTls, Master, Reach};
@@ -48,13 +47,17 @@ pub use listen::{ListenAddress, SocketMode};
 pub use lmtp::{Delimiter, LmtpConfig};
 pub use moves::{HookUrl, MovesConfig};
 pub use operations::{AdminConfig, LogConfig, LogFormat};
-pub use passdb::{FilePassdb, PassdbConfig};
+pub use passdb::{
+    AttributeField, Attributes, AuthSocket, DovecotPassdb, FilePassdb, HttpFormat, HttpPassdb, HttpUrl, LdapKeys,
+    LdapMethod, LdapPassdb, LdapScope, LdapUri, Parameter, PassdbConfig, Piece, RemoteKeys, SqlKeys, SqlPassdb, SqlUrl,
+    Statement, Template,
+};
 pub use sieve::SieveConfig;
 pub use store::{RedisConfig, RedisLogin, RedisServers, RedisTls, StoreAddress, StoreConfig};
 use toml::de::DeTable;
 use zeroize::Zeroizing;
 
-use crate::model::{BackendId, Protocol, Secret};
+use crate::model::{BackendId, Protocol};
 
 /// Bytes of a configuration file. A thousand backends need a tenth of it.
 const LONGEST_FILE: u64 = 1 << 20;
@@ -76,8 +79,6 @@ pub struct Config {
     pub limits: LimitsConfig,
     /// `[auth]`.
     pub auth: AuthConfig,
-    /// The fleet's secret, of `auth.secret_file`. Needs a restart.
-    pub secret: Option<Arc<Secret>>,
     /// Mail that comes in. Reload applies it to new connections.
     pub lmtp: LmtpConfig,
     /// What clients of our own doveadm must know. Reload applies it.
@@ -153,7 +154,6 @@ impl Config {
             tls: TlsConfig::default(),
             limits: LimitsConfig::default(),
             auth: AuthConfig::default(),
-            secret: None,
             lmtp: LmtpConfig::default(),
             doveadm: DoveadmDoorConfig::default(),
             moves: MovesConfig::default(),

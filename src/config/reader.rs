@@ -196,6 +196,11 @@ impl Visit for Table<'_, '_> {
         if key.secret {
             self.reader.masks.push(entry.value.span());
         }
+        // A value that is a table has names of its own.
+        if entry.value.get_ref().is_table() {
+            let within = self.reader.entries.keys().filter(|key| contains(&path, key));
+            self.reader.known.extend(within.cloned());
+        }
         let read = value.read(entry.value.get_ref(), &self.reader.base);
         if let Err(Wrong { meaning, remedy }) = read.and_then(|()| in_range(key, value)) {
             self.reader.fault(&path, &meaning, REFUSED, &remedy);

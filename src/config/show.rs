@@ -174,7 +174,10 @@ fn explain_key(out: &mut String, table: &Table, entry: &Line, style: Style) {
     out.push('\n');
     let live = if changes::is_live(&join(&table.path, key.name)) { "A reload applies it." } else { "Needs a restart." };
     comment(out, &format!("{} {}{live}", joined(key.about), facts(key, default.as_ref())));
-    let sample = key.example.map(str::to_owned).or(default.as_ref().map(|default| default.text.clone()));
+    let default_text = default.as_ref().map(|default| default.text.clone());
+    // Of several kinds of table each shows what is its own.
+    let own = default_text.clone().filter(|text| style == Style::CommentedOut && text != "\"\"" && text != "[]");
+    let sample = own.or(key.example.map(str::to_owned)).or(default_text);
     match value {
         Some(value) if style == Style::Full && !key.computed => line(out, &setting(key, &value.text)),
         _ => line(out, &format!("#{}", setting(key, &sample.unwrap_or_default()))),

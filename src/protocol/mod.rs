@@ -19,11 +19,13 @@ mod step;
 pub mod submission;
 mod talk;
 mod tally;
+mod worded;
 mod xclient;
 
 use std::sync::Arc;
 
 pub use buffer::{Input, Output};
+pub use worded::refusal_in_words;
 
 use crate::model::{Credentials, Refusal, Secret};
 

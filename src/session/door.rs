@@ -43,6 +43,8 @@ pub(super) struct Guest {
     pub(super) client: SocketAddr,
     /// The address that it connected to.
     pub(super) local: SocketAddr,
+    /// The connection's own addresses, its peer's and ours, where a load balancer has told the client's.
+    pub(super) via: Option<(SocketAddr, SocketAddr)>,
     /// The client's TLS: with us, or with the trusted load balancer in front of us.
     pub(super) tls: Option<ProxyTls>,
     /// The name that it asked for (SNI).
@@ -98,7 +100,17 @@ impl Door {
     /// A client of this machine.
     fn neighbour(&self, local: UnixStream, record: &Record) -> Guest {
         let (session, stream) = (record.session.clone(), Stream::Local(local));
-        Guest { stream, session, client: HERE, local: HERE, tls: None, server_name: None, utf8: false, place: None }
+        Guest {
+            stream,
+            session,
+            client: HERE,
+            local: HERE,
+            via: None,
+            tls: None,
+            server_name: None,
+            utf8: false,
+            place: None,
+        }
     }
 
     /// Where it listens, as far as that is an address.
@@ -143,6 +155,7 @@ impl Door {
             session: record.session.clone(),
             client: record.client,
             local: record.local,
+            via: header.source.map(|_| (canonical(peer), local)),
             tls: header.tls,
             server_name: header.authority,
             utf8: false,

@@ -26,6 +26,8 @@ pub(super) struct Record {
     pub(super) mailed: Option<Mailed>,
     /// The last refusal of a login.
     pub(super) refusal: Option<Refusal>,
+    /// How many logins were tried.
+    pub(super) attempt: u32,
     began: Instant,
     phase: Phase,
     told: bool,
@@ -62,6 +64,7 @@ impl Record {
             login: None,
             mailed: None,
             refusal: None,
+            attempt: 0,
             began: Instant::now(),
             phase: Phase::Header,
             told: false,

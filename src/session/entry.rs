@@ -1,7 +1,7 @@
 //! From a name and a password to a connection that is logged in: passdb, home, backend.
 
 use std::future::{Future, poll_fn};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,17 +11,18 @@ use tracing::{error, info, warn};
 
 use super::door::Guest;
 use super::ending::Record;
+use super::guarding::{self, Try};
 use super::refusing::Failure;
-use super::{Ender, Services, guarding};
+use super::{Ender, Services};
 use crate::auth::penalty::Seat;
-use crate::auth::{Fields, Grant, Question};
+use crate::auth::{Circumstances, Fields, Grant, Question, Recalled};
 use crate::backend::{Arrival, Request, Server, Servers, StrangerTls, connect};
 use crate::ledger::Slot;
 use crate::model::{
     BackendId, Credentials, Ending, Key, Mechanism, Phase, Protocol, Refusal, Secret, SessionId, boottime_ms,
 };
 use crate::placement::Wanted;
-use crate::protocol::{Announcement, BackendRefusal, Frontend, Referral};
+use crate::protocol::{Announcement, BackendRefusal, Frontend, Referral, refusal_in_words};
 use crate::relay::{StopHandle, StopSignal, stop_pair};
 
 /// How many proxies may follow one another (as Dovecot's `login_proxy_max_hops`).
@@ -60,8 +61,8 @@ struct Found {
 pub(super) async fn enter(
     services: &Services,
     guest: &Guest,
-    client: Option<IpAddr>,
-    credentials: &Credentials,
+    tried: &Try<'_>,
+    recalled: Option<Recalled>,
     announcement: &Announcement,
     mut over: Pin<&mut impl Future<Output = Ending>>,
     record: &mut Record,
@@ -69,15 +70,14 @@ pub(super) async fn enter(
     let mut grant = tokio::select! {
         biased;
         why = over.as_mut() => return Err(Failure::Over(why)),
-        grant = check(services, guest, credentials, record) => grant?,
+        grant = check(guest, tried, recalled, record) => grant?,
     };
     let mut referrals = services.limits.load().max_referrals;
     loop {
-        let failure =
-            match enter_home(services, guest, client, credentials, announcement, &grant, over.as_mut(), record).await {
-                Ok(entry) => return Ok(entry),
-                Err(failure) => failure,
-            };
+        let failure = match enter_home(services, guest, tried, announcement, &grant, over.as_mut(), record).await {
+            Ok(entry) => return Ok(entry),
+            Err(failure) => failure,
+        };
         let Failure::Backend(BackendRefusal { referral: Some(referral), .. }) = failure else { return Err(failure) };
         if referrals == 0 {
             error!(session = %guest.session, user = %grant.user.as_str(), host = referral.host, "referred once too often; see limits.max_referrals");
@@ -100,6 +100,7 @@ pub(super) async fn enter(
 /// From now on it is as if the passdb had named that server.
 fn follow(grant: &mut Grant, referral: Referral) {
     grant.fields.host = Some(referral.host);
+    grant.fields.hostip = None;
     grant.fields.port = referral.port;
     if let Some(user) = referral.user.filter(|user| !user.eq_ignore_ascii_case(grant.home_name())) {
         // The password was checked for somebody else, if at all: now that is for the server named.
@@ -112,8 +113,7 @@ fn follow(grant: &mut Grant, referral: Referral) {
 async fn enter_home(
     services: &Services,
     guest: &Guest,
-    client: Option<IpAddr>,
-    credentials: &Credentials,
+    tried: &Try<'_>,
     announcement: &Announcement,
     grant: &Grant,
     mut over: Pin<&mut impl Future<Output = Ending>>,
@@ -124,11 +124,11 @@ async fn enter_home(
     let Found { key, server, slot, seat } = tokio::select! {
         biased;
         why = over.as_mut() => return Err(Failure::Over(why)),
-        found = find(services, guest, client, grant, &handle, record) => found?,
+        found = find(services, guest, tried, grant, &handle, record) => found?,
     };
     record.reached(Phase::Connect);
     must_be_proven(&server, grant, guest, record.protocol)?;
-    let (master, password) = backend_identity(&server, grant, credentials);
+    let (master, password) = backend_identity(&server, grant, tried.credentials);
     let request = Request {
         protocol: record.protocol,
         user: grant.home_name(),
@@ -161,7 +161,7 @@ async fn enter_home(
     if let Some(slot) = &slot {
         slot.prove();
     }
-    let (user, mechanism) = (grant.user.as_str().into(), credentials.mechanism);
+    let (user, mechanism) = (grant.user.as_str().into(), tried.credentials.mechanism);
     Ok(Entry { user, key, mechanism, backend: server.id.clone(), arrival, slot, seat, stop, handle, isolation })
 }
 
@@ -192,28 +192,40 @@ pub(super) async fn isolated(deadline: &AtomicU64) -> Ending {
 
 /// Asks the passdb.
 async fn check(
-    services: &Services,
     guest: &Guest,
-    credentials: &Credentials,
+    tried: &Try<'_>,
+    recalled: Option<Recalled>,
     record: &mut Record,
-) -> Result<Grant, Refusal> {
+) -> Result<Grant, Failure> {
     record.reached(Phase::Auth);
+    record.attempt += 1;
     let question = Question {
-        credentials,
+        credentials: tried.credentials,
         service: record.protocol,
         client: guest.client,
         local: guest.local,
         secured: guest.is_secured(),
         session: &guest.session,
+        around: Circumstances {
+            tls: guest.tls.as_ref(),
+            server_name: guest.server_name.as_deref(),
+            via: guest.via,
+            attempt: record.attempt,
+        },
     };
-    services.passdb.load_full().authenticate(&question).await
+    let refused = match tried.chain.authenticate_knowing(&question, recalled).await {
+        Ok(grant) => return Ok(grant),
+        Err(refused) => refused,
+    };
+    let words = refused.words.and_then(|words| refusal_in_words(record.protocol, refused.refusal, &words));
+    Err(words.map_or(Failure::Refused(refused.refusal), |words| Failure::Told(refused.refusal, words)))
 }
 
 /// Asks for the user's home.
 async fn find(
     services: &Services,
     guest: &Guest,
-    client: Option<IpAddr>,
+    tried: &Try<'_>,
     grant: &Grant,
     stop: &StopHandle,
     record: &mut Record,
@@ -225,7 +237,7 @@ async fn find(
     // At the same time: neither is to cost a round trip of its own.
     let (home, seat) = tokio::join!(
         home(services, record.protocol, grant, &key, limit, ender),
-        guarding::sit(services, grant.user.as_str(), client)
+        guarding::sit(services, grant.user.as_str(), tried.client)
     );
     let ((server, slot), seat) = (home?, seat?);
     Ok(Found { key, server, slot, seat })
@@ -242,8 +254,9 @@ pub(super) async fn home(
 ) -> Result<(Arc<Server>, Option<Slot>), Refusal> {
     let servers = services.servers.load_full();
     let fields = &grant.fields;
-    let pin = match &fields.host {
-        Some(host) => match servers.named(host, protocol, fields.port) {
+    let address = fields.hostip.map(|address| address.to_string());
+    let pin = match fields.host.as_ref().or(address.as_ref()) {
+        Some(host) => match named(&servers, [Some(host), address.as_ref()], protocol, fields.port) {
             Some(server) => Some(server.id.clone()),
             None => return Ok((Arc::new(stranger(&servers, protocol, host, fields)?), None)),
         },
@@ -265,13 +278,27 @@ pub(super) async fn home(
     Ok((server, Some(slot)))
 }
 
+/// The first of these hosts that is of the table.
+fn named<'a>(
+    servers: &'a Servers,
+    hosts: [Option<&String>; 2],
+    protocol: Protocol,
+    port: Option<u16>,
+) -> Option<&'a Arc<Server>> {
+    hosts.into_iter().flatten().find_map(|host| servers.named(host, protocol, port))
+}
+
 /// A host that the passdb names and the table lacks: obeyed, and never stored.
 fn stranger(servers: &Servers, protocol: Protocol, host: &str, fields: &Fields) -> Result<Server, Refusal> {
     let tls = fields.tls.map(|tls| StrangerTls { starttls: tls.starttls, verify: tls.verify });
-    servers.stranger(host, protocol, fields.port, tls, fields.timeout).map_err(|fault| {
+    let mut server = servers.stranger(host, protocol, fields.port, tls, fields.timeout).map_err(|fault| {
         error!(host, %fault, "the passdb's host cannot be used");
         Refusal::BackendUnavailable
-    })
+    })?;
+    if let Some(address) = fields.hostip {
+        server.host = address.to_string(); // the certificate bears the other name
+    }
+    Ok(server)
 }
 
 /// What backends are told about the client. A TTL is believed from anybody, for it can only shorten the way.

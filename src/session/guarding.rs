@@ -10,7 +10,8 @@ use super::Services;
 use super::door::Guest;
 use super::refusing::Failure;
 use crate::auth::penalty::{Attempt, Penalties, Seat, Seats, Standing};
-use crate::model::{Credentials, Ending, Phase, Refusal};
+use crate::auth::{Chain, Recalled};
+use crate::model::{Credentials, Ending, Phase, Protocol, Refusal};
 use crate::protocol::Announcement;
 
 /// Who keeps passwords from being guessed, and one client from taking all there is.
@@ -19,6 +20,23 @@ pub struct Guards {
     pub penalties: Penalties,
     /// Sessions by user and address.
     pub seats: Arc<Seats>,
+}
+
+/// One try to log in: who tries, and who is asked.
+pub(super) struct Try<'a> {
+    pub(super) credentials: &'a Credentials,
+    pub(super) protocol: Protocol,
+    /// The address that counts; `None` if nobody can tell.
+    pub(super) client: Option<IpAddr>,
+    /// The passdb: the same from the first question to the last, whatever a reload does meanwhile.
+    pub(super) chain: Arc<Chain>,
+}
+
+impl Try<'_> {
+    fn attempt(&self) -> Attempt<'_> {
+        let user = self.chain.claimant(self.credentials);
+        Attempt { user, client: self.client, password: &self.credentials.password }
+    }
 }
 
 /// How an exempt client says whom it speaks for, in IMAP's ID.
@@ -31,49 +49,54 @@ pub(super) fn counted(services: &Services, guest: &Guest, announcement: &Announc
     services.guards.penalties.counted(guest.client.ip(), announced.map(|address| address.to_canonical()))
 }
 
-/// Waits as long as failures demand. `over` resolves when the connection is.
+/// Waits as long as failures demand. `over` resolves when the connection is. What the fleet remembers of the user is asked
+/// for in the same round trip as the failures.
 pub(super) async fn wait_out(
     services: &Services,
-    attempt: &Attempt<'_>,
+    tried: &Try<'_>,
     over: Pin<&mut impl Future<Output = Ending>>,
-) -> Result<Standing, Failure> {
-    let waited = async {
-        let standing = services.guards.penalties.look(attempt).await;
-        if standing.too_fast {
-            return Err(Refusal::TooManyLogins.into());
-        }
-        if !standing.delay.is_zero() {
-            sleep(standing.delay).await;
-        }
-        Ok(standing)
-    };
+) -> Result<(Standing, Option<Recalled>), Failure> {
     tokio::select! {
         biased;
         why = over => Err(Failure::Over(why)),
-        standing = waited => standing,
+        waited = look_and_wait(&services.guards.penalties, tried) => Ok(waited?),
     }
+}
+
+async fn look_and_wait(penalties: &Penalties, tried: &Try<'_>) -> Result<(Standing, Option<Recalled>), Refusal> {
+    if !penalties.is_watching() {
+        return Ok((Standing::default(), None));
+    }
+    let recall = tried.chain.to_recall(tried.credentials, tried.protocol);
+    let (standing, answers) = penalties.look(&tried.attempt(), recall.as_ref()).await;
+    if standing.too_fast {
+        return Err(Refusal::TooManyLogins);
+    }
+    if standing.delay.is_zero() {
+        let recalled = recall.and_then(|recall| tried.chain.recalled(&recall, answers));
+        return Ok((standing, recalled));
+    }
+    let turn = tried.client.map(|client| penalties.queue(client).ok_or(Refusal::TooManyLogins)).transpose()?;
+    sleep(standing.delay).await;
+    drop(turn);
+    Ok((standing, None)) // what was remembered before may be forgotten by now
 }
 
 /// Notes how it went, if it was about the password.
 pub(super) async fn settle<T>(
     services: &Services,
-    attempt: &Attempt<'_>,
+    tried: &Try<'_>,
     standing: &Standing,
     outcome: &Result<T, Failure>,
     phase: Phase,
 ) {
     match outcome {
-        Ok(_) => services.guards.penalties.succeeded(attempt, standing),
+        Ok(_) => services.guards.penalties.succeeded(&tried.attempt(), standing),
         Err(failure) if failure.refusal(phase) == Some(Refusal::BadCredentials) => {
-            services.guards.penalties.failed(attempt).await;
+            services.guards.penalties.failed(&tried.attempt(), standing).await;
         }
         Err(_) => {}
     }
-}
-
-/// Who tries.
-pub(super) fn attempt(credentials: &Credentials, client: Option<IpAddr>) -> Attempt<'_> {
-    Attempt { user: &credentials.user, client, password: &credentials.password }
 }
 
 /// A seat for one more session of the user at that address, where they are limited.

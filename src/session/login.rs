@@ -12,7 +12,7 @@ use tracing::info;
 use super::door::{Door, Guest, LAST_WORDS};
 use super::ending::{End, Login, Record};
 use super::entry::{Entry, announce, enter};
-use super::guarding;
+use super::guarding::{self, Try};
 use super::refusing::Failure;
 use super::{Counted, Services};
 use crate::model::{Credentials, Ending, Phase};
@@ -168,12 +168,13 @@ async fn try_to_enter(
         }
     });
     record.reached(Phase::Auth);
-    let client = guarding::counted(&door.services, guest, announcement);
-    let attempt = guarding::attempt(credentials, client);
-    let standing = guarding::wait_out(&door.services, &attempt, over.as_mut()).await?;
+    let services = &door.services;
+    let client = guarding::counted(services, guest, announcement);
+    let tried = Try { credentials, protocol: record.protocol, client, chain: services.passdb.load_full() };
+    let (standing, recalled) = guarding::wait_out(services, &tried, over.as_mut()).await?;
     // Boxed: it is the largest of the states, and seldom the present one.
-    let outcome = Box::pin(enter(&door.services, guest, client, credentials, announcement, over, record)).await;
-    guarding::settle(&door.services, &attempt, &standing, &outcome, record.phase()).await;
+    let outcome = Box::pin(enter(services, guest, &tried, recalled, announcement, over, record)).await;
+    guarding::settle(services, &tried, &standing, &outcome, record.phase()).await;
     outcome
 }
 
@@ -196,7 +197,7 @@ async fn refuse(
         "login refused"
     );
     let outcome = match failure {
-        Failure::Backend(words) => dialogue.frontend.relay_refusal(words, &mut dialogue.out),
+        Failure::Backend(words) | Failure::Told(_, words) => dialogue.frontend.relay_refusal(words, &mut dialogue.out),
         _ => dialogue.frontend.refuse(refusal, &mut dialogue.out),
     };
     match (failure, outcome) {

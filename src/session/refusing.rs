@@ -10,6 +10,8 @@ use crate::protocol::BackendRefusal;
 pub(super) enum Failure {
     /// In our words. The dialogue goes on.
     Refused(Refusal),
+    /// In the passdb's words. The dialogue goes on.
+    Told(Refusal, BackendRefusal),
     /// In the backend's words. The dialogue goes on.
     Backend(BackendRefusal),
     /// The connection is over, whatever the login was doing.
@@ -26,7 +28,7 @@ impl Failure {
     /// What the log counts and the client is told; `None` if the client is gone. `phase`: how far the login was.
     pub(super) fn refusal(&self, phase: Phase) -> Option<Refusal> {
         match self {
-            Self::Refused(refusal) => Some(*refusal),
+            Self::Refused(refusal) | Self::Told(refusal, _) => Some(*refusal),
             Self::Backend(words) if words.temporary => Some(Refusal::BackendUnavailable),
             Self::Backend(_) => Some(Refusal::BadCredentials),
             Self::Over(Ending::Shutdown) => Some(Refusal::ShuttingDown),

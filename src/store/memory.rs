@@ -163,10 +163,6 @@ struct Moment<'a> {
 
 #[async_trait]
 impl Store for Memory {
-    fn notes(self: Arc<Self>) -> Option<Arc<dyn super::notes::Notes>> {
-        Some(self)
-    }
-
     async fn connect(&self, shard: u16) -> Result<Box<dyn Connection>, StoreError> {
         Ok(Box::new(ToShard { memory: self.clone(), shard }))
     }

@@ -12,8 +12,6 @@ pub mod order;
 pub mod redis;
 pub mod request;
 
-use std::sync::Arc;
-
 use async_trait::async_trait;
 
 use crate::model::{BackendId, Generation, Incarnation, Key};
@@ -67,11 +65,6 @@ pub trait Store: Send + Sync + 'static {
     /// A page of the bindings of one shard, in no order, for operators; a key may come twice. `cursor` begins as "0".
     /// Goes beside the links, changes nothing.
     async fn bindings(&self, shard: u16, cursor: &str) -> Result<BindingPage, StoreError>;
-
-    /// Where logins are noted, beside the table; `None` for a store that keeps no notes.
-    fn notes(self: Arc<Self>) -> Option<Arc<dyn notes::Notes>> {
-        None
-    }
 
     /// Proxies, backends and loads of one shard, for operators. Goes beside the links, changes nothing.
     async fn census(&self, shard: u16) -> Result<Census, StoreError>;

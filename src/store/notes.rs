@@ -44,7 +44,8 @@ impl std::str::FromStr for Trace {
     }
 }
 
-/// One thing to note or to recall. A name is always used with one kind of these.
+/// One thing to note or to recall. A name is always used with one kind of these; what is kept is apart from what guards
+/// logins, so that the one can be forgotten without the other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Note {
     /// What was kept under the name.
@@ -58,7 +59,7 @@ pub enum Note {
         /// How long, in milliseconds.
         ttl: u64,
     },
-    /// Forget what was kept, counted or left there.
+    /// Forget what was kept.
     Drop(Name),
     /// The traces that were left.
     Traces(Name),
@@ -132,6 +133,6 @@ pub trait Notes: Send + Sync + 'static {
     /// after the store could not be reached, so that an outage does not slow every login.
     async fn exchange(&self, shard: u16, notes: &[Note]) -> Result<Vec<Noted>, StoreError>;
 
-    /// Forgets all that anybody kept in one shard; says how many notes that were.
+    /// Forgets all that anybody kept in one shard, but no traces, counts and holders; says how many notes that were.
     async fn forget_all(&self, shard: u16) -> Result<u64, StoreError>;
 }

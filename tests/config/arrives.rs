@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use homing::config::{
-    BackendTls, ClientAuth, Config, Delimiter, DoveadmConfig, DoveadmCredential, FilePassdb, ListenAddress,
-    ListenerTls, LogFormat, PassdbConfig, Reach, RedisConfig, RedisLogin, RedisServers, RedisTls, SocketMode,
-    StoreAddress, StoreConfig, TlsVersion,
+    Attributes, AuthSocket, BackendTls, ClientAuth, Config, Delimiter, DoveadmConfig, DoveadmCredential, DovecotPassdb,
+    FilePassdb, HttpFormat, HttpPassdb, LdapMethod, LdapPassdb, LdapScope, LdapUri, ListenAddress, ListenerTls,
+    LogFormat, Parameter, PassdbConfig, Piece, Reach, RedisConfig, RedisLogin, RedisServers, RedisTls, RemoteKeys,
+    SocketMode, SqlPassdb, SqlUrl, StoreAddress, StoreConfig, TlsVersion,
 };
 use homing::model::{Protocol, Secret};
 
@@ -151,11 +152,84 @@ const CASES: &[Case] = &[
     ("passdb", "master", "kind = \"file\"\npath = \"users.passwd\"\nmaster = true", |c, _| {
         matches!(c.passdb[..], [PassdbConfig::File(FilePassdb { master: true, .. }), PassdbConfig::Backend])
     }),
-    ("auth", "master_separator", "master_separator = \"\"", |c, _| c.auth.master_separator.0.is_none()),
-    ("auth", "secret_file", "secret_file = \"secret\"", |c, dir| {
-        c.auth.secret_file == Some(dir.join("secret"))
-            && c.secret.as_ref().is_some_and(|secret| secret.expose() == "s".repeat(32).as_bytes())
+    ("passdb", "cache", "kind = \"file\"\npath = \"users.passwd\"\ncache = true", |c, _| c.passdb[0].is_cached()),
+    ("passdb", "uri", LDAP, |c, _| {
+        ldap(c).is_some_and(|l| l.keys.uri == ["ldap://a", "ldaps://b:7"].map(|uri| LdapUri(uri.into())))
     }),
+    ("passdb", "starttls", LDAP, |c, _| ldap(c).is_some_and(|l| l.keys.starttls)),
+    ("passdb", "tls_ca", LDAP, |c, dir| ldap(c).is_some_and(|l| l.keys.tls_ca == Some(dir.join("ca.pem")))),
+    ("passdb", "bind_dn", LDAP, |c, _| ldap(c).is_some_and(|l| l.keys.bind_dn.as_deref() == Some("cn=h"))),
+    ("passdb", "bind_password_file", LDAP, |c, _| {
+        ldap(c).is_some_and(|l| exposed(&l.bind_password) == Some(b"from-a-file"))
+    }),
+    ("passdb", "method", LDAP, |c, _| ldap(c).is_some_and(|l| l.keys.method == LdapMethod::Password)),
+    ("passdb", "user_dn", LDAP, |c, _| {
+        ldap(c).is_some_and(|l| l.keys.user_dn.as_ref().is_some_and(|dn| dn.fill("a@b", Into::into) == "uid=a,dc=b"))
+    }),
+    ("passdb", "base", LDAP, |c, _| ldap(c).is_some_and(|l| l.keys.base == "dc=x")),
+    ("passdb", "scope", LDAP, |c, _| ldap(c).is_some_and(|l| l.keys.scope == LdapScope::One)),
+    ("passdb", "filter", LDAP, |c, _| ldap(c).is_some_and(|l| l.keys.filter.fill("a", Into::into) == "(mail=a)")),
+    ("passdb", "password_attribute", LDAP, |c, _| ldap(c).is_some_and(|l| l.keys.password_attribute == "word")),
+    ("passdb", "fields", LDAP, |c, _| {
+        ldap(c).is_some_and(|l| {
+            l.keys.fields == Attributes(vec![("host".into(), "mailHost".into()), ("user".into(), "uid".into())])
+        })
+    }),
+    ("passdb", "list_filter", LDAP, |c, _| ldap(c).is_some_and(|l| l.keys.list_filter.as_deref() == Some("(mail=*)"))),
+    ("passdb", "list_attribute", LDAP, |c, _| ldap(c).is_some_and(|l| l.keys.list_attribute == "mail")),
+    ("passdb", "timeout", LDAP, |c, _| ldap(c).is_some_and(|l| l.remote.timeout == 3 * SECOND)),
+    ("passdb", "parallel", LDAP, |c, _| ldap(c).is_some_and(|l| l.remote.parallel == 7)),
+    ("passdb", "failures", LDAP, |c, _| ldap(c).is_some_and(|l| l.remote.failures == 9)),
+    ("passdb", "pause", LDAP, |c, _| ldap(c).is_some_and(|l| l.remote.pause == SECOND / 4)),
+    ("passdb", "url", SQL, |c, _| sql(c).is_some_and(|s| s.keys.url == SqlUrl("postgres://h@db/mail".into()))),
+    ("passdb", "password_file", SQL, |c, _| sql(c).is_some_and(|s| exposed(&s.password) == Some(b"from-a-file"))),
+    ("passdb", "query", SQL, |c, _| {
+        sql(c).is_some_and(|s| {
+            s.keys.query.pieces()
+                == [
+                    Piece::Text("SELECT p FROM u WHERE n = ".into()),
+                    Piece::Parameter(Parameter::User),
+                    Piece::Text("".into()),
+                ]
+        })
+    }),
+    ("passdb", "list_query", SQL, |c, _| sql(c).is_some_and(|s| s.keys.list_query.is_some())),
+    ("auth", "cache_ttl", "cache_ttl = \"0s\"", |c, _| c.auth.cache_ttl == Duration::ZERO),
+    ("auth", "cache_negative_ttl", "cache_negative_ttl = \"7s\"", |c, _| c.auth.cache_negative_ttl == 7 * SECOND),
+    ("auth", "cache_stale", "cache_stale = \"0s\"", |c, _| c.auth.cache_stale == Duration::ZERO),
+    ("auth", "secret_file", "secret_file = \"word\"", |c, dir| c.auth.secret_file == Some(dir.join("word"))),
+    ("auth", "weak_schemes", "weak_schemes = true", |c, _| c.auth.weak_schemes),
+    ("passdb", "auth_socket", DOVECOT, |c, dir| {
+        dovecot(c).is_some_and(|(keys, _)| keys.auth_socket == AuthSocket::Unix(dir.join("run/auth-client")))
+    }),
+    ("passdb", "lookup_socket", DOVECOT, |c, _| {
+        dovecot(c).is_some_and(|(keys, _)| match &keys.lookup_socket {
+            Some(AuthSocket::Tcp(endpoint)) => endpoint.authority() == "[fd00::1]:7",
+            _ => false,
+        })
+    }),
+    ("passdb", "penalty", DOVECOT, |c, _| dovecot(c).is_some_and(|(keys, _)| keys.penalty)),
+    ("passdb", "timeout", DOVECOT, |c, _| dovecot(c).is_some_and(|(_, remote)| remote.timeout == 20 * SECOND)),
+    ("passdb", "parallel", DOVECOT, |c, _| dovecot(c).is_some_and(|(_, remote)| remote.parallel == 7)),
+    ("passdb", "failures", DOVECOT, |c, _| dovecot(c).is_some_and(|(_, remote)| remote.failures == 8)),
+    ("passdb", "pause", DOVECOT, |c, _| dovecot(c).is_some_and(|(_, remote)| remote.pause == 9 * SECOND)),
+    ("passdb", "url", WEB, |c, _| web(c).is_some_and(|keys| keys.url.full() == "https://auth.test:443/x?y=1")),
+    ("passdb", "format", WEB, |c, _| web(c).is_some_and(|keys| keys.format == HttpFormat::Json)),
+    ("passdb", "header", WEB, |c, _| header(c).is_some_and(|header| header == b"X-Key: geheim")),
+    ("passdb", "header_file", "kind = \"http\"\nurl = \"http://h\"\nheader_file = \"word\"", |c, _| {
+        header(c).is_some_and(|header| header == b"from-a-file")
+    }),
+    ("passdb", "obey_server", "kind = \"http\"\nurl = \"http://h\"\nobey_server = false", |c, _| {
+        web(c).is_some_and(|keys| !keys.obey_server)
+    }),
+    ("passdb", "attributes", WEB, |c, _| {
+        web(c).is_some_and(|keys| {
+            keys.attributes.iter().any(|pair| (&*pair.attribute, &*pair.field) == ("mailHost", "host"))
+        })
+    }),
+    ("passdb", "tls_ca", WEB, |c, dir| web(c).is_some_and(|keys| keys.tls_ca == Some(dir.join("ca.pem")))),
+    ("passdb", "tls_verify", WEB, |c, _| web(c).is_some_and(|keys| !keys.tls_verify)),
+    ("auth", "master_separator", "master_separator = \"\"", |c, _| c.auth.master_separator.0.is_none()),
     ("auth", "penalty_max", "penalty_max = \"0s\"", |c, _| c.auth.penalty_max == Duration::ZERO),
     ("auth", "penalty_forget", "penalty_forget = \"7s\"", |c, _| c.auth.penalty_forget == 7 * SECOND),
     ("auth", "penalty_known", "penalty_known = \"7s\"", |c, _| c.auth.penalty_known == 7 * SECOND),
@@ -282,12 +356,37 @@ const LISTEN: &str = "address = \"[::1]:1430\"\ntls = \"starttls\"\nplaintext_lo
                       trusted_networks = [\"10.0.0.0/8\", \"192.0.2.7\", \"fd00::/8\"]";
 const CLIENT_AUTH: &str = "client_auth = \"require\"\nclient_ca = \"ca.pem\"";
 const CERTIFICATE: &str = "certificate = \"cert.pem\"\nkey = \"key.pem\"";
+const DOVECOT: &str = "kind = \"dovecot\"\nauth_socket = \"run/auth-client\"\nlookup_socket = \"tcp://[fd00::1]:7\"\n\
+                       penalty = true\ntimeout = \"20s\"\nparallel = 7\nfailures = 8\npause = \"9s\"";
+const WEB: &str = "kind = \"http\"\nurl = \"https://auth.test/x?y=1\"\nformat = \"json\"\nheader = \"X-Key: geheim\"\n\
+                   attributes = [\"mailHost=host\"]\ntls_ca = \"ca.pem\"\ntls_verify = false";
 const PASSDB: &str = "kind = \"file\"\npath = \"users.passwd\"\ndefault_scheme = \"PLAIN\"";
+const LDAP: &str = "kind = \"ldap\"\nuri = [\"ldap://a\", \"ldaps://b:7\"]\nstarttls = true\ntls_ca = \"ca.pem\"\nbind_dn = \"cn=h\"\n\
+                    bind_password_file = \"word\"\nmethod = \"password\"\nuser_dn = \"uid=%n,dc=%d\"\nbase = \"dc=x\"\n\
+                    scope = \"one\"\nfilter = \"(mail=%u)\"\npassword_attribute = \"word\"\n\
+                    fields = { host = \"mailHost\", user = \"uid\" }\nlist_filter = \"(mail=*)\"\nlist_attribute = \"mail\"\n\
+                    timeout = \"3s\"\nparallel = 7\nfailures = 9\npause = \"250ms\"";
+const SQL: &str = "kind = \"sql\"\nurl = \"postgres://h@db/mail\"\npassword_file = \"word\"\n\
+                   query = \"SELECT p FROM u WHERE n = :user\"\nlist_query = \"SELECT n FROM u\"";
 const DOVEADM: &str =
     "doveadm = \"tls://[::1]:24245\"\ndoveadm_password = \"pass word\"\ndoveadm_timeout = \"2s\"\ntls_ca = \"ca.pem\"";
 const MASTER: &str = "master_user = \"boss\"\nmaster_password = \"open sesame\"";
 
 const PROBE: &str = "probe_user = \"probe\"\nprobe_password = \"open sesame\"";
+
+fn ldap(config: &Config) -> Option<&LdapPassdb> {
+    match &config.passdb[0] {
+        PassdbConfig::Ldap(ldap) => Some(ldap),
+        _ => None,
+    }
+}
+
+fn sql(config: &Config) -> Option<&SqlPassdb> {
+    match &config.passdb[0] {
+        PassdbConfig::Sql(sql) => Some(sql),
+        _ => None,
+    }
+}
 
 fn redis(config: &Config) -> Option<&RedisConfig> {
     match &config.store {
@@ -342,6 +441,24 @@ fn exposed(secret: &Option<Arc<Secret>>) -> Option<&[u8]> {
 
 fn doveadm(config: &Config) -> Option<&DoveadmConfig> {
     first(config).doveadm.as_ref()
+}
+
+fn dovecot(config: &Config) -> Option<(&DovecotPassdb, &RemoteKeys)> {
+    match &config.passdb[0] {
+        PassdbConfig::Dovecot(keys, remote) => Some((keys, remote)),
+        _ => None,
+    }
+}
+
+fn web(config: &Config) -> Option<&HttpPassdb> {
+    match &config.passdb[0] {
+        PassdbConfig::Http(keys, _) => Some(keys),
+        _ => None,
+    }
+}
+
+fn header(config: &Config) -> Option<&[u8]> {
+    web(config)?.header.as_ref().map(|header| header.expose())
 }
 
 fn password(doveadm: &DoveadmConfig) -> Option<&[u8]> {
@@ -440,6 +557,18 @@ fn store_urls_may_leave_out_what_is_usual() {
     assert_eq!(address("redis://ada@r"), (tcp("r", 6379), 0, Some("ada".to_owned()), None));
     assert_eq!(address("redis://ada:a@b@r"), (tcp("r", 6379), 0, Some("ada".to_owned()), Some(b"a@b".to_vec())));
     assert_eq!(address("unix:///run/r.sock").0, StoreAddress::Unix("/run/r.sock".into()));
+}
+
+#[test]
+fn what_is_asked_over_the_network_is_remembered_unless_it_says_otherwise_or_asks_where_the_client_is() {
+    let dir = files();
+    let cached = |lines: &str| parse_in(dir.path(), &file("passdb", lines)).unwrap().passdb[0].is_cached();
+    let query = |query: &str| format!("kind = \"sql\"\nurl = \"sqlite:///x\"\nquery = \"{query}\"");
+    assert!(cached(LDAP) && cached(&query("SELECT p FROM u WHERE n = :user")));
+    assert!(!cached(&format!("{}\ncache = false", query("SELECT p FROM u WHERE n = :user"))));
+    assert!(!cached(&query("SELECT p FROM u WHERE n = :user AND h = :client")));
+    assert!(!cached(&query("SELECT p FROM u WHERE n = :user AND h = :server")));
+    assert!(!cached("kind = \"file\"\npath = \"users.passwd\"") && !cached("kind = \"backend\""));
 }
 
 #[test]

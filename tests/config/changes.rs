@@ -42,7 +42,7 @@ fn backends_health_limits_the_pace_of_moves_passdb_sieve_tls_and_the_log_level_a
     assert_eq!(with("[log]\nlevel = \"debug\""), live(&["log.level"]));
     assert_eq!(
         with("[[passdb]]\nkind = \"file\"\npath = \"/etc/hosts\""),
-        live(&["passdb[1].default_scheme", "passdb[1].kind", "passdb[1].master", "passdb[1].path"])
+        live(&["passdb[1].cache", "passdb[1].default_scheme", "passdb[1].kind", "passdb[1].master", "passdb[1].path"])
     );
 }
 

@@ -28,7 +28,6 @@ fn files() -> TempDir {
     std::fs::write(dir.path().join("word"), "from-a-file\r\nignored\n").unwrap();
     std::fs::write(dir.path().join("empty"), "\n").unwrap();
     std::fs::write(dir.path().join("long"), "x".repeat(5000)).unwrap();
-    std::fs::write(dir.path().join("secret"), "s".repeat(32)).unwrap();
     dir
 }
 

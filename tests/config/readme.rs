@@ -1,6 +1,7 @@
 //! The README as its reader uses it: every configuration in it is right, and every setting that it names exists.
 
 use std::collections::BTreeSet;
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::Command;
 
@@ -27,10 +28,11 @@ fn whole(snippet: &str) -> String {
 
 /// The files that the snippets name.
 fn write_files(dir: &Path) {
-    for name in ["redis.password", "doveadm.password", "mail1.password"] {
+    for name in ["redis.password", "doveadm.password", "mail1.password", "ldap.password", "sql.password"] {
         std::fs::write(dir.join(name), "word\n").unwrap();
     }
-    std::fs::write(dir.join("fleet.secret"), "s".repeat(64)).unwrap();
+    std::fs::write(dir.join("users.passwd"), "ann:{PLAIN}word\n").unwrap();
+    std::fs::write(dir.join("auth.header"), "X-Auth-Key: secret\n").unwrap();
     let made = rcgen::generate_simple_self_signed(["mail.example.org".to_owned()]).unwrap();
     std::fs::write(dir.join("mail.example.org.pem"), made.cert.pem()).unwrap();
     std::fs::write(dir.join("mail.example.org.key"), made.signing_key.serialize_pem()).unwrap();
@@ -43,12 +45,15 @@ fn config_check_finds_no_fault_in_any_snippet() {
     let file = dir.path().join("homing.toml");
     let snippets = snippets();
     assert!(snippets.len() >= 7, "{} snippets", snippets.len());
+    // A Dovecot's, as far as `config check` looks at it.
+    let sockets = ["auth-client", "auth-userdb"].map(|name| UnixListener::bind(dir.path().join(name)).unwrap());
     for snippet in snippets {
-        std::fs::write(&file, whole(snippet)).unwrap();
+        std::fs::write(&file, whole(&snippet.replace("/run/dovecot/", ""))).unwrap();
         let check =
             Command::new(env!("CARGO_BIN_EXE_homing")).args(["config", "check", "-c"]).arg(&file).output().unwrap();
         assert!(check.status.success(), "{snippet}\n{}", String::from_utf8_lossy(&check.stderr));
     }
+    drop(sockets);
 }
 
 /// `section.key` of every setting.

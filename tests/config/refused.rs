@@ -149,9 +149,10 @@ fault! {
     a_backend_without_host: "[backend.mail1]\nport = 143" => "backend.mail1.host", 1, "is missing", "add host";
     a_certificate_without_key: "[[tls.certificate]]\ncertificate = \"cert.pem\"" => "tls.certificate[1].key", 1, "is missing", "add key";
     a_key_without_certificate: "[[tls.certificate]]\nkey = \"key.pem\"" => "tls.certificate[1].certificate", 1, "is missing", "add certificate";
-    a_secret_that_could_be_guessed: "[auth]\nsecret_file = \"word\"" => "auth.secret_file", 2, "fewer than 32", "openssl rand";
     a_prefix_longer_than_an_address: "[auth]\npenalty_ipv6_prefix = 129" => "auth.penalty_ipv6_prefix", 2, "128", "128";
     a_passdb_without_kind: "[[passdb]]" => "passdb[1].kind", 1, "is missing", "add kind";
+    a_dovecot_without_socket: "[[passdb]]\nkind = \"dovecot\"" => "passdb[1].auth_socket", 1, "is missing", "add auth_socket";
+    a_web_service_without_url: "[[passdb]]\nkind = \"http\"" => "passdb[1].url", 1, "is missing", "add url";
     a_passwd_file_without_path: "[[passdb]]\nkind = \"file\"" => "passdb[1].path", 1, "is missing", "add path";
     redis_without_url: "[store]\nkind = \"redis\"" => "store.url", 1, "is missing", "add url";
     a_master_user_without_password: format!("{BACKEND}master_user = \"m\"") => "backend.mail1.master_user", 3, "has no password", "master_password_file";
@@ -201,6 +202,15 @@ fault! {
     the_same_unix_socket_twice: "[[listener]]\naddress = \"unix:x\"\nprotocol = \"lmtp\"\ntls = \"none\"\n[[listener]]\naddress = \"unix:x\"\nprotocol = \"lmtp\"\ntls = \"none\"" => "listener[2].address", 6, "same socket as listener[1].address", "another";
     trusted_networks_without_use: format!("{LISTENER}trusted_networks = [\"10.0.0.0/8\"]") => "listener[1].trusted_networks", 5, "without proxy_protocol", "proxy_protocol = true";
     a_source_behind_the_backends: "[[passdb]]\nkind = \"backend\"\n[[passdb]]\nkind = \"file\"\npath = \"users.passwd\"" => "passdb[1]", 1, "is not the last", "move it to the end";
+    a_socket_of_another_scheme: "[[passdb]]\nkind = \"dovecot\"\nauth_socket = \"http://h:1\"" => "passdb[1].auth_socket", 3, "does not start with \"tcp://\"", "/run/dovecot/auth-client";
+    a_socket_without_port: "[[passdb]]\nkind = \"dovecot\"\nauth_socket = \"tcp://h\"" => "passdb[1].auth_socket", 3, "no valid port", "tcp://";
+    a_socket_with_a_path: "[[passdb]]\nkind = \"dovecot\"\nauth_socket = \"tcp://h:1/x\"" => "passdb[1].auth_socket", 3, "path behind its port", "tcp://";
+    a_service_that_speaks_something_else: "[[passdb]]\nkind = \"http\"\nurl = \"ftp://h\"" => "passdb[1].url", 3, "does not start with", "https://";
+    a_format_that_is_none: "[[passdb]]\nkind = \"http\"\nurl = \"http://h\"\nformat = \"xml\"" => "passdb[1].format", 4, "must be one of", "quotes";
+    an_attribute_for_no_field: "[[passdb]]\nkind = \"http\"\nurl = \"http://h\"\nformat = \"json\"\nattributes = [\"host\"]" => "passdb[1].attributes", 5, "no pair", "mailHost=host";
+    attributes_for_headers: "[[passdb]]\nkind = \"http\"\nurl = \"http://h\"\nattributes = [\"a=host\"]" => "passdb[1].attributes", 4, "no use with this format", "remove it";
+    authorities_without_tls: "[[passdb]]\nkind = \"http\"\nurl = \"http://h\"\ntls_ca = \"ca.pem\"" => "passdb[1].tls_ca", 4, "no use with \"http://\"", "https://";
+    two_headers: "[[passdb]]\nkind = \"http\"\nurl = \"http://h\"\nheader = \"a: b\"\nheader_file = \"word\"" => "passdb[1].header_file", 5, "second header", "remove one";
     a_path_for_a_source_without_file: "[[passdb]]\nkind = \"backend\"\npath = \"users.passwd\"" => "passdb[1].path", 3, "is not a setting", "remove it";
     a_scheme_for_a_source_without_file: "[[passdb]]\nkind = \"backend\"\ndefault_scheme = \"PLAIN\"" => "passdb[1].default_scheme", 3, "is not a setting", "remove it";
     a_server_for_the_embedded_store: "[store]\nurl = \"redis://h\"" => "store.url", 2, "no use with store.kind \"memory\"", "kind = \"redis\"";
@@ -404,4 +414,47 @@ fn line() -> impl Strategy<Value = String> {
         (0, Some((key, _))) => format!("{key} = {value}"),
         _ => line,
     })
+}
+
+fn ldap(keys: &str) -> String {
+    format!("[[passdb]]\nkind = \"ldap\"\nuri = [\"ldap://h\"]\n{keys}\n")
+}
+
+fn sql(keys: &str) -> String {
+    format!("[[passdb]]\nkind = \"sql\"\nurl = \"postgres://h@db/m\"\n{keys}\n")
+}
+
+// Directories and databases
+fault! {
+    a_directory_without_uri: "[[passdb]]\nkind = \"ldap\"\nbase = \"dc=x\"" => "passdb[1].uri", 1, "is missing", "add uri";
+    a_directory_without_any_server: ldap("base = \"dc=x\"").replace("\"ldap://h\"", "") => "passdb[1].uri", 3, "names no server", "at least one";
+    a_directory_of_another_scheme: ldap("base = \"dc=x\"").replace("ldap://h", "http://h") => "passdb[1].uri", 3, "not the address of a directory", "ldaps://";
+    a_directory_without_a_place_to_search: ldap("") => "passdb[1]", 1, "neither base nor user_dn", "add base";
+    a_filter_that_names_nobody: ldap("base = \"dc=x\"\nfilter = \"(uid=ann)\"") => "passdb[1].filter", 5, "does not name the user", "%u";
+    a_filter_with_an_unknown_variable: ldap("base = \"dc=x\"\nfilter = \"(uid=%x)\"") => "passdb[1].filter", 5, "a % that is none of", "%u";
+    an_entry_name_that_names_nobody: ldap("user_dn = \"dc=x\"") => "passdb[1].user_dn", 4, "does not name the user", "%u";
+    a_bind_dn_without_password: ldap("base = \"dc=x\"\nbind_dn = \"cn=h\"") => "passdb[1].bind_dn", 5, "has no password", "bind_password_file";
+    a_bind_password_of_nobody: ldap("base = \"dc=x\"\nbind_password_file = \"word\"") => "passdb[1].bind_password_file", 5, "without bind_dn", "add bind_dn";
+    a_bind_password_file_that_is_not_there: ldap("base = \"dc=x\"\nbind_dn = \"cn=h\"\nbind_password_file = \"none\"") => "passdb[1].bind_password_file", 6, "cannot be read", "first line";
+    starttls_without_a_plain_server: ldap("base = \"dc=x\"\nstarttls = true").replace("ldap://", "ldaps://") => "passdb[1].starttls", 5, "without an ldap:// server", "remove it";
+    an_authority_without_tls: ldap("base = \"dc=x\"\ntls_ca = \"ca.pem\"") => "passdb[1].tls_ca", 5, "no use without TLS", "starttls = true";
+    a_list_without_base: ldap("user_dn = \"uid=%n\"\nlist_filter = \"(a=*)\"") => "passdb[1].list_filter", 5, "no use without base", "add base";
+    a_method_that_is_none: ldap("base = \"dc=x\"\nmethod = \"compare\"") => "passdb[1].method", 5, "\"bind\", \"password\"", "one of these words";
+    a_scope_that_is_none: ldap("base = \"dc=x\"\nscope = \"subtree\"") => "passdb[1].scope", 5, "\"sub\", \"one\", \"base\"", "";
+    fields_that_are_no_table: ldap("base = \"dc=x\"\nfields = [\"uid=user\"]") => "passdb[1].fields", 5, "must be a table of fields", "{ user = \"uid\"";
+    a_field_without_attribute: ldap("base = \"dc=x\"\nfields = { host = 5 }") => "passdb[1].fields", 5, "without a proper attribute", "{ user = \"uid\"";
+    an_answer_that_may_take_no_time: ldap("base = \"dc=x\"\ntimeout = \"0s\"") => "passdb[1].timeout", 5, "at least \"10ms\"", "or more";
+    no_questions_at_once: ldap("base = \"dc=x\"\nparallel = 0") => "passdb[1].parallel", 5, "at least 1", "or more";
+    no_failures_before_a_pause: ldap("base = \"dc=x\"\nfailures = 0") => "passdb[1].failures", 5, "at least 1", "or more";
+    a_pause_beyond_patience: ldap("base = \"dc=x\"\npause = \"11min\"") => "passdb[1].pause", 5, "at most \"10min\"", "or less";
+    a_database_without_query: sql("") => "passdb[1].query", 1, "is missing", "add query";
+    a_database_without_url: "[[passdb]]\nkind = \"sql\"\nquery = \"SELECT :user\"" => "passdb[1].url", 1, "is missing", "add url";
+    a_database_of_another_kind: sql("query = \"SELECT :user\"").replace("postgres:", "oracle:") => "passdb[1].url", 3, "not the address of a database", "sqlite://";
+    a_password_in_a_url: sql("query = \"SELECT :user\"").replace("h@db", "h:word@db") => "passdb[1].url", 3, "has a password", "password_file";
+    a_query_that_names_nobody: sql("query = \"SELECT p FROM u\"") => "passdb[1].query", 4, "does not name the user", ":user";
+    a_query_with_an_unknown_parameter: sql("query = \"SELECT :user, :password\"") => "passdb[1].query", 4, "unknown parameter :password", ":user";
+    a_parameter_in_quotes: sql("query = \"SELECT p FROM u WHERE n = ':user'\"") => "passdb[1].query", 4, "in quotes", "remove the quotes";
+    a_query_as_dovecot_writes_it: sql("query = \"SELECT p FROM u WHERE n = '%u'\"") => "passdb[1].query", 4, "as Dovecot writes it", ":user";
+    a_list_of_one_user: sql("query = \"SELECT :user\"\nlist_query = \"SELECT :user\"") => "passdb[1].list_query", 5, "has a parameter", "remove it";
+    a_password_for_a_file: sql("query = \"SELECT :user\"\npassword_file = \"word\"").replace("postgres://h@db", "sqlite:///x") => "passdb[1].password_file", 5, "no use with SQLite", "remove it";
 }

@@ -72,6 +72,22 @@ fn what_is_shown_parses_to_the_same_settings() {
 }
 
 #[test]
+fn every_passdb_of_the_network_is_shown_as_it_would_be_written_but_for_its_secret() {
+    let dir = files();
+    let text = format!(
+        "{LISTENER}{BACKEND}[[passdb]]\nkind = \"dovecot\"\nauth_socket = \"tcp://h:7\"\nlookup_socket = \"/run/x\"\n\
+         parallel = 9\n[[passdb]]\nkind = \"http\"\nurl = \"https://h/x?y\"\nformat = \"json\"\nattributes = [\"a=host\"]\n"
+    );
+    let config = parse_in(dir.path(), &text).unwrap();
+    let shown = config.show();
+    assert_eq!(parse_in(dir.path(), &shown).unwrap_or_else(|faults| panic!("{shown}\n{faults}")), config);
+    let secret =
+        parse_in(dir.path(), &text.replace("[\"a=host\"]\n", "[\"a=host\"]\nheader = \"A: hunter2\"\n")).unwrap();
+    assert!(!format!("{}{secret:?}", secret.show()).contains("hunter2"));
+    assert_eq!(config.changes(&secret).applied, ["passdb[2].header"]);
+}
+
+#[test]
 fn every_way_to_the_store_is_shown_as_it_would_be_written() {
     let dir = files();
     for lines in [

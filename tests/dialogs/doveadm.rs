@@ -15,7 +15,6 @@
 //! `rows:` results that are joined, each for the user whom `U:` names before; `W:` shows `rows` when `N:` says it is over.
 
 use std::fmt::Write as _;
-use std::path::Path;
 
 use homing::protocol::doveadm::{
     Answer, ApiAnswer, Command, Demultiplexer, Event, Frontend, FrontendSettings, FrontendWish, Rows, kind,
@@ -24,22 +23,11 @@ use homing::protocol::doveadm::{
 use homing::protocol::{Input, Machine, Output};
 
 use crate::escape::unescaped;
+use crate::files::play_all;
 
 #[test]
 fn every_doveadm_dialogue_goes_the_same_however_it_is_cut() {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/dialogs/doveadm");
-    let mut paths: Vec<_> = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
-    paths.sort();
-    let (mut count, mut faults) = (0, Vec::new());
-    for path in paths {
-        let text = std::fs::read_to_string(&path).unwrap();
-        for dialogue in text.split("== ").skip(1) {
-            count += 1;
-            faults.extend(first_fault(dialogue).map(|fault| format!("{}: {fault}", path.display())));
-        }
-    }
-    assert!(count >= 25, "the transcripts are gone");
-    assert!(faults.is_empty(), "{} of {count} went wrong\n\n{}", faults.len(), faults.join("\n\n"));
+    play_all("doveadm", first_fault);
 }
 
 fn first_fault(dialogue: &str) -> Option<String> {

@@ -9,7 +9,6 @@
 //! `server_*.txt`: as for other protocols; `W:` shows `starttls`, `ready` with what is offered, and `seen`. Settings:
 //! `starttls`, `announce`, `look`.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use homing::model::{Secret, SessionId};
@@ -20,22 +19,11 @@ use homing::protocol::{
 };
 
 use crate::escape::unescaped;
+use crate::files::play_all;
 
 #[test]
 fn every_lmtp_dialogue_goes_the_same_however_it_is_cut() {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/dialogs/lmtp");
-    let mut paths: Vec<_> = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
-    paths.sort();
-    let (mut count, mut faults) = (0, Vec::new());
-    for path in paths {
-        let text = std::fs::read_to_string(&path).unwrap();
-        for dialogue in text.split("\n== ").skip(1) {
-            count += 1;
-            faults.extend(first_fault(dialogue).map(|fault| format!("{}: {fault}", path.display())));
-        }
-    }
-    assert!(count >= 25, "the transcripts are gone");
-    assert!(faults.is_empty(), "{} of {count} went wrong\n\n{}", faults.len(), faults.join("\n\n"));
+    play_all("lmtp", first_fault);
 }
 
 fn first_fault(dialogue: &str) -> Option<String> {

@@ -5,6 +5,7 @@
 
 mod doveadm;
 mod escape;
+mod files;
 mod lmtp;
 mod machine;
 mod script;

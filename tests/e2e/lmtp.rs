@@ -1,13 +1,17 @@
 //! Mail through the fleet: real Dovecots store it, a real Postfix brings it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use tokio::time::{Instant, sleep};
 
 use crate::harness::address::fresh_ip;
 use crate::harness::dice::{Dice, seed};
+use crate::harness::fleet::merge;
 use crate::harness::letter::letter;
 use crate::harness::{
     Dialect, Fleet, MailStore, Postfix, Protocol, Result, Secured, Smtp, User, Witness, eventually, programs,
@@ -86,6 +90,40 @@ async fn mail_comes_under_tls_and_goes_to_the_backend_so() -> Result {
         .await?;
     }
     Ok(())
+}
+
+#[tokio::test]
+async fn a_backend_is_told_what_the_passdb_forwards_of_each_recipient() -> Result {
+    let plan = Fleet::plan().backends(1).protocols(&[Protocol::Lmtp]).config(ONE_KEY).dovecot("auth_debug = yes\n");
+    let mut fleet = plan.start_without_proxies().await?;
+    // In base64 these have a plus sign, and all lengths of padding.
+    let recipients: Vec<(String, &str)> =
+        fleet.users.iter().map(|user| format!("{}@test", user.name)).zip(["~~~", "1", "12", "123"]).collect();
+    let list = fleet.dir.join("passdb");
+    let line = |(name, note): &(String, &str)| format!("{name}:{{PLAIN}}x::::::forward_note={note}\n");
+    fs::write(&list, recipients.iter().map(line).collect::<String>())?;
+    let passdb: toml::Table = format!("[[passdb]]\nkind = \"file\"\npath = {list:?}\n").parse()?;
+    fleet.reconfigure(|config| merge(config, passdb.clone()))?;
+    fleet.proxies[0].start().await?;
+    let mut lmtp = Smtp::connect(Dialect::Lmtp, fleet.proxy().door(Protocol::Lmtp)?).await?;
+    let to: Vec<&str> = recipients.iter().map(|(name, _)| name.as_str()).collect();
+    lmtp.send_pipelined("sender@far.test", &to, &letter("forwarded")).await?.ok()?;
+    for (name, note) in &recipients {
+        let told = eventually("Dovecot asks for its user", Duration::from_secs(10), async || {
+            forwarded(&fleet.backends[0].log()?, name)
+        });
+        ensure!(told.await? == format!("note={note}"), "{name}");
+    }
+    lmtp.quit().await?;
+    fleet.empty().await
+}
+
+/// What Dovecot's own lookup of a recipient knows from before.
+fn forwarded(log: &str, name: &str) -> Result<String> {
+    let lookup = |line: &&str| line.contains("master in: USER\t") && line.contains(&format!("\t{name}\t"));
+    let line = log.lines().find(lookup).context("no lookup")?;
+    let fields = line.split('\t').find_map(|field| field.strip_prefix("forward_fields="));
+    Ok(String::from_utf8(STANDARD.decode(fields.context("nothing is forwarded")?)?)?)
 }
 
 /// Waits until the backends have seen so many visits from there.

@@ -38,6 +38,7 @@ mod pause;
 mod penalties;
 mod pop3;
 mod reload;
+mod remembered;
 mod secrets;
 mod sieve;
 mod store_tls;

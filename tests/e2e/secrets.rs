@@ -4,11 +4,20 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use aws_lc_rs::digest;
 use base64::Engine;
 
-use crate::harness::{Fleet, Imap, Result, User, eventually};
+use crate::harness::doveadm::DOOR_PASSWORD;
+use crate::harness::dovecot::DOVEADM_PASSWORD;
+use crate::harness::fleet::merge;
+use crate::harness::letter::letter;
+use crate::harness::mailstore::MASTER;
+use crate::harness::proxy::BINARY;
+use crate::harness::talk::Talk;
+use crate::harness::{
+    Authority, Dialect, Doveadm, Fleet, Imap, Pop3, Protocol, Result, Sieve, Smtp, User, Workdir, eventually,
+};
 
 /// A password and everything from which it could be read or guessed, by what it is.
 fn traces(user: &User) -> BTreeMap<&'static str, Vec<u8>> {
@@ -84,28 +93,135 @@ async fn all_kinds_of_logins(fleet: &Fleet) -> Result<Vec<Imap>> {
     Ok(open)
 }
 
+/// The same by every other door, and passwords in every place where they do not belong.
+async fn by_every_door(fleet: &Fleet) -> Result<(Pop3, Sieve, Smtp)> {
+    let door = |protocol| fleet.proxy().door(protocol);
+    let mut pop3 = Pop3::connect(door(Protocol::Pop3)?).await?;
+    pop3.log_in(&fleet.users[5]).await?;
+    let mut sieve = Sieve::connect(door(Protocol::Sieve)?).await?;
+    sieve.log_in(&fleet.users[6]).await?.ok()?;
+    let mut smtp = Smtp::connect(Dialect::Smtp, door(Protocol::Submission)?).await?;
+    smtp.log_in(&fleet.users[7]).await?.ok()?;
+    let lost = &fleet.users[8];
+    let User { name, password } = lost;
+    let plain = lost.sasl_plain();
+    for said in [
+        format!("AUTH PLAIN {password}\r\nAUTH {password} {name}\r\nPASS {password}\r\n"),
+        format!("{password}\r\nAPOP {name} {password}\r\nXCLIENT {password}\r\nUSER nobody\r\nPASS {password}\r\n"),
+        format!("AUTHENTICATE \"PLAIN\" \"{password}\"\r\nAUTHENTICATE \"{password}\"\r\nLOGIN {name} {password}\r\n"),
+        format!("AUTHENTICATE \"PLAIN\" {{{}+}}\r\n{plain}x\r\n", plain.len() + 1),
+        format!("EHLO me\r\nAUTH LOGIN {password}\r\nAUTH PLAIN {plain}{plain}\r\nMAIL FROM:<{password}\r\n"),
+        format!("VERSION\tdoveadm-server\t1\t0\nPLAIN\t{plain}\n{password}\n"),
+        format!("POST /doveadm/v1 HTTP/1.1\r\nhost: x\r\nauthorization: Basic {plain}\r\n\r\n"),
+        format!("PLAIN {password}"),
+    ] {
+        for door in fleet.proxy().doors.values().chain([&fleet.proxy().address()]) {
+            let mut talk = Talk::dial(*door).await?;
+            talk.send(said.as_bytes()).await?;
+            talk.half_close().await?;
+            talk.lost().await?;
+        }
+    }
+    let mail = letter("secret");
+    let mut lmtp = Smtp::connect(Dialect::Lmtp, door(Protocol::Lmtp)?).await?;
+    lmtp.send_mail("sender@far.test", &[name], &mail).await?.ok()?;
+    Ok((pop3, sieve, smtp))
+}
+
+/// What the proxy tells of itself, and what the system tells of it.
+async fn all_that_is_told(fleet: &Fleet) -> Result<Vec<u8>> {
+    let name = &fleet.users[0].name;
+    let mut told = Vec::new();
+    for words in [
+        &["status"][..],
+        &["status", "--json"],
+        &["user", "list"],
+        &["user", "where", name, "--json"],
+        &["user", "explain", name],
+        &["user", "kick", name],
+        &["user", "move", &fleet.users[1].name],
+        &["backend", "list"],
+        &["backend", "show", "mail1"],
+        &["proxy", "list"],
+        &["audit"],
+        &["dump"],
+        &["reload"],
+    ] {
+        let output = fleet.proxy().admin(words).await?;
+        told.extend([output.stdout, output.stderr].concat());
+    }
+    let file = fleet.dir.join("proxy1.toml");
+    let shown = tokio::process::Command::new(BINARY).args(["config", "show", "--config"]).arg(&file).output().await?;
+    ensure!(shown.status.success(), "{}", String::from_utf8_lossy(&shown.stderr));
+    told.extend(shown.stdout);
+    for file in ["environ", "cmdline", "comm", "status"] {
+        told.extend(std::fs::read(format!("/proc/{}/{file}", fleet.proxy().id()?))?);
+    }
+    Ok(told)
+}
+
+/// Whatever must be told nowhere: of users, of masters, of doors.
+fn all_secrets(fleet: &Fleet) -> Vec<User> {
+    let other = [MASTER.1, DOOR_PASSWORD, DOVEADM_PASSWORD];
+    let other = other.map(|password| User { name: "doveadm".to_owned(), password: password.to_owned() });
+    fleet.users.iter().cloned().chain(other).collect()
+}
+
+const DOORS: [Protocol; 5] = [Protocol::Pop3, Protocol::Sieve, Protocol::Submission, Protocol::Lmtp, Protocol::Doveadm];
+
+/// Backends with a password of a master, a hook that writes down all that it is given, and every word of the log.
+fn talkative(dir: &Path) -> String {
+    let masters = ["mail1", "mail2", "mail3"].map(|name| {
+        let (user, password) = MASTER;
+        format!("[backend.{name}]\nmaster_user = {user:?}\nmaster_password = {password:?}\n")
+    });
+    let hook = format!("(env; echo \"$@\") >> {}", dir.join("hooked").display());
+    format!(
+        "[log]\nlevel = \"trace\"\n{}[moves]\nbefore_move = [\"/bin/sh\", \"-c\", {hook:?}, \"hook\"]\n",
+        masters.concat()
+    )
+}
+
 #[tokio::test]
 async fn i9_no_password_is_in_any_log_or_in_anything_that_redis_is_ever_told() -> Result {
-    let plan = Fleet::plan().proxies(1).durable().config("[log]\nlevel = \"trace\"");
-    let fleet = plan.start().await?;
+    let dir = Workdir::new()?;
+    let plan = Fleet::plan().proxies(1).durable().protocols(&DOORS).config(&talkative(dir.path()));
+    let mut fleet = plan.start().await?;
+    let secrets = all_secrets(&fleet);
     let monitor = fleet.redis.monitor().await?;
     let open = all_kinds_of_logins(&fleet).await?;
+    let others = by_every_door(&fleet).await?;
+    let mut doveadm = Doveadm::connect(fleet.proxy().door(Protocol::Doveadm)?).await?;
+    doveadm.command(&fleet.users[0].name, "who").await?;
     fleet.counts_agree().await?;
-    drop(open);
+    holds_none("what is told to operators", &all_that_is_told(&fleet).await?, &secrets)?;
+    drop((open, others, doveadm));
     fleet.empty().await?;
+    // Nobody is at home, and then the store is away.
+    for backend in &mut fleet.backends {
+        backend.kill();
+    }
+    let user = &fleet.users[9];
+    ensure!(Imap::connect(fleet.proxy().address()).await?.try_login(user).await?.ok().is_err());
     let heard = monitor.stop().await?;
     ensure!(heard.contains("EVALSHA") && heard.contains(&fleet.users[0].name), "nothing was heard");
-    holds_none("what Redis was told", heard.as_bytes(), &fleet.users)?;
+    holds_none("what Redis was told", heard.as_bytes(), &secrets)?;
     let saved = fleet.redis.save().await?;
     ensure!(saved.exists());
     for file in files_below(fleet.redis.dir())? {
-        holds_none(&file.display().to_string(), &std::fs::read(&file)?, &fleet.users)?;
+        holds_none(&file.display().to_string(), &std::fs::read(&file)?, &secrets)?;
     }
+    fleet.redis.kill();
+    Imap::connect(fleet.proxy().address()).await?.try_login(user).await?;
+    holds_none("what is told to operators", &all_that_is_told(&fleet).await?, &secrets)?;
     let log = fleet.proxy().log()?;
     ensure!(log.contains(&fleet.users[0].name), "nothing was logged");
-    holds_none("the log", log.as_bytes(), &fleet.users)?;
+    holds_none("the log", log.as_bytes(), &secrets)?;
+    let hooked = std::fs::read(dir.path().join("hooked"))?;
+    ensure!(memchr::memmem::find(&hooked, b"HOMING_KEY=").is_some(), "the hook did not run");
+    holds_none("what hooks are told", &hooked, &secrets)?;
     let state = fleet.dir.join("proxy1.state");
-    holds_none("the state file", &std::fs::read(state)?, &fleet.users)
+    holds_none("the state file", &std::fs::read(state)?, &secrets)
 }
 
 /// All that a process could write into a core dump: its writable memory, as far as it has any behind it.
@@ -140,34 +256,91 @@ fn with_long_passwords(users: &[User]) -> Vec<User> {
     users.iter().map(|user| User { password: long(user)[..400].to_owned(), ..user.clone() }).collect()
 }
 
+/// Long pieces of what users said: base64 of a piece depends on where in the text it begins.
+fn pieces(user: &User) -> Vec<Vec<u8>> {
+    let base64 = |text: &str| base64::engine::general_purpose::STANDARD.encode(text).as_bytes()[..200].to_vec();
+    // The part that is the user's own, and more of the rest than may be left.
+    let password = user.password.as_bytes()[..200].to_vec();
+    vec![password, base64(&user.password), user.sasl_plain().as_bytes()[..200].to_vec()]
+}
+
+/// Waits until nothing of what those users said is in the memory of the process.
+async fn forgets(process: u32, users: &[User]) -> Result {
+    eventually("no password is left in memory", Duration::from_secs(30), async || {
+        let memory = memory_of(process)?;
+        let mut left = Vec::new();
+        for user in users {
+            for (number, piece) in pieces(user).iter().enumerate() {
+                for at in memchr::memmem::find_iter(&memory, piece) {
+                    let around = &memory[at.saturating_sub(60)..(at + 220).min(memory.len())];
+                    left.push(format!("{} (form {number}): {}", user.name, around.escape_ascii()));
+                }
+            }
+        }
+        ensure!(left.is_empty(), "{} are still there:\n{}", left.len(), left.join("\n"));
+        Ok(())
+    })
+    .await
+}
+
+fn may_look() -> bool {
+    let is_root = rustix::process::geteuid().is_root();
+    if !is_root {
+        println!("only root may look into the memory of a process that refuses to be dumped");
+    }
+    is_root
+}
+
 #[tokio::test]
 async fn i9_a_proxy_forgets_passwords_once_they_are_used() -> Result {
-    if !rustix::process::geteuid().is_root() {
-        println!("only root may look into the memory of a process that refuses to be dumped");
+    if !may_look() {
         return Ok(());
     }
-    let mut fleet = Fleet::plan().start_without_proxies().await?;
+    let plan = Fleet::plan().protocols(&DOORS);
+    let mut fleet = plan.start_without_proxies().await?;
     fleet.users = with_long_passwords(&fleet.users);
     fleet.store.write_users(&fleet.users, "")?;
     fleet.proxies[0].start().await?;
     let process = fleet.proxy().id()?;
     let open = all_kinds_of_logins(&fleet).await?;
+    let others = by_every_door(&fleet).await?;
     fleet.counts_agree().await?;
     // The search works: user names are there.
     let names = memory_of(process)?;
     ensure!(memchr::memmem::find(&names, fleet.users[0].name.as_bytes()).is_some());
-    eventually("no password is left in memory", Duration::from_secs(30), async || {
-        let memory = memory_of(process)?;
-        for user in &fleet.users {
-            // The part that is the user's own, and more of the rest than may be left.
-            if let Some(at) = memchr::memmem::find(&memory, &user.password.as_bytes()[..200]) {
-                let around = &memory[at.saturating_sub(100)..(at + 250).min(memory.len())];
-                bail!("the password of {} is still there: {}", user.name, around.escape_ascii());
-            }
-        }
-        Ok(())
-    })
-    .await?;
-    drop(open);
+    forgets(process, &fleet.users).await?;
+    drop((open, others));
     Ok(())
+}
+
+/// The library for TLS keeps a client's last record, decrypted, until the next one comes in its place.
+#[tokio::test]
+async fn i9_a_password_that_came_under_tls_is_gone_when_the_client_has_gone_on() -> Result {
+    if !may_look() {
+        return Ok(());
+    }
+    let plan = Fleet::plan().backends(1).listener("tls = \"implicit\"");
+    let mut fleet = plan.start_without_proxies().await?;
+    fleet.users = with_long_passwords(&fleet.users);
+    fleet.store.write_users(&fleet.users, "")?;
+    let authority = Authority::new(fleet.dir.path(), "ca")?;
+    let issued = authority.issue(&["mail.test"])?;
+    let tls = format!("[[tls.certificate]]\ncertificate = {:?}\nkey = {:?}\n", issued.certificate, issued.key);
+    fleet.reconfigure(|config| merge(config, tls.parse().expect("it is TOML")))?;
+    fleet.proxies[0].start().await?;
+    let filler = format!("ID (\"name\" \"{}\")\r\n", "x".repeat(900)).repeat(3);
+    let mut open = Vec::new();
+    for user in &fleet.users {
+        let mut imap = Imap::connect_tls(fleet.proxy().address(), "mail.test", &authority.client()?).await?;
+        // In one record that is larger than what homing itself needs for a login and wipes: it would hide what is left of it.
+        let record = |words: &str| format!("{}{words}\r\n", filler.replace("ID", "f ID"));
+        imap.send(record(&format!("l LOGIN {} {}", user.name, user.password)).as_bytes()).await?;
+        imap.answer("l").await?.ok()?;
+        imap.send(record(&format!("n NOOP{}", "\r\nf NOOP".repeat(100))).as_bytes()).await?;
+        imap.answer("n").await?.ok()?;
+        open.push(imap);
+    }
+    // Half of the connections are there while it is looked at.
+    open.truncate(fleet.users.len() / 2);
+    forgets(fleet.proxy().id()?, &fleet.users).await
 }

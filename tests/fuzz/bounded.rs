@@ -56,6 +56,18 @@ fn whatever_mail_servers_say_of_who_is_there_is_understood_or_refused() {
 }
 
 #[test]
+fn whatever_an_auth_service_says_is_understood_or_refused() {
+    let said: [&[u8]; 5] = [
+        b"VERSION\t1\t2\nMECH\tPLAIN\tplaintext\nSPID\t1\nCUID\t2\nCOOKIE\t0123456789abcdef\nDONE\n",
+        b"OK\t1\tuser=ann\tproxy\thost=mail.test\tpass=a\x01tb\x011\tforward_x=1\n",
+        b"FAIL\t2\tuser=ann\tcode=temp_fail\ttemp\treason=Try later\nCONT\t3\t\n",
+        b"PASS\t4\tuser=ann\thost=10.0.0.1\nNOTFOUND\t5\nFAIL\t6\n",
+        b"LIST\t7\tann\nLIST\t7\tbob=x\nDONE\t7\t\nDONE\t7\tfail\n",
+    ];
+    vary(&said.map(<[u8]>::to_vec), ALL, 50_000, bodies::auth::run);
+}
+
+#[test]
 fn whatever_brings_mail_has_bounded_answers_and_messages_with_one_end() {
     vary(&seeds(Protocol::Lmtp, "client_", "C"), ALL, 30_000, bodies::lmtp::client);
 }

@@ -26,7 +26,7 @@ const GRANTS: &[(&str, &[&str])] = &[
     ("doveadm", &["net", "protocol"]),
     ("hook", &["net"]),
     ("relay", &["net"]),
-    ("auth", &["net", "store"]),
+    ("auth", &["net", "protocol", "store"]),
     ("backend", &["net", "protocol", "store"]),
     ("health", &["net", "protocol", "store", "backend"]),
     ("fleet", &["backend", "doveadm", "hook", "ledger", "store"]),

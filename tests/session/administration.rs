@@ -13,6 +13,16 @@ use crate::parts::{Line, Peer, Server, Site, until};
 
 const LOGGED_IN: &str = "VERSION\tdoveadm-client\t1\t3\n-\n+\n";
 
+/// Takes listeners, backends and `[doveadm]` from a file; the test plays every connection that a backend gets.
+pub(crate) fn administer(config: &mut Config, file: &str) {
+    let given = Config::parse(file, "test.toml").unwrap();
+    config.listeners = given.listeners;
+    config.doveadm = given.doveadm;
+    for (name, backend) in given.backends {
+        config.backends.insert(name, BackendConfig { probe: false, retry_budget: Duration::ZERO, ..backend });
+    }
+}
+
 /// A door for doveadm; the backend "home" and another, "away", have doveadms that the test plays.
 async fn site(change: impl FnOnce(&mut Config)) -> (Site, Server, Server) {
     let [home, away] = [Server::open().await, Server::open().await];
@@ -23,12 +33,7 @@ async fn site(change: impl FnOnce(&mut Config)) -> (Site, Server, Server) {
              [backend.away]\nhost = \"127.0.0.2\"\ndoveadm = \"tcp://{}\"\ndoveadm_password = \"inner\"\nweight = 0\n",
             home.address, away.address
         );
-        let given = Config::parse(&text, "test.toml").unwrap();
-        config.listeners = given.listeners;
-        config.doveadm = given.doveadm;
-        for (name, backend) in given.backends {
-            config.backends.insert(name, BackendConfig { probe: false, retry_budget: Duration::ZERO, ..backend });
-        }
+        administer(config, &text);
         change(config);
     })
     .await;
@@ -141,7 +146,7 @@ async fn a_ttl_is_passed_on_one_less_and_ends_a_loop() {
 
 #[tokio::test]
 async fn a_server_that_breaks_off_is_silent_or_talks_nonsense_is_a_temporary_failure_that_says_why() {
-    let (site, home, _away) = site(|config| config.doveadm.silence = Duration::from_millis(300)).await;
+    let (site, home, _away) = site(|config| config.doveadm.silence = Duration::from_secs(1)).await;
     for (words, closes, why) in [
         ("\0\0\0\0\x02a\t", true, "broke off"),
         ("", false, "does not answer within"),

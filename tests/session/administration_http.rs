@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use homing::config::{BackendConfig, Config};
+use homing::config::Config;
 use homing::model::Ending;
 
+use crate::administration::administer;
 use crate::parts::{Peer, Server, Site, until};
 
 /// A door for doveadm; the backend has an HTTP API that the test plays.
@@ -16,12 +17,7 @@ async fn site(change: impl FnOnce(&mut Config)) -> (Site, Server) {
              [backend.home]\nhost = \"127.0.0.1\"\ndoveadm = \"http://{}\"\ndoveadm_password = \"inner\"\n",
             home.address
         );
-        let given = Config::parse(&text, "test.toml").unwrap();
-        config.listeners = given.listeners;
-        config.doveadm = given.doveadm;
-        for (name, backend) in given.backends {
-            config.backends.insert(name, BackendConfig { probe: false, retry_budget: Duration::ZERO, ..backend });
-        }
+        administer(config, &text);
         change(config);
     })
     .await;

@@ -51,8 +51,12 @@ impl Post {
             backend.lmtp.port = server.address.port();
             config.backends.insert(BackendId::new(name), backend);
         }
-        config.passdb =
-            vec![PassdbConfig::File(FilePassdb { path, default_scheme: "PLAIN".to_owned(), master: false })];
+        config.passdb = vec![PassdbConfig::File(FilePassdb {
+            path,
+            default_scheme: "PLAIN".to_owned(),
+            master: false,
+            cache: false,
+        })];
         change(&mut config);
         let store = Arc::new(Memory::embedded(rules(&config)));
         Self { site: Site::over(store, first, config).await, others, _directory: directory }

@@ -167,6 +167,7 @@ async fn a_passdb_decides_about_name_password_and_host() {
             path: path.clone(),
             default_scheme: "PLAIN".to_owned(),
             master: false,
+            cache: false,
         })];
         config.backends.values_mut().next().unwrap().retry_budget = Duration::ZERO;
     })
@@ -212,7 +213,7 @@ async fn heard_of_the_unproven(users: Option<&str>) -> (Site, tempfile::TempDir)
         if let Some(users) = users {
             std::fs::write(&path, users).unwrap();
             let default_scheme = "PLAIN".to_owned();
-            config.passdb = vec![PassdbConfig::File(FilePassdb { path, default_scheme, master: false })];
+            config.passdb = vec![PassdbConfig::File(FilePassdb { path, default_scheme, master: false, cache: false })];
         }
         let password = Arc::new(Secret::new(b"master's".to_vec()));
         config.backends.values_mut().next().unwrap().master = Some(Master { user: "boss".to_owned(), password });

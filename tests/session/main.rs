@@ -14,6 +14,7 @@ mod health;
 mod logins;
 mod operators;
 mod parts;
+mod passdb;
 mod pop3;
 mod process;
 mod referrals;

@@ -1,6 +1,7 @@
 //! `homing serve` as a process: what it does to itself, how it ends, and with which code.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -19,15 +20,18 @@ struct Process {
 impl Process {
     /// Where cores would be dumped if the process let itself be: what it does must not depend on the user's limits.
     fn start(arguments: &[&str]) -> Self {
-        let mut child = Command::new("sh")
+        let child = Command::new("sh")
             .args(["-c", "ulimit -c unlimited; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_homing")])
             .args(arguments)
             .current_dir(std::env::temp_dir())
             .env_remove("HOMING_CONFIG")
             .env_remove("XDG_RUNTIME_DIR")
             .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+            .spawn();
+        Self::over(child.unwrap())
+    }
+
+    fn over(mut child: Child) -> Self {
         let log = BufReader::new(child.stderr.take().unwrap());
         Self { child, log }
     }
@@ -75,7 +79,7 @@ fn status(socket: &Path) -> ExitStatus {
 }
 
 #[test]
-fn a_process_has_all_the_descriptors_it_may_have_and_dumps_no_core() {
+fn a_process_has_all_the_descriptors_it_may_have() {
     let directory = tempfile::tempdir().unwrap();
     let mut process = serve(&directory.path().join("s"));
     process.read_until("ready");
@@ -83,10 +87,75 @@ fn a_process_has_all_the_descriptors_it_may_have_and_dumps_no_core() {
     let files = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
     let numbers: Vec<_> = files.split_whitespace().filter(|word| word.parse::<u64>().is_ok()).collect();
     assert_eq!(numbers[0], numbers[1], "{files}");
+}
 
-    process.tell(Signal::QUIT);
-    let status = process.end();
-    assert_eq!((status.signal(), status.core_dumped()), (Some(Signal::QUIT.as_raw()), false));
+#[test]
+fn a_process_that_is_killed_dumps_no_core_whatever_its_limits_allow() {
+    let directory = tempfile::tempdir().unwrap();
+    for signal in [Signal::QUIT, Signal::ABORT] {
+        let mut process = serve(&directory.path().join("s"));
+        process.read_until("ready");
+        process.tell(signal);
+        let status = process.end();
+        assert_eq!((status.signal(), status.core_dumped()), (Some(signal.as_raw()), false));
+    }
+}
+
+/// What only who may trace a process can read of it, as another process of the same ordinary user.
+fn look_into(process: u32) -> bool {
+    let file = format!("/proc/{process}/environ");
+    let mut looker = as_ordinary_user(&["head", "-c", "1", &file]);
+    looker.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success()
+}
+
+/// Root may look into everything, so it becomes somebody else.
+fn as_ordinary_user(command: &[&str]) -> Command {
+    let become_other = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+    let is_root = rustix::process::geteuid().is_root();
+    let words: Vec<_> = become_other.into_iter().filter(|_| is_root).chain(command.iter().copied()).collect();
+    let mut started = Command::new(words[0]);
+    started.args(&words[1..]);
+    started
+}
+
+#[test]
+fn another_process_of_the_same_user_cannot_look_into_it() {
+    let mut open = as_ordinary_user(&["cat"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    // It echoes, so it is what it was to become.
+    open.stdin.as_mut().unwrap().write_all(b"x").unwrap();
+    open.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+    assert!(look_into(open.id()), "the test itself sees nothing");
+    drop(open.stdin.take());
+    open.wait().unwrap();
+
+    let arguments = ["serve", "-b", "home=127.0.0.1:1", "-l", "127.0.0.1:0", "--socket", "/proc/nowhere/s"];
+    let mut command = as_ordinary_user(&[&[env!("CARGO_BIN_EXE_homing")], arguments.as_slice()].concat());
+    let child = command.env_remove("HOMING_CONFIG").env_remove("XDG_RUNTIME_DIR").stderr(Stdio::piped()).spawn();
+    let mut process = Process::over(child.unwrap());
+    process.read_until("ready");
+    assert!(!look_into(process.child.id()));
+}
+
+/// Waits in the midst of reading its configuration.
+#[test]
+fn it_is_closed_to_others_before_it_reads_a_secret() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("homing.toml");
+    let made = Command::new("mkfifo").args(["-m", "666"]).arg(&file).status().unwrap();
+    assert!(made.success());
+    std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    for command in ["serve", "config"] {
+        let mut arguments = vec![env!("CARGO_BIN_EXE_homing"), command];
+        arguments.extend((command == "config").then_some("show"));
+        let name = file.display().to_string();
+        arguments.extend(["--config", &name]);
+        let child = as_ordinary_user(&arguments).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        let process = Process::over(child);
+        // Opening succeeds once the other side reads.
+        let pipe = std::fs::OpenOptions::new().write(true).open(&file).unwrap();
+        assert!(!look_into(process.child.id()), "{command}");
+        drop((process, pipe));
+    }
 }
 
 #[test]

@@ -136,8 +136,12 @@ async fn who_is_referred_under_another_name_must_know_the_password_of_that_name(
     let path = directory.path().join("users");
     std::fs::write(&path, "ann:{PLAIN}secret\n").unwrap();
     let (site, away) = two_homes_with(Protocol::Imap, |config| {
-        config.passdb =
-            vec![PassdbConfig::File(FilePassdb { path, default_scheme: "PLAIN".to_owned(), master: false })];
+        config.passdb = vec![PassdbConfig::File(FilePassdb {
+            path,
+            default_scheme: "PLAIN".to_owned(),
+            master: false,
+            cache: false,
+        })];
         for backend in config.backends.values_mut() {
             let password = Arc::new(Secret::new(b"master's".to_vec()));
             backend.master = Some(Master { user: "boss".to_owned(), password });

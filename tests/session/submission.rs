@@ -29,8 +29,12 @@ async fn site_with(fields: &str, change: impl FnOnce(&mut Config)) -> (Site, tem
     std::fs::write(&path, format!("ann:{{PLAIN}}secret::::::{fields}\n")).unwrap();
     let site = Site::with(|config| {
         speak_submission(config);
-        config.passdb =
-            vec![PassdbConfig::File(FilePassdb { path, default_scheme: "PLAIN".to_owned(), master: false })];
+        config.passdb = vec![PassdbConfig::File(FilePassdb {
+            path,
+            default_scheme: "PLAIN".to_owned(),
+            master: false,
+            cache: false,
+        })];
         change(config);
     })
     .await;
@@ -149,8 +153,12 @@ async fn nobody_comes_in_where_nobody_would_have_checked_the_password() {
     std::fs::write(&path, "ann:::::::nopassword proxy_noauth\n").unwrap();
     let any_password = Site::with(|config| {
         speak_submission(config);
-        config.passdb =
-            vec![PassdbConfig::File(FilePassdb { path, default_scheme: "PLAIN".to_owned(), master: false })];
+        config.passdb = vec![PassdbConfig::File(FilePassdb {
+            path,
+            default_scheme: "PLAIN".to_owned(),
+            master: false,
+            cache: false,
+        })];
     })
     .await;
     for site in [backend_decides, any_password] {

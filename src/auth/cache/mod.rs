@@ -1,12 +1,13 @@
 //! What the fleet remembers of passdbs' answers, so that a login storm meets no database.
 //!
-//! `seal.rs` is what the fleet's secret does; `record.rs` what is kept about a user, and what that says to a question;
+//! `seal.rs` is what the fleet's secret does and `secret.rs` the file that it is in; `record.rs` what is kept about a user, and what that says to a question;
 //! `flight.rs` lets those who ask the same at once ask once. A user's records of all sources are recalled in one round trip,
 //! before the first source would be asked. A password that is not the one kept is always shown to the source.
 
 mod flight;
 mod record;
 pub mod seal;
+mod secret;
 #[cfg(test)]
 mod tests;
 
@@ -19,33 +20,34 @@ use arc_swap::ArcSwap;
 
 use self::flight::Flights;
 use self::record::{Record, Said};
-use self::seal::{Purpose, Seals};
-use super::Verdict;
+use self::seal::{Purpose, Seals, SharedSeals};
+use super::link::Answer;
 use crate::model::{Protocol, Secret};
 use crate::store::notes::{Name, Note, Noted, Notes};
 
 pub use record::Times;
+pub use secret::SecretFault;
 
 /// What a question is about.
 #[derive(Clone, Copy, Debug)]
-pub struct About<'a> {
+pub(super) struct About<'a> {
     /// Name as given.
-    pub user: &'a str,
+    pub(super) user: &'a str,
     /// By which protocol.
-    pub service: Protocol,
+    pub(super) service: Protocol,
     /// The client's address.
-    pub client: IpAddr,
+    pub(super) client: IpAddr,
     /// The password that was given; `None` for somebody who does not log in.
-    pub proof: Option<&'a Secret>,
+    pub(super) proof: Option<&'a Secret>,
 }
 
 /// The memory that a fleet has of passdbs' answers.
 pub struct Cache {
     notes: Arc<dyn Notes>,
     shards: u16,
-    seals: ArcSwap<Seals>,
+    seals: SharedSeals,
     times: ArcSwap<Times>,
-    flights: Flights<Flight, Verdict>,
+    flights: Flights<Flight, Answer>,
     counters: Counters,
 }
 
@@ -76,107 +78,165 @@ pub struct CacheStats {
     pub unreachable: u64,
 }
 
+/// Where an answer came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The source.
+    Source,
+    /// The source, which somebody else was asking the same.
+    Shared,
+    /// The fleet's memory.
+    Fresh,
+    /// The fleet's memory, because the source cannot answer.
+    Stale,
+}
+
+/// What is to be asked about one user: in which shard, and by which names, of each source newest secret first.
+pub struct Recall {
+    pub(super) shard: u16,
+    names: Vec<Vec<Name>>,
+    seals: Arc<Seals>,
+}
+
+impl Recall {
+    pub(super) fn notes(&self) -> Vec<Note> {
+        self.names.iter().flatten().copied().map(Note::Recall).collect()
+    }
+}
+
 /// What was recalled about one user, in the order of the sources.
 pub struct Recalled(Vec<Recollection>);
 
 struct Recollection {
+    /// Where it is kept; behind that, where it is if another secret sealed it.
     name: Name,
+    elsewhere: Vec<Name>,
     record: Record,
+    /// There was something under one of these names.
+    was_kept: bool,
 }
 
 impl Cache {
     /// A cache in those notes, of a store with so many shards.
-    pub fn new(notes: Arc<dyn Notes>, shards: u16, seals: Seals, times: Times) -> Self {
-        let (seals, times) = (ArcSwap::from_pointee(seals), ArcSwap::from_pointee(times));
+    pub fn new(notes: Arc<dyn Notes>, shards: u16, seals: SharedSeals, times: Times) -> Self {
+        let times = ArcSwap::from_pointee(times);
         Self { notes, shards, seals, times, flights: Flights::default(), counters: Counters::default() }
     }
 
-    /// From now on with these.
-    pub fn replace(&self, seals: Seals, times: Times) {
+    /// From now on with these secrets, here and with whomever it shares them.
+    pub fn reseal(&self, seals: Seals) {
         self.seals.store(Arc::new(seals));
+    }
+
+    /// From now on for so long.
+    pub fn retime(&self, times: Times) {
         self.times.store(Arc::new(times));
     }
 
     /// What is kept about the user by these sources, in one round trip. Nothing, if the store cannot be asked.
-    pub async fn recall(&self, sources: &[&str], about: &About<'_>) -> Recalled {
+    pub(super) async fn recall(&self, sources: &[&str], about: &About<'_>) -> Recalled {
+        let recall = self.to_recall(sources, about);
+        let answers = self.notes.exchange(recall.shard, &recall.notes()).await.ok();
+        self.recalled(&recall, answers)
+    }
+
+    /// What has to be asked for that, for whoever asks more in the same round trip.
+    pub(super) fn to_recall(&self, sources: &[&str], about: &About<'_>) -> Recall {
         let seals = self.seals.load_full();
-        let names: Vec<Vec<Name>> = sources.iter().map(|source| names(&seals, source, about)).collect();
-        let notes: Vec<Note> = names.iter().flatten().copied().map(Note::Recall).collect();
-        let kept = match self.notes.exchange(self.shard(about), &notes).await {
-            Ok(kept) => kept,
-            Err(_) => {
-                self.counters.unreachable.fetch_add(1, Ordering::Relaxed);
-                Vec::new() // the links complain of a store that is gone
-            }
-        };
-        let mut kept = kept.into_iter();
-        let recollection = |names: Vec<Name>| {
+        let names = sources.iter().map(|source| names(&seals, source, about)).collect();
+        Recall { shard: self.shard(about), names, seals }
+    }
+
+    /// What the answers say; `None` if the store could not be asked.
+    pub(super) fn recalled(&self, recall: &Recall, answers: Option<Vec<Noted>>) -> Recalled {
+        if answers.is_none() {
+            // The links complain of a store that is gone.
+            self.counters.unreachable.fetch_add(1, Ordering::Relaxed);
+        }
+        let Recall { names, seals, .. } = recall;
+        let mut kept = answers.unwrap_or_default().into_iter();
+        let recollection = |names: &Vec<Name>| {
             let mut found = None;
-            for name in &names {
+            for name in names {
                 // The newest secret's first; the other's only if that has nothing.
                 if let Some(Noted::Kept(Some(sealed))) = kept.next() {
                     found = found.or_else(|| Record::read(&seals.open(name, &sealed)?));
                 }
             }
-            Some(Recollection { name: *names.first()?, record: found.unwrap_or_default() })
+            let (name, elsewhere) = names.split_first()?;
+            let (was_kept, record) = (found.is_some(), found.unwrap_or_default());
+            Some(Recollection { name: *name, elsewhere: elsewhere.to_vec(), record, was_kept })
         };
-        Recalled(names.into_iter().filter_map(recollection).collect())
+        Recalled(names.iter().filter_map(recollection).collect())
     }
 
     /// The answer of source number `source` of those recalled: what is kept, or else what `ask` says now.
-    pub async fn answer(
+    pub(super) async fn answer(
         &self,
         recalled: &mut Recalled,
         source: usize,
         about: &About<'_>,
-        ask: impl Future<Output = Verdict>,
-    ) -> Verdict {
-        let Some(Recollection { name, record }) = recalled.0.get_mut(source) else { return ask.await };
+        ask: impl Future<Output = Answer>,
+    ) -> (Answer, Origin) {
+        let Some(kept) = recalled.0.get_mut(source) else {
+            return (ask.await, Origin::Source);
+        };
         let (seals, times) = (self.seals.load_full(), self.times.load_full());
-        let stale = match record.says(about.proof, &seals, now(), &times) {
-            Said::Fresh(verdict) => {
+        let stale = match kept.record.says(about.proof, &seals, now(), &times) {
+            Said::Fresh(answer) => {
                 self.counters.fresh.fetch_add(1, Ordering::Relaxed);
-                return verdict;
+                return (answer, Origin::Fresh);
             }
-            Said::Stale(verdict) => Some(verdict),
+            Said::Stale(answer) => Some(answer),
             Said::Nothing => None,
         };
-        let flight = (*name, seals.mark(Purpose::Proof, &[about.proof.map_or(&[], Secret::expose)]), about.client);
+        let flight = (kept.name, seals.mark(Purpose::Proof, &[about.proof.map_or(&[], Secret::expose)]), about.client);
         let (landed, is_own) = self.flights.join(flight, ask).await;
-        let counter = if is_own { &self.counters.missed } else { &self.counters.shared };
+        let (counter, origin) =
+            if is_own { (&self.counters.missed, Origin::Source) } else { (&self.counters.shared, Origin::Shared) };
         counter.fetch_add(1, Ordering::Relaxed);
         // A flight that was joined to its end has an answer.
-        let verdict = landed.get().map_or_else(|| Verdict::Unavailable(String::new()), Verdict::duplicate);
-        match (&verdict, stale) {
-            (Verdict::Unavailable(_), Some(stale)) => {
+        let answer = landed.get().map_or(Answer::Unavailable, Answer::duplicate);
+        match (&answer, stale) {
+            (Answer::Unavailable, Some(stale)) => {
                 self.counters.stale.fetch_add(1, Ordering::Relaxed);
-                stale
+                (stale, Origin::Stale)
             }
             _ => {
-                if is_own && record.learn(&verdict, about.proof, &seals, now()).unwrap_or_default() {
-                    self.keep(*name, record, about, &seals, &times);
+                if is_own && kept.record.learn(&answer, about.proof, &seals, now()).unwrap_or_default() {
+                    self.keep(kept, about, &seals, &times);
                 }
-                verdict
+                (answer, origin)
             }
         }
     }
 
     /// Keeps a record, without waiting: nobody's login depends on it.
-    fn keep(&self, name: Name, record: &Record, about: &About<'_>, seals: &Seals, times: &Times) {
-        let lasts = record.lasts(times);
-        if lasts < Duration::from_secs(1) {
+    fn keep(&self, kept: &Recollection, about: &About<'_>, seals: &Seals, times: &Times) {
+        let Recollection { name, elsewhere, record, was_kept } = kept;
+        let (name, lasts) = (*name, record.lasts(times));
+        let mut changes = Vec::new();
+        if lasts >= Duration::from_secs(1) {
+            let Ok(value) = seals.seal(&name, &record.write()) else { return };
+            changes.push(Note::Keep { name, value, ttl: u64::try_from(lasts.as_millis()).unwrap_or(u64::MAX) });
+        } else if *was_kept {
+            changes.push(Note::Drop(name)); // a password that was right may be wrong now
+        }
+        if *was_kept {
+            // Else it would be found again once the newer one has lapsed.
+            changes.extend(elsewhere.iter().copied().map(Note::Drop));
+        }
+        if changes.is_empty() {
             return;
         }
-        let Ok(value) = seals.seal(&name, &record.write()) else { return };
         let (notes, shard) = (Arc::clone(&self.notes), self.shard(about));
-        let ttl = u64::try_from(lasts.as_millis()).unwrap_or(u64::MAX);
         tokio::spawn(async move {
-            let _ = notes.exchange(shard, &[Note::Keep { name, value, ttl }]).await;
+            let _ = notes.exchange(shard, &changes).await;
         });
     }
 
     /// Forgets what these sources said about a user, by every protocol. Says how many records that were.
-    pub async fn forget(&self, sources: &[&str], user: &str) -> Result<u64, crate::store::StoreError> {
+    pub(super) async fn forget(&self, sources: &[&str], user: &str) -> Result<u64, crate::store::StoreError> {
         let seals = self.seals.load_full();
         let mut notes = Vec::new();
         let none = Secret::default();
@@ -226,7 +286,7 @@ pub(super) fn shard_of(whom: &str, shards: u16) -> u16 {
 }
 
 /// For what does not depend on where the client is.
-const NOBODY: IpAddr = IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
+pub(super) const NOBODY: IpAddr = IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
 
 /// Where a source's record about a user is, newest secret first.
 fn names(seals: &Seals, source: &str, about: &About<'_>) -> Vec<Name> {

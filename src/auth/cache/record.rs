@@ -1,13 +1,16 @@
 //! What is kept of one source's answers about one user: the last good one, and what was wrong.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, Zeroizing};
 
 use super::seal::{NotSealed, Purpose, Seals};
-use crate::auth::{Denial, FieldTls, Fields, Grant, Verdict};
-use crate::model::{Pool, Secret, User};
+use crate::auth::link::Answer;
+use crate::auth::{Denial, FieldTls, Fields, Grant};
+use crate::model::{Pool, Refusal, Secret, User};
 
 /// Room for what most records need, so that growing leaves no copy of a password behind.
 const ROOM: usize = 4096;
@@ -30,7 +33,7 @@ pub(super) struct Record {
     /// A password that the source found wrong.
     wrong: Option<Mark>,
     /// When the source did not know the user.
-    unknown: Option<u64>,
+    unknown: Option<Absent>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -39,6 +42,15 @@ struct Good {
     /// Of the password that was right; `None` if none was asked for.
     proof: Option<Mark>,
     grant: Kept,
+}
+
+/// Somebody whom the source does not know.
+#[derive(Debug, Serialize, Deserialize)]
+struct Absent {
+    made: u64,
+    /// Of the password that was given: were others answered for, too, that would be faster than a wrong password of
+    /// somebody who is known, and names could be told by it.
+    proof: Option<Mark>,
 }
 
 /// What tells a password from others, for those who have the secret.
@@ -55,6 +67,7 @@ struct Kept {
     user: Box<str>,
     pool: Option<Pool>,
     host: Option<String>,
+    hostip: Option<IpAddr>,
     port: Option<u16>,
     destuser: Option<String>,
     master: Option<String>,
@@ -66,6 +79,7 @@ struct Kept {
     not_trusted: bool,
     no_auth: bool,
     forward: Vec<(String, String)>,
+    allow_nets: Option<Vec<IpNet>>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -81,9 +95,9 @@ impl Drop for Wiped {
 #[derive(Debug)]
 pub(super) enum Said {
     /// This, without asking anybody.
-    Fresh(Verdict),
+    Fresh(Answer),
     /// This, if the source cannot answer.
-    Stale(Verdict),
+    Stale(Answer),
     /// Nothing.
     Nothing,
 }
@@ -110,21 +124,22 @@ impl Record {
     /// What is known about somebody who shows this password, or of whom none is asked.
     pub(super) fn says(&self, proof: Option<&Secret>, seals: &Seals, now: u64, times: &Times) -> Said {
         let is_young = |made: u64, most: Duration| now.saturating_sub(made) < most.as_secs();
-        if self.unknown.is_some_and(|made| is_young(made, times.negative)) {
-            return Said::Fresh(Verdict::Unknown);
+        let is_absent = |absent: &&Absent| is_young(absent.made, times.negative) && is_for(&absent.proof, proof, seals);
+        if self.unknown.as_ref().is_some_and(|absent| is_absent(&absent)) {
+            return Said::Fresh(Answer::Unknown);
         }
-        if let Some(good) = self.good.as_ref().filter(|good| good.is_for(proof, seals)) {
-            let verdict = || Verdict::Granted(Box::new(good.grant.to_grant()));
+        if let Some(good) = self.good.as_ref().filter(|good| is_for(&good.proof, proof, seals)) {
+            let answer = || Answer::Granted(Box::new(good.grant.to_grant()));
             return match good.made {
-                made if is_young(made, times.positive) => Said::Fresh(verdict()),
-                made if is_young(made, times.positive + times.stale) => Said::Stale(verdict()),
+                made if is_young(made, times.positive) => Said::Fresh(answer()),
+                made if is_young(made, times.positive + times.stale) => Said::Stale(answer()),
                 _ => Said::Nothing,
             };
         }
         let is_wrong =
             |mark: &&Mark| is_young(mark.made, times.negative) && proof.is_some_and(|p| mark.is_of(p, seals));
         match self.wrong.as_ref().filter(is_wrong) {
-            Some(_) => Said::Fresh(Verdict::Denied(Denial::Password)),
+            Some(_) => Said::Fresh(Answer::Denied(Denial::Password)),
             None => Said::Nothing,
         }
     }
@@ -132,38 +147,58 @@ impl Record {
     /// Takes in what the source says now. False if that is not worth keeping: it may be another thing next time.
     pub(super) fn learn(
         &mut self,
-        verdict: &Verdict,
+        answer: &Answer,
         proof: Option<&Secret>,
         seals: &Seals,
         now: u64,
     ) -> Result<bool, NotSealed> {
-        match verdict {
-            Verdict::Granted(grant) if grant.unproven && proof.is_some() => return Ok(false),
-            Verdict::Granted(grant) => {
+        match answer {
+            Answer::Granted(grant) if grant.unproven => return Ok(false),
+            Answer::Granted(grant) => {
                 let proof = proof.map(|proof| Mark::new(proof, seals, now)).transpose()?;
                 self.good = Some(Good { made: now, proof, grant: Kept::of(grant) });
                 self.unknown = None;
             }
-            Verdict::Denied(Denial::Password) => {
+            Answer::Denied(Denial::Password) => {
                 let Some(proof) = proof else { return Ok(false) };
                 // It was right once: then it was changed.
-                self.good = self.good.take().filter(|good| !good.is_for(Some(proof), seals));
+                self.good = self.good.take().filter(|good| !is_for(&good.proof, Some(proof), seals));
+                self.unknown = None;
                 self.wrong = Some(Mark::new(proof, seals, now)?);
             }
-            Verdict::Unknown => *self = Self { unknown: Some(now), ..Self::default() },
-            Verdict::Denied(Denial::Forbidden) | Verdict::Unavailable(_) => return Ok(false),
+            Answer::Unknown => {
+                let proof = proof.map(|proof| Mark::new(proof, seals, now)).transpose()?;
+                *self = Self { unknown: Some(Absent { made: now, proof }), ..Self::default() };
+            }
+            // Not kept, for it may be otherwise next time; but what was granted is granted no more.
+            Answer::Denied(Denial::Forbidden) => return Ok(self.good.take().is_some()),
+            Answer::Denied(Denial::Told(told)) => return Ok(self.unlearn(told.refusal, proof, seals)),
+            Answer::Unavailable => return Ok(false),
         }
         Ok(true)
     }
+
+    /// A refusal in the source's own words, which are not kept; but what was granted may be granted no more. True if that
+    /// has changed something.
+    fn unlearn(&mut self, refusal: Refusal, proof: Option<&Secret>, seals: &Seals) -> bool {
+        let is_over = match (&self.good, refusal) {
+            (Some(good), Refusal::BadCredentials) => is_for(&good.proof, proof, seals),
+            (Some(_), Refusal::Forbidden) => true,
+            _ => false,
+        };
+        if is_over {
+            self.good = None;
+        }
+        is_over
+    }
 }
 
-impl Good {
-    fn is_for(&self, proof: Option<&Secret>, seals: &Seals) -> bool {
-        match (&self.proof, proof) {
-            (Some(mark), Some(proof)) => mark.is_of(proof, seals),
-            (None, None) => true,
-            _ => false,
-        }
+/// What was noted is of this password; or there was none, and is none.
+fn is_for(noted: &Option<Mark>, proof: Option<&Secret>, seals: &Seals) -> bool {
+    match (noted, proof) {
+        (Some(mark), Some(proof)) => mark.is_of(proof, seals),
+        (None, None) => true,
+        _ => false,
     }
 }
 
@@ -185,6 +220,7 @@ impl Kept {
         let Fields {
             pool,
             host,
+            hostip,
             port,
             destuser,
             master,
@@ -195,11 +231,14 @@ impl Kept {
             not_trusted,
             no_auth,
             forward,
+            allow_nets,
+            delay_until: _, // over by the next time
         } = &grant.fields;
         Self {
             user: grant.user.as_str().into(),
             pool: pool.clone(),
             host: host.clone(),
+            hostip: *hostip,
             port: *port,
             destuser: destuser.clone(),
             master: master.clone(),
@@ -210,6 +249,7 @@ impl Kept {
             not_trusted: *not_trusted,
             no_auth: *no_auth,
             forward: forward.clone(),
+            allow_nets: allow_nets.clone(),
         }
     }
 
@@ -217,6 +257,7 @@ impl Kept {
         let fields = Fields {
             pool: self.pool.clone(),
             host: self.host.clone(),
+            hostip: self.hostip,
             port: self.port,
             destuser: self.destuser.clone(),
             master: self.master.clone(),
@@ -227,12 +268,14 @@ impl Kept {
             not_trusted: self.not_trusted,
             no_auth: self.no_auth,
             forward: self.forward.clone(),
+            allow_nets: self.allow_nets.clone(),
+            delay_until: None,
         };
         Grant { user: User::new(self.user.clone()), unproven: false, master: None, fields }
     }
 }
 
-impl Verdict {
+impl Answer {
     /// The same once more, for another who asked the same.
     pub(super) fn duplicate(&self) -> Self {
         match self {
@@ -241,9 +284,9 @@ impl Verdict {
                 let (unproven, master) = (grant.unproven, grant.master.clone());
                 Self::Granted(Box::new(Grant { unproven, master, ..copy }))
             }
-            Self::Denied(denial) => Self::Denied(*denial),
+            Self::Denied(denial) => Self::Denied(denial.clone()),
             Self::Unknown => Self::Unknown,
-            Self::Unavailable(why) => Self::Unavailable(why.clone()),
+            Self::Unavailable => Self::Unavailable,
         }
     }
 }

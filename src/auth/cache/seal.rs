@@ -6,6 +6,9 @@
 //! random nonces need not last for more than the notes of one name. Secrets may be two while one replaces the other:
 //! the first seals, each opens.
 
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::{hkdf, hmac, rand};
 use subtle::ConstantTimeEq;
@@ -20,6 +23,9 @@ pub const MIN_SECRET: usize = 32;
 /// In front of every sealed note. Another form would have another.
 const VERSION: u8 = 1;
 const TAG: usize = 16;
+
+/// The secrets in force, for all who use them: a reload replaces them for all at once.
+pub type SharedSeals = Arc<ArcSwap<Seals>>;
 
 /// The secrets of a fleet, ready for use.
 #[derive(Debug)]
@@ -39,9 +45,9 @@ struct Keys {
 pub enum Purpose {
     /// The answer of a passdb about a user.
     Answer = 1,
-    /// Failures of an address.
+    /// Failures and logins of an address.
     Address = 2,
-    /// Failures of a user.
+    /// Failures of a user, and where the user is known.
     User = 3,
     /// Sessions of a user from one address.
     Sessions = 4,
@@ -62,14 +68,6 @@ impl Seals {
             None => None,
         };
         Some(Self { first: Keys::derive(first)?, second })
-    }
-
-    /// With a secret that nobody else has, for what stays in this process.
-    pub fn random() -> Self {
-        // No entropy: nothing can be safe.
-        let source = rand::SystemRandom::new();
-        let key = || hmac::Key::generate(hmac::HMAC_SHA256, &source).unwrap_or_else(|_| std::process::abort());
-        Self { first: Keys { name: key(), seal: key(), mark: key() }, second: None }
     }
 
     /// Where a note about this is kept, newest secret first.

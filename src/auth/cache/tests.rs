@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use proptest::prelude::*;
 
-use super::seal::{MIN_SECRET, Purpose, Seals};
+use super::seal::{MIN_SECRET, Purpose, Seals, SharedSeals};
 use super::{About, Cache, Times};
-use crate::auth::{Denial, FieldTls, Fields, Grant, Verdict};
+use crate::auth::link::Answer;
+use crate::auth::{Denial, FieldTls, Fields, Grant};
 use crate::model::{Pool, Protocol, Secret, User};
 use crate::store::Rules;
 use crate::store::memory::Memory;
@@ -20,6 +22,10 @@ fn secret(byte: u8) -> Secret {
 
 fn seals(first: u8, second: Option<u8>) -> Seals {
     Seals::new(&secret(first), second.map(secret).as_ref()).unwrap()
+}
+
+fn shared(seals: Seals) -> SharedSeals {
+    SharedSeals::new(ArcSwap::from_pointee(seals))
 }
 
 #[test]
@@ -87,7 +93,7 @@ proptest! {
 struct Asked(Arc<AtomicU32>);
 
 impl Asked {
-    async fn says(&self, verdict: Verdict) -> Verdict {
+    async fn says(&self, verdict: Answer) -> Answer {
         self.0.fetch_add(1, Ordering::Relaxed);
         verdict
     }
@@ -101,13 +107,15 @@ const TIMES: Times =
     Times { positive: Duration::from_secs(600), negative: Duration::from_secs(60), stale: Duration::from_secs(600) };
 
 fn cache_over(notes: &Memory, secret: u8) -> Cache {
-    Cache::new(Arc::new(notes.clone()), 1, seals(secret, None), TIMES)
+    Cache::new(Arc::new(notes.clone()), 1, shared(seals(secret, None)), TIMES)
 }
 
-fn granted() -> Verdict {
+fn granted() -> Answer {
     let fields = Fields {
         pool: Some(Pool::new("blue")),
         host: Some("mail1".to_owned()),
+        hostip: Some(IpAddr::from([192, 0, 2, 9])),
+        delay_until: None,
         port: Some(144),
         destuser: Some("ann@x".to_owned()),
         master: Some("boss".to_owned()),
@@ -118,24 +126,25 @@ fn granted() -> Verdict {
         not_trusted: true,
         no_auth: true,
         forward: vec![("quota".to_owned(), "1G".to_owned())],
+        allow_nets: Some(vec!["10.0.0.0/8".parse().unwrap()]),
     };
-    Verdict::Granted(Box::new(Grant { user: User::new("ann"), unproven: false, master: None, fields }))
+    Answer::Granted(Box::new(Grant { user: User::new("ann"), unproven: false, master: None, fields }))
 }
 
 fn about(proof: Option<&Secret>) -> About<'_> {
     About { user: "Ann", service: Protocol::Imap, client: IpAddr::from([192, 0, 2, 1]), proof }
 }
 
-async fn ask(cache: &Cache, password: &str, asked: &Asked, says: Verdict) -> Verdict {
+async fn ask(cache: &Cache, password: &str, asked: &Asked, says: Answer) -> Answer {
     let password = Secret::new(password.as_bytes().to_vec());
     let about = about(Some(&password));
     let mut recalled = cache.recall(&["ldap"], &about).await;
-    let verdict = cache.answer(&mut recalled, 0, &about, asked.says(says)).await;
+    let verdict = cache.answer(&mut recalled, 0, &about, asked.says(says)).await.0;
     tokio::task::yield_now().await; // the note is written by a task of its own
     verdict
 }
 
-fn shown(verdict: &Verdict) -> String {
+fn shown(verdict: &Answer) -> String {
     format!("{verdict:?}")
 }
 
@@ -143,9 +152,9 @@ fn shown(verdict: &Verdict) -> String {
 async fn a_good_answer_is_given_again_by_a_peer_with_all_its_fields() {
     let (notes, asked) = (Memory::embedded(Rules::default()), Asked::default());
     ask(&cache_over(&notes, 1), "right", &asked, granted()).await;
-    let again = ask(&cache_over(&notes, 1), "right", &asked, Verdict::Unknown).await;
+    let again = ask(&cache_over(&notes, 1), "right", &asked, Answer::Unknown).await;
     assert_eq!((shown(&again), asked.times()), (shown(&granted()), 1));
-    let Verdict::Granted(grant) = again else { panic!("not granted") };
+    let Answer::Granted(grant) = again else { panic!("not granted") };
     assert_eq!(grant.fields.pass.unwrap().expose(), b"boss's \xff");
 }
 
@@ -154,13 +163,13 @@ async fn another_password_is_shown_to_the_source_and_a_wrong_one_but_once() {
     let (notes, asked) = (Memory::embedded(Rules::default()), Asked::default());
     let cache = cache_over(&notes, 1);
     ask(&cache, "right", &asked, granted()).await;
-    let wrong = Verdict::Denied(Denial::Password);
+    let wrong = Answer::Denied(Denial::Password);
     for _ in 0..3 {
-        assert!(matches!(ask(&cache, "wrong", &asked, wrong.duplicate()).await, Verdict::Denied(Denial::Password)));
+        assert!(matches!(ask(&cache, "wrong", &asked, wrong.duplicate()).await, Answer::Denied(Denial::Password)));
     }
     assert_eq!(asked.times(), 2);
-    assert!(matches!(ask(&cache, "right", &asked, Verdict::Unknown).await, Verdict::Granted(_)), "still good");
-    assert!(matches!(ask(&cache, "new", &asked, granted()).await, Verdict::Granted(_)), "changed meanwhile");
+    assert!(matches!(ask(&cache, "right", &asked, Answer::Unknown).await, Answer::Granted(_)), "still good");
+    assert!(matches!(ask(&cache, "new", &asked, granted()).await, Answer::Granted(_)), "changed meanwhile");
     assert_eq!(asked.times(), 3);
 }
 
@@ -168,40 +177,40 @@ async fn another_password_is_shown_to_the_source_and_a_wrong_one_but_once() {
 async fn a_password_that_the_source_takes_no_more_is_good_no_more() {
     let (notes, asked) = (Memory::embedded(Rules::default()), Asked::default());
     let old = Times { positive: Duration::ZERO, ..TIMES };
-    let cache = Cache::new(Arc::new(notes.clone()), 1, seals(1, None), old);
+    let cache = Cache::new(Arc::new(notes.clone()), 1, shared(seals(1, None)), old);
     ask(&cache, "right", &asked, granted()).await;
-    ask(&cache, "right", &asked, Verdict::Denied(Denial::Password)).await;
-    let down = Verdict::Unavailable("down".to_owned());
-    assert!(matches!(ask(&cache, "right", &asked, down).await, Verdict::Denied(Denial::Password)));
+    ask(&cache, "right", &asked, Answer::Denied(Denial::Password)).await;
+    let down = Answer::Unavailable;
+    assert!(matches!(ask(&cache, "right", &asked, down).await, Answer::Denied(Denial::Password)));
 }
 
 #[tokio::test]
 async fn an_old_answer_is_good_while_the_source_is_away_and_only_for_its_password() {
     let (notes, asked) = (Memory::embedded(Rules::default()), Asked::default());
     let old = Times { positive: Duration::ZERO, ..TIMES };
-    let cache = Cache::new(Arc::new(notes.clone()), 1, seals(1, None), old);
+    let cache = Cache::new(Arc::new(notes.clone()), 1, shared(seals(1, None)), old);
     ask(&cache, "right", &asked, granted()).await;
-    let down = Verdict::Unavailable("down".to_owned());
-    assert!(matches!(ask(&cache, "right", &asked, down.duplicate()).await, Verdict::Granted(_)));
-    assert!(matches!(ask(&cache, "wrong", &asked, down).await, Verdict::Unavailable(_)));
+    let down = Answer::Unavailable;
+    assert!(matches!(ask(&cache, "right", &asked, down.duplicate()).await, Answer::Granted(_)));
+    assert!(matches!(ask(&cache, "wrong", &asked, down).await, Answer::Unavailable));
     assert_eq!(asked.times(), 3);
     let stats = cache.stats();
     assert_eq!((stats.fresh, stats.stale, stats.missed), (0, 1, 3));
 }
 
 #[tokio::test]
-async fn who_is_not_known_is_not_asked_about_again_until_forgotten() {
+async fn who_is_not_known_is_not_asked_about_again_with_that_password_until_forgotten() {
     let (notes, asked) = (Memory::embedded(Rules::default()), Asked::default());
     let cache = cache_over(&notes, 1);
-    for password in ["a", "b"] {
-        assert!(matches!(ask(&cache, password, &asked, Verdict::Unknown).await, Verdict::Unknown));
+    for password in ["b", "a", "a"] {
+        assert!(matches!(ask(&cache, password, &asked, Answer::Unknown).await, Answer::Unknown));
     }
-    assert_eq!(asked.times(), 1);
+    assert_eq!(asked.times(), 2, "as often as for a wrong password of somebody who is known");
     assert_eq!(cache.forget(&["ldap"], "ANN").await.unwrap(), 1);
-    assert!(matches!(ask(&cache, "a", &asked, granted()).await, Verdict::Granted(_)));
+    assert!(matches!(ask(&cache, "a", &asked, granted()).await, Answer::Granted(_)));
     assert_eq!(cache.forget_all().await.unwrap(), 1);
     ask(&cache, "a", &asked, granted()).await;
-    assert_eq!(asked.times(), 3);
+    assert_eq!(asked.times(), 4);
 }
 
 #[tokio::test]
@@ -209,17 +218,16 @@ async fn a_fleet_with_another_secret_believes_nothing() {
     let (notes, asked) = (Memory::embedded(Rules::default()), Asked::default());
     ask(&cache_over(&notes, 1), "right", &asked, granted()).await;
     let other = cache_over(&notes, 2);
-    assert!(matches!(ask(&other, "right", &asked, Verdict::Unknown).await, Verdict::Unknown));
+    assert!(matches!(ask(&other, "right", &asked, Answer::Unknown).await, Answer::Unknown));
 }
 
 #[tokio::test]
 async fn what_is_refused_for_another_reason_or_left_to_the_backend_is_not_kept() {
     let (notes, asked) = (Memory::embedded(Rules::default()), Asked::default());
     let cache = cache_over(&notes, 1);
-    let Verdict::Granted(mut unproven) = granted() else { panic!("not granted") };
+    let Answer::Granted(mut unproven) = granted() else { panic!("not granted") };
     unproven.unproven = true;
-    let answers =
-        [Verdict::Denied(Denial::Forbidden), Verdict::Unavailable("down".to_owned()), Verdict::Granted(unproven)];
+    let answers = [Answer::Denied(Denial::Forbidden), Answer::Unavailable, Answer::Granted(unproven)];
     for answer in answers {
         ask(&cache, "right", &asked, answer.duplicate()).await;
         ask(&cache, "right", &asked, answer).await;
@@ -243,7 +251,7 @@ async fn who_asks_the_same_at_once_asks_once_also_if_the_first_gives_up() {
                 let _permit = gate.acquire().await.unwrap();
                 verdict
             };
-            cache.answer(&mut recalled, 0, &about, source).await
+            cache.answer(&mut recalled, 0, &about, source).await.0
         })
     };
     let first = login();
@@ -254,7 +262,7 @@ async fn who_asks_the_same_at_once_asks_once_also_if_the_first_gives_up() {
     until(|| asked.times() == 2).await;
     gate.add_permits(1);
     for other in others {
-        assert!(matches!(other.await.unwrap(), Verdict::Granted(_)));
+        assert!(matches!(other.await.unwrap(), Answer::Granted(_)));
     }
     assert_eq!((asked.times(), cache.stats().shared), (2, 49));
     assert!(cache.flights.is_empty());
@@ -265,5 +273,29 @@ async fn until(mut holds: impl FnMut() -> bool) {
     while !holds() {
         assert!(Instant::now() < deadline, "it never comes to that");
         tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn who_may_no_longer_log_in_is_not_let_in_by_an_old_answer() {
+    let (notes, asked) = (Memory::embedded(Rules::default()), Asked::default());
+    let old = Times { positive: Duration::ZERO, ..TIMES };
+    let cache = Cache::new(Arc::new(notes.clone()), 1, shared(seals(1, None)), old);
+    ask(&cache, "right", &asked, granted()).await;
+    ask(&cache, "right", &asked, Answer::Denied(Denial::Forbidden)).await;
+    assert!(matches!(ask(&cache, "right", &asked, Answer::Unavailable).await, Answer::Unavailable));
+}
+
+#[tokio::test]
+async fn a_password_that_is_taken_no_more_is_forgotten_though_wrong_ones_are_not_kept_and_another_secret_sealed_it() {
+    let (notes, asked) = (Memory::embedded(Rules::default()), Asked::default());
+    let times = Times { positive: Duration::ZERO, negative: Duration::ZERO, ..TIMES };
+    let cache = |seals| Cache::new(Arc::new(notes.clone()), 1, shared(seals), times);
+    let (old, both) = (cache(seals(1, None)), cache(seals(2, Some(1))));
+    ask(&old, "right", &asked, granted()).await;
+    assert!(matches!(ask(&both, "right", &asked, Answer::Unavailable).await, Answer::Granted(_)), "both open");
+    ask(&both, "right", &asked, Answer::Denied(Denial::Password)).await;
+    for cache in [&both, &old] {
+        assert!(matches!(ask(cache, "right", &asked, Answer::Unavailable).await, Answer::Unavailable));
     }
 }

@@ -2,7 +2,8 @@
 
 use std::net::IpAddr;
 
-use super::{MINUTE, PenaltyRules, mark, millis};
+use super::board::{Part, millis};
+use super::{MINUTE, PenaltyRules};
 use crate::auth::cache::seal::{Purpose, Seals};
 use crate::auth::cache::shard_of;
 use crate::model::Secret;
@@ -11,7 +12,7 @@ use crate::store::notes::{Name, Note, Noted, Trace};
 /// One try to log in.
 #[derive(Clone, Copy, Debug)]
 pub struct Attempt<'a> {
-    /// Name as given.
+    /// Whose password it is: name as given.
     pub user: &'a str,
     /// The address that counts; `None` if nobody can tell, as behind a webmail that announces none.
     pub client: Option<IpAddr>,
@@ -19,17 +20,17 @@ pub struct Attempt<'a> {
     pub password: &'a Secret,
 }
 
-/// What has to be asked about an attempt: notes, and in which shard.
+/// What has to be asked about an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Questions {
+pub(super) struct Questions {
     /// About the user; in the shard where everything about that user's logins is.
-    pub user: (u16, Vec<Note>),
+    pub(super) user: Part,
     /// About the address, if there is one.
-    pub address: Option<(u16, Vec<Note>)>,
+    pub(super) address: Option<Part>,
     pub(super) user_name: Name,
     pub(super) address_name: Option<Name>,
-    /// Where it is noted that the user has logged in from this address, newest secret first.
-    pub(super) known_names: Vec<Name>,
+    /// Where it is noted at which addresses the user is known, and the trace of this one there; newest secret first.
+    pub(super) known: Vec<(Name, Trace)>,
     pub(super) user_mark: [u8; 8],
     /// All zeros if nobody can tell the address.
     pub(super) address_mark: [u8; 8],
@@ -40,12 +41,10 @@ impl Questions {
         let user = attempt.user.to_ascii_lowercase();
         let client = attempt.client.map(|address| network(address, rules.ipv6_prefix));
         let user_name = seals.name(Purpose::User, &[user.as_bytes()]);
-        let known_names: Vec<Name> = match &client {
-            Some(client) => seals.names(Purpose::User, &[user.as_bytes(), client.as_bytes()]).collect(),
-            None => Vec::new(),
-        };
+        let known = client.as_ref().filter(|_| !rules.known.is_zero());
+        let known = known.map_or_else(Vec::new, |client| known_at(seals, &user, client));
         let mut of_user = vec![Note::Traces(user_name)];
-        of_user.extend(known_names.iter().copied().map(Note::Recall));
+        of_user.extend(known.iter().map(|(name, _)| Note::Traces(*name)));
         let address_name = client.as_ref().map(|client| seals.name(Purpose::Address, &[client.as_bytes()]));
         let address = client.as_ref().zip(address_name).map(|(client, name)| {
             let mut notes = vec![Note::Traces(name)];
@@ -60,7 +59,7 @@ impl Questions {
             address,
             user_name,
             address_name,
-            known_names,
+            known,
             user_mark: mark(seals, Purpose::User, &[user.as_bytes()]),
             address_mark: client.map(|client| mark(seals, Purpose::Address, &[client.as_bytes()])).unwrap_or_default(),
         }
@@ -71,6 +70,18 @@ impl Questions {
         let proof = mark(seals, Purpose::Proof, &[&self.user_mark, attempt.password.expose()]);
         (trace(self.address_mark, proof), trace(self.user_mark, proof))
     }
+}
+
+fn known_at(seals: &Seals, user: &str, client: &str) -> Vec<(Name, Trace)> {
+    let [of_user, here] = [b"known", client.as_bytes()].map(|part: &[u8]| [user.as_bytes(), part]);
+    let traces = seals.names(Purpose::User, &here).map(|Name(here)| Trace(here));
+    seals.names(Purpose::User, &of_user).zip(traces).collect()
+}
+
+fn mark(seals: &Seals, purpose: Purpose, about: &[&[u8]]) -> [u8; 8] {
+    let mut mark = [0; 8];
+    mark.copy_from_slice(&seals.mark(purpose, about)[..8]);
+    mark
 }
 
 fn trace(first: [u8; 8], second: [u8; 8]) -> Trace {
@@ -96,12 +107,6 @@ pub(super) fn traces(answers: &[Noted], at: usize) -> &[Trace] {
         Some(Noted::Traces(traces)) => traces,
         _ => &[],
     }
-}
-
-/// The time that was kept.
-pub(super) fn instant(answer: &Noted) -> Option<u64> {
-    let Noted::Kept(Some(value)) = answer else { return None };
-    value.as_slice().try_into().ok().map(u64::from_be_bytes)
 }
 
 /// What was counted.

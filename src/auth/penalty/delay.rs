@@ -10,7 +10,7 @@ const FREE: usize = 4;
 const MOST_DOUBLINGS: usize = 20;
 
 /// At an address with so many failures.
-pub fn of_address(failures: usize, max: Duration) -> Duration {
+pub(super) fn of_address(failures: usize, max: Duration) -> Duration {
     match failures.checked_sub(1) {
         Some(doublings) => (FIRST * (1 << doublings.min(MOST_DOUBLINGS))).min(max),
         None => Duration::ZERO,
@@ -19,6 +19,6 @@ pub fn of_address(failures: usize, max: Duration) -> Duration {
 
 /// Of a user with so many, at an address that is not known: gentler, so that whoever attacks a user does not lock the
 /// user out.
-pub fn of_user(failures: usize, max: Duration) -> Duration {
+pub(super) fn of_user(failures: usize, max: Duration) -> Duration {
     of_address(failures.saturating_sub(FREE), max)
 }

@@ -12,12 +12,10 @@ use tokio::runtime::Handle;
 use tokio::time::sleep;
 
 use super::attempt::network;
-use super::{Board, millis};
-use crate::auth::cache::seal::{Purpose, Seals};
+use super::board::{Board, millis};
+use crate::auth::cache::seal::{Purpose, SharedSeals};
 use crate::auth::cache::shard_of;
 use crate::model::Incarnation;
-use crate::store::Rules;
-use crate::store::memory::Memory;
 use crate::store::notes::{Name, Note, Noted, Notes};
 
 /// How long the store knows of sessions after the last came or went.
@@ -30,7 +28,7 @@ const TRIES: u32 = 16;
 /// The sessions of this proxy, by user and address.
 pub struct Seats {
     board: Board,
-    seals: Arc<Seals>,
+    seals: SharedSeals,
     holder: Incarnation,
     taken: Mutex<HashMap<Place, u32>>,
 }
@@ -46,16 +44,15 @@ pub struct Seat {
 
 impl Seats {
     /// Of that proxy. `fleet` and `seals` are as the penalties have them.
-    pub fn new(fleet: Option<Arc<dyn Notes>>, shards: u16, seals: Arc<Seals>, holder: Incarnation) -> Arc<Self> {
-        let board = Board { fleet, here: Memory::embedded(Rules::default()), shards };
-        Arc::new(Self { board, seals, holder, taken: Mutex::default() })
+    pub fn new(fleet: Arc<dyn Notes>, shards: u16, seals: SharedSeals, holder: Incarnation) -> Arc<Self> {
+        Arc::new(Self { board: Board::new(fleet, shards), seals, holder, taken: Mutex::default() })
     }
 
     /// A seat for one more session; `None` if there are `most` already.
     pub async fn take(self: &Arc<Self>, user: &str, client: IpAddr, ipv6_prefix: u8, most: u32) -> Option<Seat> {
         let user = user.to_ascii_lowercase();
         let client = network(client, ipv6_prefix);
-        let name = self.seals.name(Purpose::Sessions, &[user.as_bytes(), client.as_bytes()]);
+        let name = self.seals.load().name(Purpose::Sessions, &[user.as_bytes(), client.as_bytes()]);
         let place = (shard_of(&user, self.board.shards), name);
         let count = {
             let mut taken = self.taken();
@@ -68,8 +65,13 @@ impl Seats {
         if count > most {
             return None;
         }
-        let (answers, _) = self.board.exchange(place.0, &[self.note(place, count, most)]).await;
-        let fits = !matches!(answers.first(), Some(Noted::Occupied { fits: false, .. }));
+        let (answers, _) = self.board.exchange(&[(place.0, vec![self.note(place, count, most)])]).await;
+        let fits = !matches!(answers.iter().flatten().next(), Some(Noted::Occupied { fits: false, .. }));
+        if fits && self.count(place) != count {
+            // Others came or went meanwhile, and the store may have heard of them first.
+            let seats = self.clone();
+            tokio::spawn(async move { seats.tell(place).await });
+        }
         fits.then_some(seat)
     }
 
@@ -81,17 +83,24 @@ impl Seats {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells how many there are now, until somebody has heard it.
+    fn count(&self, place: Place) -> u32 {
+        self.taken().get(&place).copied().unwrap_or_default()
+    }
+
+    /// Tells how many there are now, until the store has heard it. Two who tell at once may be heard in either order: so whoever
+    /// has told a number that is not true any more tells again.
     async fn tell(&self, place: Place) {
-        let mut pause = AGAIN;
-        for _ in 0..TRIES {
-            let count = self.taken().get(&place).copied().unwrap_or_default();
-            let (_, alone) = self.board.exchange(place.0, &[self.note(place, count, 0)]).await;
-            if !alone {
+        let (mut pause, mut tries) = (AGAIN, 0);
+        while tries < TRIES {
+            let count = self.count(place);
+            let (_, alone) = self.board.exchange(&[(place.0, vec![self.note(place, count, 0)])]).await;
+            if alone {
+                tries += 1;
+                sleep(pause).await;
+                pause *= 2;
+            } else if self.count(place) == count {
                 return;
             }
-            sleep(pause).await;
-            pause *= 2;
         }
     }
 }

@@ -35,13 +35,17 @@ const KNOWN: [&str; 25] = [
     "{SSHA512.B64}nIpAc0R8Y1rtPKwdHJGTGt3kOTzZRoU29foZugwAJ1gU7K5116Zf248l0qBBMa7uq2pA8agGk08pkoq9awiRfPiMcyw=",
 ];
 
+fn crypt() -> Schemes {
+    Schemes::new("CRYPT", true)
+}
+
 fn verify(stored: &str, password: &str) -> bool {
-    let (stored, _) = Stored::parse(stored, "CRYPT").unwrap_or_else(|fault| panic!("{stored}: {fault}"));
+    let (stored, _) = Stored::parse(stored, &crypt()).unwrap_or_else(|fault| panic!("{stored}: {fault}"));
     stored.verify(password.as_bytes()).unwrap()
 }
 
 fn fault(stored: &str) -> Fault {
-    Stored::parse(stored, "CRYPT").err().unwrap_or_else(|| panic!("{stored} was taken"))
+    Stored::parse(stored, &crypt()).err().unwrap_or_else(|| panic!("{stored} was taken"))
 }
 
 #[test]
@@ -67,6 +71,18 @@ fn hashes_that_doveadm_makes_now_are_verified() {
         "SSHA512",
         "SHA256.HEX",
         "SSHA512.B64",
+        "MD5-CRYPT",
+        "PBKDF2",
+        "SCRAM-SHA-1",
+        "SCRAM-SHA-256",
+        "ARGON2I",
+        "SHA",
+        "SHA512",
+        "SHA512-CRYPT.B64",
+        "SCRAM-SHA-256.HEX",
+        "PBKDF2.HEX",
+        "SSHA.HEX",
+        "PLAIN.HEX",
     ];
     for scheme in schemes {
         // Without Dovecot the recorded hashes above must do.
@@ -112,6 +128,8 @@ fn hashes_that_would_cost_too_much_are_refused() {
         argon2("m=65536,t=3,p=255"),
         format!("$6$rounds=999999999$salt${}", "x".repeat(86)),
         format!("$5$rounds=1000001$salt${}", "x".repeat(43)),
+        "{SCRAM-SHA-256}1000001,c2FsdA==,AAAA,AAAA".to_owned(),
+        "{PBKDF2}$1$salt$1000001$7fb44446e5a139b3b7a07722161b693429c6843d".to_owned(),
     ];
     for stored in costly {
         assert!(matches!(fault(&stored), Fault::TooCostly(_)), "{stored}");
@@ -137,6 +155,12 @@ fn malformed_hashes_are_refused_when_read() {
         "{SHA256}AAAA",
         "{SHA256.HEX}zz",
         "{SHA.B64}?",
+        "$1$saltsalt$short",
+        "$1$saltsalt9$7890123456789012345678",
+        "{PBKDF2}$1$salt$0$7fb44446e5a139b3b7a07722161b693429c6843d",
+        "{PBKDF2}$1$salt$5000$7fb4",
+        "{SCRAM-SHA-256}4096,c2FsdA==,AAAA,AAAA",
+        "{SCRAM-SHA-256}4096,c2FsdA==",
     ];
     for stored in malformed {
         assert_eq!(fault(stored), Fault::BadHash, "{stored}");
@@ -145,8 +169,11 @@ fn malformed_hashes_are_refused_when_read() {
 
 #[test]
 fn what_cannot_be_verified_is_refused_without_quoting_it() {
-    assert_eq!(fault("{MD5-CRYPT}$1$7ZNTMUDb$/0NkfbhMIotlATDNqVGq81"), Fault::WeakScheme("MD5-CRYPT"));
-    assert_eq!(fault("$1$7ZNTMUDb$/0NkfbhMIotlATDNqVGq81"), Fault::WeakScheme("MD5-CRYPT"));
+    for stored in ["{MD5-CRYPT}$1$7ZNTMUDb$/0NkfbhMIotlATDNqVGq81", "$1$7ZNTMUDb$/0NkfbhMIotlATDNqVGq81"] {
+        let fault = Stored::parse(stored, &Schemes::new("CRYPT", false)).err();
+        assert_eq!(fault, Some(Fault::WeakScheme("MD5-CRYPT")), "{stored}");
+    }
+    assert_eq!(fault("{CRAM-MD5}abc"), Fault::UnsupportedScheme("CRAM-MD5"));
     assert_eq!(fault("{s3cret}word"), Fault::UnknownScheme);
     assert_eq!(fault("{PLAIN.s3cret}word"), Fault::UnknownScheme);
     assert_eq!(fault("s3cret"), Fault::UnknownHash);
@@ -157,16 +184,41 @@ fn what_cannot_be_verified_is_refused_without_quoting_it() {
 
 #[test]
 fn text_without_a_scheme_has_the_configured_one() {
-    let (stored, _) = Stored::parse("s3cret", "PLAIN").unwrap();
+    let (stored, _) = Stored::parse("s3cret", &Schemes::new("PLAIN", false)).unwrap();
     assert!(stored.verify(b"s3cret").unwrap());
 }
 
 #[test]
 fn equal_parameters_are_equal_costs() {
-    let cost = |stored: &str| Stored::parse(stored, "CRYPT").unwrap().1;
+    let cost = |stored: &str| Stored::parse(stored, &crypt()).unwrap().1;
     assert_eq!(cost(KNOWN[5]), cost(KNOWN[3]));
     assert_ne!(cost(KNOWN[4]), cost(KNOWN[3]));
     assert_ne!(cost(KNOWN[7]), cost(KNOWN[3]));
     assert_eq!(cost(KNOWN[9]), Cost::Bcrypt(5));
     assert_eq!(cost(KNOWN[0]), Cost::Cheap);
+}
+
+#[test]
+fn md5_crypt_is_what_openssl_makes_of_it() {
+    // `openssl passwd -1 -salt SALT PASSWORD`: lengths around the sixteen bytes of a sum.
+    for (stored, password) in [
+        ("$1$7ZNTMUDb$hp8L.FgTOhqZ2QSRz6AU41", "x"),
+        ("$1$ab$KPbsrH8h5k2KfaQeRBFJY/", "0123456789abcdef"),
+        ("$1$saltsalt$87wB/HkChQMCKMiRrvEYS1", "a password that is longer than one sum of sixteen bytes"),
+    ] {
+        assert!(verify(stored, password), "{stored}");
+        assert!(!verify(stored, "y"), "{stored}");
+    }
+}
+
+#[test]
+fn the_keys_of_a_scram_exchange_can_be_read_from_what_is_stored() {
+    // RFC 7677 section 3: user "user", password "pencil".
+    let stored = "{SCRAM-SHA-256}4096,W22ZaJ0SNY7soEsUEjb6gQ==,WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=,\
+                  wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=";
+    assert!(verify(stored, "pencil") && !verify(stored, "pen"));
+    let (stored, cost) = Stored::parse(stored, &crypt()).unwrap();
+    let keys = stored.scram_keys().unwrap();
+    assert_eq!((keys.rounds.get(), keys.salt.len(), keys.server_key.len()), (4096, 16, 32));
+    assert_eq!(cost, Cost::Derived { hash: Hash::Sha256, rounds: 4096 });
 }

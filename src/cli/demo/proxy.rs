@@ -12,7 +12,6 @@ use tokio::runtime::{Builder, Runtime};
 use crate::admin::{self, Admin, Reload};
 use crate::app;
 use crate::config::{Changes, Config};
-use crate::store::Store;
 
 /// Where a proxy can be reached.
 #[derive(Clone)]
@@ -34,10 +33,10 @@ pub(super) struct Proxy {
 
 impl Proxy {
     /// Starts a proxy that has two listeners; returns when it takes logins.
-    pub(super) async fn start(config: Config, store: Arc<dyn Store>) -> anyhow::Result<Self> {
+    pub(super) async fn start(config: Config, stores: app::Stores) -> anyhow::Result<Self> {
         let machine = Machine::switch_on(&config.name)?;
         let admin = config.admin.socket.clone();
-        let running = machine.run(launch(config, store)).await?;
+        let running = machine.run(launch(config, stores)).await?;
         let &[imap, imaps] = running.addresses() else { bail!("it has not two listeners") };
         Ok(Self { front: Front { imap, imaps, admin }, running, machine })
     }
@@ -66,9 +65,9 @@ impl Proxy {
     }
 }
 
-async fn launch(config: Config, store: Arc<dyn Store>) -> anyhow::Result<Arc<app::Proxy>> {
+async fn launch(config: Config, stores: app::Stores) -> anyhow::Result<Arc<app::Proxy>> {
     let socket = config.admin.socket.clone();
-    let proxy = Arc::new(app::Proxy::start(config, store).await?);
+    let proxy = Arc::new(app::Proxy::start(config, stores).await?);
     let admin = Admin {
         fleet: proxy.fleet().clone(),
         services: proxy.services().clone(),

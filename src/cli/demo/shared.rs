@@ -39,7 +39,7 @@ impl Shared {
             return Ok(Self::Memory(Memory::embedded(app::rules(config))));
         };
         let client = redis::Client::open(url).context("the URL of the Redis server cannot be used")?;
-        let store = app::open_store(config);
+        let store = app::open_store(config).store;
         Ok(Self::Redis(Box::new(Remote { config: config.clone(), namespace: redis.namespace.clone(), client, store })))
     }
 
@@ -52,9 +52,9 @@ impl Shared {
     }
 
     /// The store for one proxy: with connections of its own, for they die with the runtime that made them.
-    pub(super) fn for_proxy(&self) -> Arc<dyn Store> {
+    pub(super) fn for_proxy(&self) -> app::Stores {
         match self {
-            Self::Memory(memory) => Arc::new(memory.clone()),
+            Self::Memory(memory) => app::Stores::of(memory.clone()),
             Self::Redis(remote) => app::open_store(&remote.config),
         }
     }

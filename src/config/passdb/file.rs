@@ -15,5 +15,8 @@ section! {
         /// Those in the file are master users: each may log in as anybody, with a name like "ann*admin" (see
         /// `auth.master_separator`) or with an authorization identity. By default they are users.
         pub master: bool = false;
+        /// The fleet remembers its answers, too, sealed in the store: see `cache_ttl` in [auth]. Of use if hashes are slow;
+        /// a change of the file is then seen when that time is over.
+        pub cache: bool = false;
     }
 }

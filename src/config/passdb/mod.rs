@@ -1,18 +1,43 @@
 //! `[[passdb]]`: who knows the passwords. A file per kind; its keys are a section of their own, behind `kind`.
 
+mod check;
+mod dovecot;
 mod file;
+mod http;
+mod ldap;
+mod remote;
+mod sql;
+mod statement;
+mod template;
 
 use super::key::{Key, Section, Visit};
 use super::words::words;
 
+pub(super) use check::{check_ldap, check_sql};
+pub use dovecot::{AuthSocket, DovecotPassdb};
 pub use file::FilePassdb;
+pub use http::{AttributeField, HttpFormat, HttpPassdb, HttpUrl};
+pub use ldap::{Attributes, LdapKeys, LdapMethod, LdapPassdb, LdapScope, LdapUri};
+pub use remote::RemoteKeys;
+pub use sql::{SqlKeys, SqlPassdb, SqlUrl};
+pub use statement::{Parameter, Piece, Statement};
+pub use template::Template;
 
 /// One source; they are asked in order and the first that knows the user decides.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub enum PassdbConfig {
     /// `kind = "file"`: Dovecot's passwd-file. Read again when it changes.
     File(FilePassdb),
+    /// `kind = "ldap"`: a directory.
+    Ldap(Box<LdapPassdb>),
+    /// `kind = "sql"`: a database.
+    Sql(Box<SqlPassdb>),
+    /// `kind = "dovecot"`: the auth service of a Dovecot.
+    Dovecot(DovecotPassdb, RemoteKeys),
+    /// `kind = "http"`: a web service.
+    Http(HttpPassdb, RemoteKeys),
     /// `kind = "backend"`: the backend decides. Must be the last.
+    #[default]
     Backend,
 }
 
@@ -20,14 +45,22 @@ pub enum PassdbConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     File,
+    Ldap,
+    Sql,
+    Dovecot,
+    Http,
     Backend,
 }
 
-words!(Kind { File = "file", Backend = "backend" });
+words!(Kind { File = "file", Ldap = "ldap", Sql = "sql", Dovecot = "dovecot", Http = "http", Backend = "backend" });
 
 const KIND: Key = Key::new(
     "kind",
-    &["\"file\" for a passwd-file as Dovecot knows it, or \"backend\" to let the backend decide, which must be the last."],
+    &[
+        "\"file\" for a passwd-file as Dovecot knows it, \"ldap\" for a directory, \"sql\" for a database (PostgreSQL, MySQL,",
+        "MariaDB, SQLite), \"dovecot\" for the auth service of a Dovecot, \"http\" for a web service, or \"backend\" to let the",
+        "backend decide, which must be the last.",
+    ],
 )
 .required()
 .example("\"file\"");
@@ -38,14 +71,29 @@ impl PassdbConfig {
         !matches!(self, Self::File(FilePassdb { master: true, .. }))
     }
 
+    /// The fleet remembers its answers.
+    pub fn is_cached(&self) -> bool {
+        match self {
+            Self::File(file) => file.cache,
+            Self::Ldap(ldap) => ldap.remote.cache,
+            Self::Sql(sql) => sql.remote.cache && !sql.keys.asks_whence(),
+            Self::Dovecot(_, remote) | Self::Http(_, remote) => remote.cache,
+            Self::Backend => false, // it knows nothing that could be kept
+        }
+    }
+
     /// One of each kind, for the file of defaults.
     pub(super) fn kinds() -> impl Iterator<Item = Self> {
-        [Kind::File, Kind::Backend].into_iter().map(Self::of)
+        [Kind::File, Kind::Ldap, Kind::Sql, Kind::Dovecot, Kind::Http, Kind::Backend].into_iter().map(Self::of)
     }
 
     fn of(kind: Kind) -> Self {
         match kind {
             Kind::File => Self::File(FilePassdb::default()),
+            Kind::Ldap => Self::Ldap(Box::default()),
+            Kind::Sql => Self::Sql(Box::default()),
+            Kind::Dovecot => Self::Dovecot(DovecotPassdb::default(), told_whence()),
+            Kind::Http => Self::Http(HttpPassdb::default(), told_whence()),
             Kind::Backend => Self::Backend,
         }
     }
@@ -53,14 +101,12 @@ impl PassdbConfig {
     fn kind(&self) -> Kind {
         match self {
             Self::File(_) => Kind::File,
+            Self::Ldap(_) => Kind::Ldap,
+            Self::Sql(_) => Kind::Sql,
+            Self::Dovecot(..) => Kind::Dovecot,
+            Self::Http(..) => Kind::Http,
             Self::Backend => Kind::Backend,
         }
-    }
-}
-
-impl Default for PassdbConfig {
-    fn default() -> Self {
-        Self::Backend
     }
 }
 
@@ -78,6 +124,16 @@ impl Section for PassdbConfig {
         }
         match self {
             Self::File(keys) => keys.fields(visit),
+            Self::Ldap(ldap) => ldap.fields(visit),
+            Self::Sql(sql) => sql.fields(visit),
+            Self::Dovecot(keys, remote) => {
+                keys.fields(visit);
+                remote.fields(visit);
+            }
+            Self::Http(keys, remote) => {
+                keys.fields(visit);
+                remote.fields(visit);
+            }
             Self::Backend => {}
         }
     }
@@ -85,4 +141,9 @@ impl Section for PassdbConfig {
     fn pristine(&self) -> Self {
         Self::of(self.kind())
     }
+}
+
+/// Of a source that is told where the client is: it may answer others otherwise, and only the operator knows.
+fn told_whence() -> RemoteKeys {
+    RemoteKeys { cache: false, ..RemoteKeys::default() }
 }

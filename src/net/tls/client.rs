@@ -33,6 +33,11 @@ impl ClientTls {
         Ok(Self { config: OnceCell::new_with(config) })
     }
 
+    /// The same for a library that does the handshake itself.
+    pub async fn config(&self) -> Result<Arc<ClientConfig>, TlsFault> {
+        self.config.get_or_try_init(trusting_the_system).await.map(Arc::clone)
+    }
+
     /// Does the handshake with the mail server `name`, a host name or an address (IPv6 also in brackets), which its
     /// certificate must bear. The caller sets the deadline; dropping the future closes the connection.
     pub async fn connect(&self, tcp: TcpStream, name: &str) -> Result<Stream, TlsFault> {

@@ -70,7 +70,7 @@ fn a_client_is_greeted_let_in_and_understood_however_its_bytes_are_cut() {
         (
             FrontendSettings { starttls: true, ..SETTINGS },
             "VERSION\tdoveadm-server\t1\t2\nPLAIN\tAGRvdmVhZG0AeA==\n",
-            vec!["the backend does not offer a password inside TLS: the client must begin with STARTTLS"],
+            vec!["not this protocol: a password before STARTTLS, which this listener demands"],
             format!("{v1_2}-\n"),
         ),
         (

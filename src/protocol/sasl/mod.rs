@@ -111,9 +111,8 @@ pub fn decode(text: &[u8]) -> Result<Message, Fault> {
 
 /// Base64 of a challenge or a response.
 pub fn encode(message: &[u8]) -> Zeroizing<String> {
-    let mut text = Zeroizing::new(String::with_capacity(message.len().div_ceil(3) * 4));
-    STANDARD.encode_string(message, &mut text);
-    text
+    // Not `encode_string`, which works in an array on the stack and leaves it there.
+    Zeroizing::new(STANDARD.encode(message))
 }
 
 /// A user name as any protocol may take it: not empty, UTF-8, and without control characters, for it goes into log

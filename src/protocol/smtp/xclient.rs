@@ -27,7 +27,7 @@ pub(in crate::protocol) fn commands(
 }
 
 /// RFC 3461 section 4.
-fn xtext(value: &str) -> String {
+pub(super) fn xtext(value: &str) -> String {
     let mut text = String::with_capacity(value.len());
     for byte in value.bytes() {
         match byte {

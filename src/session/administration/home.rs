@@ -151,7 +151,7 @@ async fn listed_by_a_server(caller: &Caller, mask: &str) -> Result<Vec<String>, 
         };
         match road.users(mask).await {
             Ok(names) => return Ok(names),
-            Err(fault) => last = fault.into(),
+            Err(fault) => last = Trouble::temporary(format!("the users cannot be listed: {fault}")),
         }
     }
     Err(last)

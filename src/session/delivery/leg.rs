@@ -111,15 +111,20 @@ impl Leg {
     }
 
     async fn send(&mut self, shared: &Shared<'_>, content: &[u8]) {
-        if !self.is_alive() {
-            return;
+        if self.is_alive() {
+            self.form.put(content);
+            let wire = self.form.take_wire();
+            self.exchange(shared, &wire).await;
+            self.form.sent(wire);
         }
-        self.form.put(content);
+    }
+
+    /// Sends, with a look at who must go and at what the backend says too early.
+    async fn exchange(&mut self, shared: &Shared<'_>, wire: &[u8]) {
         let Some(mut up) = self.up.take() else { return };
-        let (wire, mut owed) = (self.form.take_wire(), self.form.owed);
-        let outcome = within(shared, &self.deliveries, &mut self.doom, up.feed(&wire, &mut owed)).await;
+        let mut owed = self.form.owed;
+        let outcome = within(shared, &self.deliveries, &mut self.doom, up.feed(wire, &mut owed)).await;
         self.form.owed = owed;
-        self.form.sent(wire);
         match outcome {
             Ok(None) => self.up = Some(up),
             Ok(Some(early)) => self.answered_early(shared.services, up, early).await,
@@ -155,15 +160,16 @@ impl Leg {
         self.close(services, up, false);
     }
 
-    /// Sends the end of the message, and passes on the answers, each recipient's by its number. From there on nothing but
-    /// the backend's silence ends the wait.
-    pub(super) async fn finish(&mut self, shared: &Shared<'_>, told: UnboundedSender<(usize, Reply)>) {
-        // The last look at who must go, and at what the backend has said too early.
-        self.send(shared, &[]).await;
+    /// Sends the `rest` of the message and its end, and passes on the answers, each recipient's by its number. From there on
+    /// nothing but the backend's silence ends the wait.
+    pub(super) async fn finish(&mut self, shared: &Shared<'_>, rest: &[u8], told: UnboundedSender<(usize, Reply)>) {
+        if self.is_alive() {
+            self.exchange(shared, &[]).await; // the last look
+        }
         if self.is_alive()
             && let Some(mut up) = self.up.take()
         {
-            match self.end_message(shared, &mut up, &told).await {
+            match self.end_message(shared, &mut up, rest, &told).await {
                 Ok(None) => {
                     up.is_done();
                     self.up = Some(up);
@@ -190,9 +196,11 @@ impl Leg {
         &mut self,
         shared: &Shared<'_>,
         up: &mut Upstream,
+        rest: &[u8],
         told: &UnboundedSender<(usize, Reply)>,
     ) -> Result<Option<Reply>, Stop> {
         let patience = shared.lmtp.backend_timeout;
+        self.form.put(rest);
         self.form.end();
         in_time(patience, up.write(&self.form.take_wire())).await?;
         for _ in 0..std::mem::take(&mut self.form.owed) {

@@ -71,13 +71,15 @@ impl Visit<'_> {
                 // The rest is swallowed.
                 self.abort_all(&reply::TOO_LARGE);
             }
-            if !content.is_empty() {
+            // A message that is here at once goes out so, with its end: nothing is on its way that could hold it up.
+            let is_whole = matches!(progress, Content::End) && self.size == content.len() as u64;
+            if !content.is_empty() && !is_whole {
                 let Self { shared, legs, .. } = self;
                 let all = all_of(legs);
                 join_all(legs.iter_mut().map(|leg| leg.feed(shared, &all, &content))).await;
             }
             match progress {
-                Content::End => return self.finish(stream).await,
+                Content::End => return self.finish(stream, if is_whole { &content } else { &[] }).await,
                 Content::ChunkTaken => return Ok(()),
                 Content::More => self.read(stream).await?,
             }
@@ -126,13 +128,13 @@ impl Visit<'_> {
         }
     }
 
-    /// The message is complete: every backend says what became of it, and the client is told in order, as soon as it is
-    /// known. A client that has gone meanwhile, or listens slowly, changes nothing of that.
-    async fn finish(&mut self, stream: &mut Stream) -> Result<(), End> {
+    /// The message is complete with `rest`: every backend says what became of it, and the client is told in order, as soon
+    /// as it is known. A client that has gone meanwhile, or listens slowly, changes nothing of that.
+    async fn finish(&mut self, stream: &mut Stream, rest: &[u8]) -> Result<(), End> {
         let (told, mut answers) = mpsc::unbounded_channel();
         let listens = {
             let Self { shared, legs, frontend, out, .. } = self;
-            let ends = join_all(legs.iter_mut().map(|leg| leg.finish(shared, told.clone())));
+            let ends = join_all(legs.iter_mut().map(|leg| leg.finish(shared, rest, told.clone())));
             drop(told);
             let telling = async {
                 let mut listens = Ok(());

@@ -56,8 +56,11 @@ impl Notices {
                 Noted::Done
             }
             Note::Drop(name) => {
-                let was_there = self.live(&(shard, *name), now).is_some();
-                self.kept.remove(&(shard, *name));
+                let name = (shard, *name);
+                let was_there = self.value(&name, now).is_some();
+                if was_there {
+                    self.kept.remove(&name);
+                }
                 Noted::Dropped(was_there)
             }
             Note::Traces(name) => Noted::Traces(self.traces(&(shard, *name), now).into_iter().collect()),
@@ -187,8 +190,9 @@ impl Notes for Memory {
     async fn forget_all(&self, shard: u16) -> Result<u64, StoreError> {
         let now = self.state.server.ms();
         let mut board = self.board();
-        let gone = board.kept.iter().filter(|((at, _), kept)| *at == shard && kept.until > now).count() as u64;
-        board.kept.retain(|(at, _), _| *at != shard);
+        let is_value = |at: u16, kept: &Kept| at == shard && matches!(kept.what, What::Value(_));
+        let gone = board.kept.iter().filter(|((at, _), kept)| is_value(*at, kept) && kept.until > now).count() as u64;
+        board.kept.retain(|(at, _), kept| !is_value(*at, kept));
         Ok(gone)
     }
 }

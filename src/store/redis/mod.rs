@@ -202,10 +202,6 @@ fn parse<T: redis::FromRedisValue>(value: Value) -> RedisResult<T> {
 
 #[async_trait]
 impl Store for Redis {
-    fn notes(self: Arc<Self>) -> Option<Arc<dyn super::notes::Notes>> {
-        Some(self)
-    }
-
     async fn connect(&self, shard: u16) -> Result<Box<dyn Connection>, StoreError> {
         let keys = self.keys(shard);
         let master = self.masters.of(&keys, &self.doors).await?;

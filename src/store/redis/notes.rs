@@ -141,9 +141,9 @@ fn command(note: &Note, keys: &Keys) -> Cmd {
         Note::Recall(name) => Cmd::get(keys.note(name)),
         Note::Keep { name, value, ttl } => Cmd::pset_ex(keys.note(name), value, (*ttl).max(1)),
         Note::Drop(name) => Cmd::del(keys.note(name)),
-        Note::Traces(name) => Cmd::smembers(keys.note(name)),
+        Note::Traces(name) => Cmd::smembers(keys.guard(name)),
         Note::Wipe { name, traces } => {
-            Cmd::srem(keys.note(name), traces.iter().map(Trace::to_string).collect::<Vec<_>>())
+            Cmd::srem(keys.guard(name), traces.iter().map(Trace::to_string).collect::<Vec<_>>())
         }
         Note::Leave { name, trace, ttl, most } => scripts::TRACE.call(&keys.stem(), &left(name, trace, *ttl, *most)),
         Note::Tally { name, ttl } => scripts::TALLY.call(&keys.stem(), &tallied(name, *ttl)),

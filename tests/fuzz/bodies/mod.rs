@@ -3,6 +3,7 @@
 
 #![allow(unreachable_pub)] // public for the fuzz targets
 
+pub mod auth;
 pub mod backend;
 pub mod doveadm;
 pub mod doveadm_door;

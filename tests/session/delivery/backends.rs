@@ -35,7 +35,7 @@ async fn a_backend_that_dies_is_a_temporary_failure_of_its_own_recipients_alone(
 
 #[tokio::test]
 async fn a_backend_that_takes_nothing_is_left_behind_and_the_others_go_on() {
-    let post = Post::with(|config| config.lmtp.backend_timeout = Duration::from_millis(300)).await;
+    let post = Post::with(|config| config.lmtp.backend_timeout = Duration::from_secs(1)).await;
     let mut client = post.client().await;
     let [mut a, b] = post.begin(&mut client, ["ann@x", "ben@x"]).await;
     // More than the kernel takes for somebody who does not read.
@@ -161,7 +161,7 @@ async fn a_backend_that_refuses_the_message_is_free_of_its_recipients_while_othe
 
 #[tokio::test]
 async fn those_who_watch_the_backends_hear_how_deliveries_went() {
-    let post = Post::with(|config| config.lmtp.backend_timeout = Duration::from_millis(300)).await;
+    let post = Post::with(|config| config.lmtp.backend_timeout = Duration::from_secs(1)).await;
     let traffic = || {
         let opinions = post.site.proxy.health().opinions();
         let of_a =

@@ -1,12 +1,6 @@
 //! What becomes of a message's bytes.
 
-use std::collections::BTreeMap;
-
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-
 use super::{OFFERS, Post, envelope, go_on, greet};
-use crate::parts::Server;
 
 #[tokio::test]
 async fn no_lone_line_end_smuggles_a_second_message() {
@@ -114,83 +108,4 @@ async fn a_message_above_the_limit_is_refused_at_its_announcement_or_when_it_is(
     client.expect_start("552 5.3.4 ").await;
     client.expect("250 2.0.0 OK\r\n").await;
     post.site.sessions(0).await;
-}
-
-/// Resident memory of this process, in bytes.
-fn memory() -> usize {
-    let text = std::fs::read_to_string("/proc/self/statm").unwrap();
-    text.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
-}
-
-/// Reads a message and throws it away; gives how many bytes came before the end.
-async fn swallow(mut tcp: TcpStream, recipients: usize) -> usize {
-    let (mut bytes, mut count, mut tail) = (vec![0; 64 * 1024], 0, Vec::new());
-    loop {
-        let read = tcp.read(&mut bytes).await.unwrap();
-        assert!(read > 0, "the message was cut");
-        count += read;
-        tail.extend_from_slice(&bytes[..read]);
-        tail.drain(..tail.len().saturating_sub(5));
-        if tail == b"\r\n.\r\n" {
-            break;
-        }
-    }
-    tcp.write_all("250 saved\r\n".repeat(recipients).as_bytes()).await.unwrap();
-    count
-}
-
-/// A server that takes any envelope, and a message.
-async fn any_envelope(server: &Server, recipients: usize) -> usize {
-    let mut peer = greet(server, OFFERS).await;
-    peer.expect_start("MAIL ").await;
-    for _ in 0..recipients {
-        peer.expect_start("RCPT ").await;
-    }
-    peer.send("250 ok\r\n".repeat(recipients + 1)).await;
-    go_on(&mut peer).await;
-    swallow(peer.into_tcp(), recipients).await
-}
-
-#[tokio::test]
-async fn a_large_message_to_many_recipients_is_never_held() {
-    const SIZE: usize = 100 << 20;
-    let users: BTreeMap<&str, usize> = BTreeMap::from([("ann", 20), ("ben", 20), ("cat", 10)]);
-    let post = Post::with(|config| config.lmtp.user_concurrency = 0).await;
-    let mut client = post.client().await;
-    let rcpt: String = users
-        .iter()
-        .flat_map(|(user, count)| (0..*count).map(move |number| format!("RCPT TO:<{user}+{number}@x>\r\n")))
-        .collect();
-    client.send(format!("MAIL FROM:<s@y>\r\n{rcpt}DATA\r\n")).await;
-    let before = memory();
-    let line = format!("{}\r\n", "x".repeat(1022));
-    let piece = line.repeat(64);
-    let sending = async {
-        client.expect("250 2.1.0 Sender OK\r\n").await;
-        for _ in 0..50 {
-            client.expect("250 ok\r\n").await;
-        }
-        client.expect_start("354 ").await;
-        let mut most = 0;
-        for _ in 0..SIZE / piece.len() {
-            client.send(&piece).await;
-            most = most.max(memory().saturating_sub(before));
-        }
-        client.send(".\r\n").await;
-        for _ in 0..50 {
-            client.expect("250 saved\r\n").await;
-        }
-        most
-    };
-    let servers = (&post.site.server, &post.others);
-    let (most, a, b, c) = tokio::join!(
-        sending,
-        any_envelope(servers.0, 20),
-        any_envelope(&servers.1[0], 20),
-        any_envelope(&servers.1[1], 10)
-    );
-    let whole = SIZE / piece.len() * piece.len() + 3;
-    assert_eq!([a, b, c], [whole; 3]);
-    // Other tests run in this process, and the message goes out three times.
-    assert!(most < 64 << 20, "{} MB more", most >> 20);
 }

@@ -82,7 +82,7 @@ async fn what_a_backend_says_to_a_recipient_is_passed_on_but_never_ends_the_conn
 #[tokio::test]
 async fn a_held_user_and_one_with_too_many_deliveries_get_mail_later() {
     let post = Post::with(|config| {
-        config.fleet.login_wait = Duration::from_millis(300);
+        config.fleet.login_wait = Duration::from_secs(1);
         config.lmtp.user_concurrency = 1;
     })
     .await;
@@ -111,6 +111,7 @@ async fn a_passdb_that_cannot_answer_and_a_store_that_has_no_home_keep_mail_wher
             path: "/nowhere/users".into(),
             default_scheme: "PLAIN".to_owned(),
             master: false,
+            cache: false,
         })];
     })
     .await;

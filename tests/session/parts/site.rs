@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use homing::app::{Proxy, rules};
+use homing::app::{Proxy, Stores, rules};
 use homing::config::Config;
 use homing::ledger::Holding;
 use homing::model::BackendId;
@@ -52,7 +52,8 @@ impl Site {
 
     pub(crate) async fn over(store: Arc<dyn Store>, server: Server, config: Config) -> Self {
         log::keep();
-        let start = Proxy::start(config.clone(), store.clone());
+        let notes = Arc::new(Memory::embedded(rules(&config)));
+        let start = Proxy::start(config.clone(), Stores { store: store.clone(), notes });
         let proxy = timeout(PATIENCE, start).await.unwrap().unwrap();
         Self { proxy, server, config, store }
     }

@@ -15,12 +15,11 @@ use arc_swap::ArcSwapOption;
 use async_trait::async_trait;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
+use zeroize::Zeroizing;
 
 use super::canonical;
-use crate::auth::hasher::Hasher;
-use crate::auth::scheme::{Cost, Stored};
-use crate::auth::{Denial, Grant, Lookup, Question, Source, Verdict};
-use crate::model::{Secret, User};
+use crate::auth::{Decoy, Grant, Lookup, Question, Schemes, Source, StoredUser, Verdict};
+use crate::model::User;
 use table::{Entry, Findings, Table};
 
 /// Longest file. It is held in memory twice while a new content replaces the old one.
@@ -32,8 +31,7 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// One passwd-file.
 pub struct FileSource {
     path: PathBuf,
-    default_scheme: Box<str>,
-    hasher: Hasher,
+    schemes: Schemes,
     check_interval: Duration,
     current: ArcSwapOption<Loaded>,
     watch: Mutex<Watch>,
@@ -63,17 +61,16 @@ struct Watch {
 }
 
 /// What is wrong with the text of a passwd-file: `LINE: complaint`, the first few of each kind. Quotes nothing of it.
-pub fn check_passwd_file(text: Vec<u8>, default_scheme: &str) -> Vec<String> {
-    Table::build(text, default_scheme).1.complaints()
+pub fn check_passwd_file(text: Vec<u8>, schemes: &Schemes) -> Vec<String> {
+    Table::build(text, schemes).1.complaints()
 }
 
 impl FileSource {
     /// Nothing is read yet: see [`FileSource::refresh`].
-    pub(in crate::auth) fn new(path: &Path, default_scheme: &str, hasher: Hasher) -> Self {
+    pub(in crate::auth) fn new(path: &Path, schemes: Schemes) -> Self {
         Self {
             path: path.to_owned(),
-            default_scheme: default_scheme.into(),
-            hasher,
+            schemes,
             check_interval: CHECK_INTERVAL,
             current: ArcSwapOption::empty(),
             watch: Mutex::new(Watch { checked: None, failing: None }),
@@ -106,9 +103,9 @@ impl FileSource {
 
     async fn check(&self, watch: &mut Watch) {
         watch.checked = Some(Instant::now());
-        let (path, scheme) = (self.path.clone(), self.default_scheme.clone());
+        let (path, schemes) = (self.path.clone(), self.schemes.clone());
         let marks = self.current.load().as_ref().map(|loaded| loaded.marks);
-        let read = tokio::task::spawn_blocking(move || read_if_changed(&path, &scheme, marks)).await;
+        let read = tokio::task::spawn_blocking(move || read_if_changed(&path, &schemes, marks)).await;
         match read.unwrap_or_else(|panic| Err(io::Error::other(panic))) {
             Ok(None) => watch.failing = None,
             Ok(Some((loaded, findings))) => {
@@ -145,28 +142,6 @@ impl FileSource {
         }
         tracing::info!("passdb {file}: {} users", findings.users);
     }
-
-    /// A user without a password takes as long as one with a wrong password.
-    async fn pretend(&self, typical: Option<(Stored, Cost)>, password: &Secret) {
-        if let Some(typical) = typical {
-            let _ = self.hasher.verify(typical, password).await;
-        }
-    }
-
-    async fn judge(&self, name: String, entry: Entry, question: &Question<'_>) -> Verdict {
-        let Entry { stored, cost, extra } = entry;
-        let unproven = extra.nopassword;
-        match self.hasher.verify((stored, cost), &question.credentials.password).await {
-            Ok(right) if right || unproven => {}
-            Ok(_) => return Verdict::Denied(Denial::Password),
-            Err(error) => return Verdict::Unavailable(format!("{}: {error}", self.path.display())),
-        }
-        // Only who knows the password learns that it would not help.
-        if extra.nologin || !extra.admits(question.client.ip()) {
-            return Verdict::Denied(Denial::Forbidden);
-        }
-        Verdict::Granted(Box::new(Grant { user: User::new(name), unproven, master: None, fields: extra.fields }))
-    }
 }
 
 #[async_trait]
@@ -181,24 +156,18 @@ impl Source for FileSource {
             Err(text) => return Verdict::Unavailable(text),
         };
         let name = canonical(&question.credentials.user);
-        let found = content.table.find(&name);
-        let unusable = !matches!(&found, Some(Ok(entry)) if !entry.is_locked());
-        let typical = if unusable { content.table.typical() } else { None };
-        // Not held while a hash is computed: whoever holds an old content last must wipe it.
-        drop(content);
-        let password = &question.credentials.password;
-        match found {
-            Some(Ok(entry)) if !entry.is_locked() => self.judge(name, entry, question).await,
-            Some(Ok(_)) => {
-                self.pretend(typical, password).await;
-                Verdict::Denied(Denial::Password)
+        match content.table.find(&name) {
+            Some(Ok(Entry { stored, cost, extra })) => {
+                Verdict::Stored(Box::new(StoredUser { name, stored, cost, extra }))
             }
-            Some(Err((line, fault))) => Verdict::Unavailable(format!("{}:{line}: {fault}", self.path.display())),
-            None => {
-                self.pretend(typical, password).await;
-                Verdict::Unknown
-            }
+            Some(Err((line, fault))) => Verdict::Faulty(format!("{}:{line}: {fault}", self.path.display())),
+            None => Verdict::Unknown,
         }
+    }
+
+    fn decoy(&self) -> Option<Decoy> {
+        let (stored, cost) = self.current.load().as_ref()?.table.typical()?;
+        Some(Decoy(stored, cost))
     }
 
     async fn find(&self, lookup: &Lookup<'_>) -> Verdict {
@@ -213,7 +182,7 @@ impl Source for FileSource {
                 let fields = entry.extra.fields;
                 Verdict::Granted(Box::new(Grant { user: User::new(name), unproven: false, master: None, fields }))
             }
-            Some(Err((line, fault))) => Verdict::Unavailable(format!("{}:{line}: {fault}", self.path.display())),
+            Some(Err((line, fault))) => Verdict::Faulty(format!("{}:{line}: {fault}", self.path.display())),
             None => Verdict::Unknown,
         }
     }
@@ -225,7 +194,7 @@ impl Source for FileSource {
 }
 
 /// Nothing if the file still has those marks. Blocks.
-fn read_if_changed(path: &Path, default_scheme: &str, known: Option<Marks>) -> io::Result<Option<(Loaded, Findings)>> {
+fn read_if_changed(path: &Path, schemes: &Schemes, known: Option<Marks>) -> io::Result<Option<(Loaded, Findings)>> {
     let file = File::open(path)?;
     let about = file.metadata()?;
     // Taken before reading: what is written meanwhile shows at the next look.
@@ -239,10 +208,10 @@ fn read_if_changed(path: &Path, default_scheme: &str, known: Option<Marks>) -> i
     if about.len() > MAX_FILE {
         return Err(io::Error::other("this file is longer than 1 GiB"));
     }
-    // One byte more, so that a file that grows meanwhile is noticed and memory stays bounded.
-    let mut text = Vec::with_capacity(about.len() as usize + 1); // at most 1 GiB
-    file.take(MAX_FILE).read_to_end(&mut text)?;
-    let (table, findings) = Table::build(text, default_scheme);
+    // Never grows, so that no copies are left behind. What comes to the file meanwhile shows at the next look.
+    let mut text = Zeroizing::new(Vec::with_capacity(about.len() as usize + 1)); // at most 1 GiB
+    file.take(about.len()).read_to_end(&mut text)?;
+    let (table, findings) = Table::build(text, schemes);
     Ok(Some((Loaded { table, marks }, findings)))
 }
 

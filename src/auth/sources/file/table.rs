@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 use crate::auth::extra::Extra;
 use crate::auth::fault::Fault;
-use crate::auth::scheme::{Cost, Stored};
+use crate::auth::scheme::{Cost, Schemes, Stored};
 
 /// Lines named in the log for one reading; the rest is counted.
 const NAMED_FAULTS: usize = 10;
@@ -19,7 +19,7 @@ const NAMED_FIELDS: usize = 20;
 pub(super) struct Table {
     /// Wiped when dropped: it may hold cleartext passwords.
     text: Zeroizing<Vec<u8>>,
-    default_scheme: Box<str>,
+    schemes: Schemes,
     hasher: RandomState,
     /// Open addressing by user name: where a user's line begins, plus one. Zero is free. At most half full.
     slots: Vec<u32>,
@@ -51,21 +51,13 @@ pub(super) struct Entry {
     pub(super) extra: Extra,
 }
 
-impl Entry {
-    /// No password can be right.
-    pub(super) fn is_locked(&self) -> bool {
-        matches!(self.stored, Stored::Locked | Stored::Empty) && !self.extra.nopassword
-    }
-}
-
 impl Table {
     /// Indexes and checks every line. `text` must be shorter than 4 GiB; what is beyond is not looked at.
-    pub(super) fn build(text: Vec<u8>, default_scheme: &str) -> (Self, Findings) {
-        let text = Zeroizing::new(text);
+    pub(super) fn build(text: impl Into<Zeroizing<Vec<u8>>>, schemes: &Schemes) -> (Self, Findings) {
+        let text = text.into();
         let lines = memchr::memchr_iter(b'\n', &text).count() + 1;
         let slots = vec![0; (lines * 2).next_power_of_two()];
-        let mut table =
-            Self { text, default_scheme: default_scheme.into(), hasher: RandomState::new(), slots, typical: None };
+        let mut table = Self { text, schemes: schemes.clone(), hasher: RandomState::new(), slots, typical: None };
         let findings = table.index();
         (table, findings)
     }
@@ -74,7 +66,7 @@ impl Table {
     pub(super) fn find(&self, user: &str) -> Option<Result<Entry, (usize, Fault)>> {
         let slot = self.slot(user.as_bytes());
         let begin = self.slots[slot].checked_sub(1)?;
-        let entry = parse_line(self.line(begin), &self.default_scheme, |_| ());
+        let entry = parse_line(self.line(begin), &self.schemes, |_| ());
         Some(entry.map_err(|fault| (self.number(begin), fault)))
     }
 
@@ -86,7 +78,7 @@ impl Table {
 
     /// A password that costs as much to verify as most do.
     pub(super) fn typical(&self) -> Option<(Stored, Cost)> {
-        let entry = parse_line(self.line(self.typical?), &self.default_scheme, |_| ()).ok()?;
+        let entry = parse_line(self.line(self.typical?), &self.schemes, |_| ()).ok()?;
         Some((entry.stored, entry.cost))
     }
 
@@ -111,7 +103,7 @@ impl Table {
                 } else if self.slots[slot] != 0 {
                     findings.note_repeat(number);
                 } else {
-                    match parse_line(trim(line), &self.default_scheme, |field| findings.note_field(field)) {
+                    match parse_line(trim(line), &self.schemes, |field| findings.note_field(field)) {
                         Ok(entry) => costs.entry(entry.cost).or_insert((0, begin)).0 += 1,
                         Err(fault) => findings.note_fault(number, fault),
                     }
@@ -211,12 +203,12 @@ impl Findings {
 
 /// `user:password:uid:gid:gecos:home:shell:extra fields`; all behind the password may be missing, and the extra fields
 /// may have colons.
-fn parse_line(line: &[u8], default_scheme: &str, unknown: impl FnMut(&str)) -> Result<Entry, Fault> {
+fn parse_line(line: &[u8], schemes: &Schemes, unknown: impl FnMut(&str)) -> Result<Entry, Fault> {
     let line = std::str::from_utf8(line).map_err(|_| Fault::NotText)?;
     let mut columns = line.splitn(8, ':').skip(1);
     let password = columns.next().ok_or(Fault::NoPasswordField)?;
     let extra = Extra::parse(columns.nth(5).unwrap_or(""), unknown)?;
-    let (stored, cost) = Stored::parse(password, default_scheme)?;
+    let (stored, cost) = Stored::parse(password, schemes)?;
     if extra.nopassword && !matches!(stored, Stored::Empty) {
         return Err(Fault::NoPasswordWithPassword);
     }

@@ -1,0 +1,133 @@
+//! Sources in their order, behind the fleet's memory of what they said.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use super::cache::{About, Cache, Origin, Recall, Recalled};
+use super::link::{Answer, Link};
+use super::{Grant, LONGEST_WAIT, Lookup, Question, Refused, SourceStats};
+use crate::model::Refusal;
+
+#[cfg(test)]
+mod tests;
+
+/// The sources of users, or those of master users.
+#[derive(Default)]
+pub(super) struct Links {
+    links: Vec<Link>,
+    cache: Option<Arc<Cache>>,
+}
+
+/// What came of a question, and how.
+pub(super) struct Told {
+    pub(super) outcome: Result<Grant, Refused>,
+    /// Which source decided, if one did, and where its answer came from.
+    pub(super) by: Option<(String, Origin)>,
+}
+
+/// What is kept about one user by all these sources, once somebody has looked.
+struct Memory<'a> {
+    about: About<'a>,
+    recalled: Option<Recalled>,
+}
+
+impl Links {
+    pub(super) fn new(links: Vec<Link>) -> Self {
+        Self { links, cache: None }
+    }
+
+    pub(super) fn with_cache(self, cache: &Arc<Cache>) -> Self {
+        Self { cache: Some(cache.clone()), ..self }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.links.is_empty()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Link> {
+        self.links.iter()
+    }
+
+    /// What their answers are kept by.
+    pub(super) fn labels(&self) -> Vec<&str> {
+        self.links.iter().filter_map(Link::label).collect()
+    }
+
+    /// How each fares.
+    pub(super) fn stats(&self, master: bool) -> impl Iterator<Item = SourceStats> {
+        self.links.iter().map(move |link| link.stats(master))
+    }
+
+    /// What the fleet would be asked about a user who logs in; `None` if nothing.
+    pub(super) fn to_recall(&self, about: &About<'_>) -> Option<Recall> {
+        let (cache, labels) = (self.cache.as_ref()?, self.labels());
+        (!labels.is_empty()).then(|| cache.to_recall(&labels, about))
+    }
+
+    /// The first that knows the user decides. `recalled` is what the fleet has said, if it was asked before.
+    pub(super) async fn ask(&self, question: &Question<'_>, recalled: Option<Recalled>) -> Told {
+        let Question { service, client, credentials, .. } = *question;
+        let (user, proof) = (credentials.user.as_str(), Some(&credentials.password));
+        let mut memory = Memory { about: About { user, service, client: client.ip(), proof }, recalled };
+        for link in &self.links {
+            let (answer, origin) = self.answer(link, &mut memory, link.ask(question)).await;
+            let outcome = match answer {
+                // Whoever answered: what is kept says only who, not from where.
+                Answer::Granted(grant) if !grant.fields.admits(client.ip()) => Err(Refusal::Forbidden.into()),
+                Answer::Granted(grant) => {
+                    let until = grant.fields.delay_until.unwrap_or(SystemTime::UNIX_EPOCH);
+                    pause(until.duration_since(SystemTime::now()).unwrap_or_default()).await;
+                    Ok(*grant)
+                }
+                Answer::Denied(denial) => {
+                    let refused = Refused::from(denial);
+                    pause(refused.wait).await;
+                    Err(refused)
+                }
+                Answer::Unknown => continue,
+                // Not on to the next: it might let in, with another home, a user whom this one knows.
+                Answer::Unavailable => Err(Refusal::PassdbUnavailable.into()),
+            };
+            return Told { outcome, by: Some((link.name(), origin)) };
+        }
+        Told { outcome: Err(Refusal::BadCredentials.into()), by: None }
+    }
+
+    /// The first that knows the user decides, who does not log in.
+    pub(super) async fn find(&self, lookup: &Lookup<'_>) -> Result<Option<Grant>, Refusal> {
+        let Lookup { user, service, client, .. } = *lookup;
+        let mut memory = Memory { about: About { user, service, client: client.ip(), proof: None }, recalled: None };
+        for link in &self.links {
+            match self.answer(link, &mut memory, link.find(lookup)).await.0 {
+                Answer::Granted(grant) => return Ok(Some(*grant)),
+                Answer::Denied(_) | Answer::Unknown => {}
+                Answer::Unavailable => return Err(Refusal::PassdbUnavailable),
+            }
+        }
+        Ok(None)
+    }
+
+    /// What is kept, or else what the link says. Before the first link that may have something kept, all of it is recalled at once.
+    async fn answer(
+        &self,
+        link: &Link,
+        memory: &mut Memory<'_>,
+        ask: impl Future<Output = Answer>,
+    ) -> (Answer, Origin) {
+        let (Some(cache), Some(label)) = (&self.cache, link.label()) else { return (ask.await, Origin::Source) };
+        let labels = self.labels();
+        let recalled = match &mut memory.recalled {
+            Some(recalled) => recalled,
+            none => none.insert(cache.recall(&labels, &memory.about).await),
+        };
+        let place = labels.iter().position(|known| *known == label).unwrap_or(labels.len());
+        cache.answer(recalled, place, &memory.about, ask).await
+    }
+}
+
+/// As long as a source says that a login is to wait. The source has done its part, and is not waited for.
+async fn pause(wait: Duration) {
+    if !wait.is_zero() {
+        tokio::time::sleep(wait.min(LONGEST_WAIT)).await;
+    }
+}

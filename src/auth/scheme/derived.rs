@@ -1,0 +1,125 @@
+//! Schemes that derive keys from the password: PBKDF2 as Dovecot writes it, and what a SCRAM server stores (RFC 5802).
+
+use std::num::NonZeroU32;
+
+use aws_lc_rs::{digest, hmac, pbkdf2};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
+
+use super::{Cost, Stored, decode_hex};
+use crate::auth::fault::Fault;
+
+/// A million rounds take about half a second.
+const MAX_ROUNDS: u32 = 1_000_000;
+
+/// The hash below PBKDF2 and SCRAM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(in crate::auth) enum Hash {
+    Sha1,
+    Sha256,
+}
+
+/// What verifies a password, and what a SCRAM exchange needs: nobody can log in elsewhere with the stored key.
+#[derive(Clone)]
+pub(in crate::auth) struct ScramKeys {
+    pub(in crate::auth) hash: Hash,
+    pub(in crate::auth) rounds: NonZeroU32,
+    pub(in crate::auth) salt: Box<[u8]>,
+    pub(in crate::auth) stored_key: Box<[u8]>,
+    /// Only the exchange needs it, to show that the server knows the password, too.
+    pub(in crate::auth) server_key: Box<[u8]>,
+}
+
+/// `$1$salt$rounds$hex`: PBKDF2 with HMAC-SHA-1.
+#[derive(Clone)]
+pub(in crate::auth) struct Pbkdf2 {
+    rounds: NonZeroU32,
+    salt: Box<str>,
+    derived: Box<[u8]>,
+}
+
+impl Hash {
+    fn length(self) -> usize {
+        match self {
+            Self::Sha1 => digest::SHA1_OUTPUT_LEN,
+            Self::Sha256 => digest::SHA256_OUTPUT_LEN,
+        }
+    }
+
+    fn pbkdf2(self, rounds: NonZeroU32, salt: &[u8], password: &[u8]) -> Zeroizing<Vec<u8>> {
+        let algorithm = match self {
+            Self::Sha1 => pbkdf2::PBKDF2_HMAC_SHA1,
+            Self::Sha256 => pbkdf2::PBKDF2_HMAC_SHA256,
+        };
+        let mut derived = Zeroizing::new(vec![0; self.length()]);
+        pbkdf2::derive(algorithm, rounds, salt, password, &mut derived);
+        derived
+    }
+
+    fn hmac(self, key: &[u8], text: &[u8]) -> hmac::Tag {
+        let algorithm = match self {
+            Self::Sha1 => hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY,
+            Self::Sha256 => hmac::HMAC_SHA256,
+        };
+        hmac::sign(&hmac::Key::new(algorithm, key), text)
+    }
+
+    fn digest(self, text: &[u8]) -> digest::Digest {
+        match self {
+            Self::Sha1 => digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, text),
+            Self::Sha256 => digest::digest(&digest::SHA256, text),
+        }
+    }
+}
+
+impl ScramKeys {
+    pub(super) fn verify(&self, password: &[u8]) -> bool {
+        let salted = self.hash.pbkdf2(self.rounds, &self.salt, password);
+        let client_key = self.hash.hmac(&salted, b"Client Key");
+        let stored: bool = self.hash.digest(client_key.as_ref()).as_ref().ct_eq(&self.stored_key).into();
+        let server: bool = self.hash.hmac(&salted, b"Server Key").as_ref().ct_eq(&self.server_key).into();
+        stored & server
+    }
+}
+
+impl Pbkdf2 {
+    pub(super) fn verify(&self, password: &[u8]) -> bool {
+        Hash::Sha1.pbkdf2(self.rounds, self.salt.as_bytes(), password).ct_eq(&self.derived).into()
+    }
+}
+
+/// `rounds,salt,stored key,server key`, all but the rounds in Base64.
+pub(super) fn scram(hash: Hash, value: &str) -> Result<(Stored, Cost), Fault> {
+    let mut fields = value.split(',');
+    let rounds = rounds(fields.next().unwrap_or_default())?;
+    let mut bytes = || STANDARD.decode(fields.next().unwrap_or_default()).map_err(|_| Fault::BadHash);
+    let (salt, stored_key, server_key) = (bytes()?, bytes()?, bytes()?);
+    let whole = stored_key.len() == hash.length() && server_key.len() == hash.length();
+    if salt.is_empty() || !whole || fields.next().is_some() {
+        return Err(Fault::BadHash);
+    }
+    let (salt, stored_key, server_key) = (salt.into(), stored_key.into(), server_key.into());
+    let keys = ScramKeys { hash, rounds, salt, stored_key, server_key };
+    Ok((Stored::Scram(keys), Cost::Derived { hash, rounds: rounds.get() }))
+}
+
+/// `$1$salt$rounds$hex`.
+pub(super) fn pbkdf2_sha1(value: &str) -> Result<(Stored, Cost), Fault> {
+    let fields: Vec<&str> = value.splitn(6, '$').collect();
+    let ["", "1", salt, rounds_text, hex] = fields[..] else { return Err(Fault::BadHash) };
+    let rounds = rounds(rounds_text)?;
+    let derived = decode_hex(hex.as_bytes()).filter(|derived| derived.len() == Hash::Sha1.length());
+    let derived = derived.ok_or(Fault::BadHash)?.into();
+    let stored = Stored::Pbkdf2(Pbkdf2 { rounds, salt: salt.into(), derived });
+    Ok((stored, Cost::Derived { hash: Hash::Sha1, rounds: rounds.get() }))
+}
+
+fn rounds(text: &str) -> Result<NonZeroU32, Fault> {
+    let rounds: NonZeroU32 = text.parse().map_err(|_| Fault::BadHash)?;
+    if rounds.get() > MAX_ROUNDS {
+        return Err(Fault::TooCostly("more than 1,000,000 rounds"));
+    }
+    Ok(rounds)
+}

@@ -1,0 +1,263 @@
+//! What the fleet remembers of a passdb: logins go on without it, nobody gets in by it, and it tells nobody anything.
+
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use futures_util::future::join_all;
+use redis::AsyncCommands;
+use serde_json::Value;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode};
+use sqlx::{ConnectOptions, Executor};
+
+use crate::harness::fleet::{Plan, merge};
+use crate::harness::imap::Status;
+use crate::harness::{Fleet, Imap, Proxy, Result, User, Workdir, eventually};
+
+/// The database with the passwords, from the administrator's side.
+struct Database {
+    dir: Workdir,
+    connection: SqliteConnection,
+}
+
+impl Database {
+    async fn new(users: usize) -> Result<Self> {
+        let dir = Workdir::new()?;
+        let options = SqliteConnectOptions::new().filename(dir.join("users.db")).create_if_missing(true);
+        let mut connection = options.journal_mode(SqliteJournalMode::Delete).connect().await?;
+        connection.execute("CREATE TABLE users (name TEXT PRIMARY KEY, word TEXT)").await?;
+        for user in User::first(users) {
+            let row = sqlx::query("INSERT INTO users VALUES (?, ?)").bind(user.name);
+            row.bind(format!("{{PLAIN}}{}", user.password)).execute(&mut connection).await?;
+        }
+        Ok(Self { dir, connection })
+    }
+
+    /// `[[passdb]]` and `[auth]` of the proxies.
+    fn config(&self) -> String {
+        format!(
+            "[auth]\ncache_ttl = \"1h\"\n[[passdb]]\nkind = \"sql\"\nurl = \"sqlite://{}\"\ntimeout = \"300ms\"\n\
+             query = \"SELECT word AS password FROM users WHERE name = :user\"\n",
+            self.dir.join("users.db").display()
+        )
+    }
+
+    async fn set(&mut self, user: &User) -> Result {
+        let word = format!("{{PLAIN}}{}", user.password);
+        let row = sqlx::query("UPDATE users SET word = ? WHERE name = ?").bind(word).bind(&user.name);
+        row.execute(&mut self.connection).await?;
+        Ok(())
+    }
+
+    /// Nobody gets an answer any more.
+    async fn hang(&mut self) -> Result {
+        self.connection.execute("BEGIN EXCLUSIVE").await?;
+        Ok(())
+    }
+}
+
+fn plan(database: &Database, proxies: usize, users: usize) -> Plan {
+    Fleet::plan().proxies(proxies).users(users).config(&database.config())
+}
+
+async fn stats(proxy: &Proxy) -> Result<Value> {
+    let output = proxy.admin(&["auth", "stats", "--json"]).await?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(serde_json::from_slice(&output.stdout)?)
+}
+
+/// Questions that went to the database.
+async fn asked(proxy: &Proxy) -> Result<u64> {
+    stats(proxy).await?["sources"][0]["asked"].as_u64().context("no count")
+}
+
+async fn try_login(proxy: &Proxy, user: &User) -> Result<(Status, String)> {
+    let answer = Imap::connect(proxy.address()).await?.try_login(user).await?;
+    Ok((answer.status, answer.text))
+}
+
+/// Notes are written behind the login's back.
+async fn notes(fleet: &Fleet, count: usize) -> Result<Vec<String>> {
+    eventually("answers are noted", Duration::from_secs(30), async || {
+        let keys: Vec<_> = fleet.redis.keys().await?.into_iter().filter(|key| key.contains(":note:")).collect();
+        ensure!(keys.len() == count, "{keys:?}");
+        Ok(keys)
+    })
+    .await
+}
+
+async fn reload(fleet: &Fleet) -> Result {
+    for proxy in &fleet.proxies {
+        let output = proxy.admin(&["reload"]).await?;
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(())
+}
+
+fn with_password(user: &User, password: &str) -> User {
+    User { password: password.to_owned(), ..user.clone() }
+}
+
+#[tokio::test]
+async fn who_logged_in_at_one_proxy_logs_in_at_another_without_the_passdb() -> Result {
+    let mut database = Database::new(3).await?;
+    let fleet = plan(&database, 2, 3).start().await?;
+    let (first, second) = (&fleet.proxies[0], &fleet.proxies[1]);
+    let (ann, bob) = (&fleet.users[0], &fleet.users[1]);
+    first.log_in(ann).await?;
+    first.log_in(bob).await?;
+    notes(&fleet, 2).await?;
+    second.log_in(ann).await?;
+    ensure!(asked(second).await? == 0, "{}", stats(second).await?);
+
+    // Another password is shown to the passdb: wrong ones are refused, a new one is good at once, the old one no more.
+    ensure!(try_login(second, &with_password(ann, "wrong")).await?.0 == Status::No);
+    ensure!(asked(second).await? == 1);
+    let mut users = fleet.users.clone();
+    users[0].password = "new-word-of-ann".to_owned();
+    database.set(&users[0]).await?;
+    fleet.store.write_users(&users, "")?;
+    second.log_in(&users[0]).await?;
+    ensure!(try_login(second, ann).await?.0 == Status::No, "the old password");
+    second.log_in(&users[0]).await?;
+
+    // The passdb hangs, and what is remembered is old.
+    fleet.reconfigure(|config| merge(config, "[auth]\ncache_ttl = \"0s\"".parse().unwrap()))?;
+    reload(&fleet).await?;
+    database.hang().await?;
+    second.log_in(bob).await?;
+    let counts = stats(second).await?;
+    ensure!(counts["cache"]["stale"] == 1, "{counts}");
+    let (status, text) = try_login(second, &with_password(bob, "wrong")).await?;
+    ensure!(status == Status::No && text.starts_with("[UNAVAILABLE]"), "{text}");
+    let file = fleet.dir.join("word");
+    std::fs::write(&file, format!("{}\n", bob.password))?;
+    let file = file.display().to_string();
+    let output = second.admin(&["auth", "test", &bob.name, "--password-file", &file]).await?;
+    let said = String::from_utf8(output.stdout)?;
+    ensure!(output.status.success() && said.contains("stale cache"), "{said}");
+    ensure!(!said.contains(&bob.password), "{said}");
+
+    // Who is forgotten needs the passdb.
+    let output = first.admin(&["auth", "flush", &bob.name]).await?;
+    let said = String::from_utf8(output.stdout)?;
+    ensure!(said.trim() == "forgot 1 record", "{said}");
+    let (_, text) = try_login(second, bob).await?;
+    ensure!(text.starts_with("[UNAVAILABLE]"), "{text}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn i9_who_writes_to_redis_gets_nobody_in_and_who_reads_it_learns_no_name_and_no_password() -> Result {
+    let mut database = Database::new(3).await?;
+    let fleet = plan(&database, 1, 3).durable().start().await?;
+    let monitor = fleet.redis.monitor().await?;
+    let (ann, eve) = (&fleet.users[0], &fleet.users[1]);
+    fleet.proxy().log_in(ann).await?;
+    let anns = notes(&fleet, 1).await?.remove(0);
+    fleet.proxy().log_in(eve).await?;
+    let eves = notes(&fleet, 2).await?.into_iter().find(|key| *key != anns).context("none of eve")?;
+    let mut redis = fleet.redis.connect().await?;
+    let (of_ann, of_eve): (Vec<u8>, Vec<u8>) = (redis.get(&anns).await?, redis.get(&eves).await?);
+
+    // Only what is remembered could let anybody in now.
+    database.hang().await?;
+    let eve_as_ann = with_password(ann, &eve.password);
+    let mut broken = of_ann.clone();
+    let middle = broken.len() / 2;
+    broken[middle] ^= 1;
+    for poison in [of_eve.clone(), broken, vec![7; of_ann.len()], b"{\"good\":{}}".to_vec(), Vec::new()] {
+        let _: () = redis.set(&anns, &poison).await?;
+        for user in [&eve_as_ann, ann] {
+            let (status, text) = try_login(fleet.proxy(), user).await?;
+            ensure!(status == Status::No && text.starts_with("[UNAVAILABLE]"), "{text} with {poison:?}");
+        }
+    }
+    let _: () = redis.set(&eves, &of_ann).await?;
+    ensure!(try_login(fleet.proxy(), &with_password(eve, &ann.password)).await?.0 == Status::No);
+    let _: () = redis.set(&anns, &of_ann).await?;
+    ensure!(try_login(fleet.proxy(), &eve_as_ann).await?.0 == Status::No);
+    fleet.proxy().log_in(ann).await?;
+
+    let heard = monitor.stop().await?;
+    ensure!(heard.contains(":note:"), "nothing was heard");
+    let saved = std::fs::read(fleet.redis.save().await?)?;
+    for user in [ann, eve] {
+        for text in [heard.as_bytes(), &saved] {
+            ensure!(memchr::memmem::find(text, user.password.as_bytes()).is_none(), "the password of {}", user.name);
+        }
+        let told = heard.lines().filter(|line| line.contains(":note:")).any(|line| line.contains(&user.name));
+        ensure!(!told, "a note names {}", user.name);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_secret_is_replaced_under_load_and_no_login_fails_nor_asks_the_passdb_again() -> Result {
+    let database = Database::new(8).await?;
+    let fleet = plan(&database, 2, 8).start().await?;
+    let secret = fleet.dir.join("secret");
+    let old = std::fs::read_to_string(&secret).context("the proxies have made a secret")?;
+    for user in &fleet.users {
+        fleet.proxy().log_in(user).await?;
+    }
+    notes(&fleet, 8).await?;
+    let before = [asked(&fleet.proxies[0]).await?, asked(&fleet.proxies[1]).await?];
+    let (done, is_done) = tokio::sync::watch::channel(false);
+    let load = join_all(fleet.users.iter().enumerate().map(async |(number, user)| {
+        let mut logins = 0;
+        while !*is_done.borrow() || logins < 3 {
+            fleet.proxies[(number + logins) % 2].log_in(user).await?;
+            logins += 1;
+        }
+        anyhow::Ok(())
+    }));
+    let replacing = async {
+        std::fs::write(&secret, format!("{}\n{old}", "new-secret-of-the-fleet-new-secret-of-the-fleet"))?;
+        reload(&fleet).await?;
+        done.send(true)?;
+        anyhow::Ok(())
+    };
+    let (logins, replaced) = tokio::join!(load, replacing);
+    replaced?;
+    logins.into_iter().collect::<Result<Vec<()>>>()?;
+    ensure!([asked(&fleet.proxies[0]).await?, asked(&fleet.proxies[1]).await?] == before, "the passdb was asked again");
+
+    // Others may read it: refused, and the one in force stays.
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o644))?;
+    let output = fleet.proxy().admin(&["reload"]).await?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    ensure!(!output.status.success() && said.contains("has mode 0644"), "{said}");
+    fleet.proxies[1].log_in(&fleet.users[0]).await?;
+    ensure!(asked(&fleet.proxies[1]).await? == before[1]);
+    Ok(())
+}
+
+/// Clients of the storm.
+const STORM: usize = 300;
+
+#[tokio::test]
+async fn a_storm_of_reconnecting_clients_does_not_reach_the_passdb() -> Result {
+    let mut database = Database::new(STORM).await?;
+    let mut fleet = plan(&database, 2, STORM).start().await?;
+    let enter = async |proxy: &Proxy, users: &[User]| -> Result<Vec<Imap>> {
+        let mut open = Vec::new();
+        for some in users.chunks(50) {
+            open.extend(
+                join_all(some.iter().map(|user| proxy.log_in(user))).await.into_iter().collect::<Result<Vec<_>>>()?,
+            );
+        }
+        Ok(open)
+    };
+    let open = enter(&fleet.proxies[0], &fleet.users).await?;
+    notes(&fleet, STORM).await?;
+    fleet.proxies[0].kill();
+    drop(open);
+    database.hang().await?;
+    let begun = std::time::Instant::now();
+    let back = join_all(fleet.users.iter().map(|user| fleet.proxies[1].log_in(user))).await;
+    let back = back.into_iter().collect::<Result<Vec<_>>>()?;
+    println!("{} clients were back after {:?}", back.len(), begun.elapsed());
+    ensure!(asked(&fleet.proxies[1]).await? == 0, "{}", stats(&fleet.proxies[1]).await?);
+    Ok(())
+}
