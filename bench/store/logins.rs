@@ -8,9 +8,9 @@ use anyhow::ensure;
 use arc_swap::ArcSwap;
 use homing::auth::cache::seal::Seals;
 use homing::auth::cache::{Cache, Times};
-use homing::auth::{Chain, Question};
+use homing::auth::{Chain, Circumstances, Question};
 use homing::config::{AuthConfig, FilePassdb, PassdbConfig};
-use homing::model::{Credentials, Mechanism, Protocol, Secret, SessionId};
+use homing::model::{Credentials, Mechanism, Proof, Protocol, Secret, SessionId};
 use homing::store::Rules;
 use homing::store::memory::Memory;
 
@@ -59,9 +59,9 @@ async fn login(cache: bool) -> anyhow::Result<Duration> {
 }
 
 async fn log_in(chain: &Chain) -> anyhow::Result<()> {
-    let password = Secret::new(WORD.as_bytes().to_vec());
+    let proof = Proof::Password(Secret::new(WORD.as_bytes().to_vec()));
     let user = "ann@example.org".to_owned();
-    let credentials = Credentials { user, authzid: None, password, mechanism: Mechanism::Plain };
+    let credentials = Credentials { user, authzid: None, proof, mechanism: Mechanism::Plain };
     let somewhere = SocketAddr::from(([192, 0, 2, 7], 50_000));
     let session = SessionId::random();
     let question = Question {
@@ -71,6 +71,7 @@ async fn log_in(chain: &Chain) -> anyhow::Result<()> {
         local: somewhere,
         secured: true,
         session: &session,
+        around: Circumstances::default(),
     };
     ensure!(chain.authenticate(&question).await.is_ok(), "ann is refused");
     tokio::task::yield_now().await; // the note of the first login is written by a task of its own

@@ -12,7 +12,7 @@ use super::stream::in_background;
 use super::{Admin, failure, wire};
 use crate::auth::cache::Origin;
 use crate::auth::{Circumstances, Fields, Question, SourceStats, Trial};
-use crate::model::{Credentials, Mechanism, Protocol, Secret, SessionId};
+use crate::model::{Credentials, Mechanism, Proof, Protocol, Secret, SessionId};
 
 /// What somebody sees instead of a password.
 const MASK: &str = "***";
@@ -73,7 +73,7 @@ pub(super) async fn try_out(State(admin): State<Arc<Admin>>, Json(mut ask): Json
         let credentials = Credentials {
             user: std::mem::take(&mut ask.user),
             authzid: None,
-            password: Secret::new(std::mem::take(&mut ask.password).into_bytes()),
+            proof: Proof::Password(Secret::new(std::mem::take(&mut ask.password).into_bytes())),
             mechanism: Mechanism::Plain,
         };
         let local = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0);

@@ -12,7 +12,7 @@ use super::sources::{BackendSource, BrokenSource, DovecotSource, FileSource, Htt
 use super::verifier::Verifier;
 use super::{Grant, Lookup, Question, Refused, Schemes, Source};
 use crate::config::{AuthConfig, FilePassdb, PassdbConfig};
-use crate::model::{Credentials, Protocol, Refusal, SessionId};
+use crate::model::{Credentials, Proof, Protocol, Refusal, SessionId};
 use crate::store::StoreError;
 use crate::store::notes::Noted;
 
@@ -141,7 +141,7 @@ impl Chain {
     pub fn to_recall(&self, credentials: &Credentials, service: Protocol) -> Option<Recall> {
         let Roles { user, master } = self.roles(credentials);
         let (links, user) = master.map_or((&self.users, user), |master| (&self.masters, master));
-        let about = About { user, service, client: NOBODY, proof: Some(&credentials.password) };
+        let about = About { user, service, client: NOBODY, proof: Some(credentials.password()?) };
         if is_acceptable(user) { links.to_recall(&about) } else { None }
     }
 
@@ -153,6 +153,9 @@ impl Chain {
     async fn told(&self, question: &Question<'_>, recalled: Option<Recalled>) -> Told {
         let Roles { user, master } = self.roles(question.credentials);
         if !is_acceptable(user) || !master.is_none_or(is_acceptable) {
+            return Told { outcome: Err(Refusal::BadCredentials.into()), by: None };
+        }
+        if matches!(question.credentials.proof, Proof::Failed) {
             return Told { outcome: Err(Refusal::BadCredentials.into()), by: None };
         }
         match master {
@@ -178,7 +181,8 @@ impl Chain {
     async fn act_for(&self, user: &str, master: &str, question: &Question<'_>, recalled: Option<Recalled>) -> Told {
         let own = &question.credentials;
         // The same for every name, and before it is looked up.
-        if self.masters.is_empty() && !self.users.iter().any(Link::leaves_it_to_the_backend) {
+        let by_backend = self.users.iter().any(Link::leaves_it_to_the_backend);
+        if self.masters.is_empty() && (!by_backend || matches!(own.proof, Proof::Proven)) {
             return Told { outcome: Err(Refusal::Forbidden.into()), by: None };
         }
         let (mut unproven, mut by) = (true, None);
@@ -186,7 +190,7 @@ impl Chain {
             let credentials = Credentials {
                 user: master.to_owned(),
                 authzid: None,
-                password: own.password.duplicate(),
+                proof: own.proof.duplicate(),
                 mechanism: own.mechanism,
             };
             let told = self.masters.ask(&Question { credentials: &credentials, ..*question }, recalled).await;

@@ -67,10 +67,13 @@ impl Links {
     /// The first that knows the user decides. `recalled` is what the fleet has said, if it was asked before.
     pub(super) async fn ask(&self, question: &Question<'_>, recalled: Option<Recalled>) -> Told {
         let Question { service, client, credentials, .. } = *question;
-        let (user, proof) = (credentials.user.as_str(), Some(&credentials.password));
+        let (user, proof) = (credentials.user.as_str(), credentials.password());
         let mut memory = Memory { about: About { user, service, client: client.ip(), proof }, recalled };
         for link in &self.links {
-            let (answer, origin) = self.answer(link, &mut memory, link.ask(question)).await;
+            let (answer, origin) = match proof {
+                Some(_) => self.answer(link, &mut memory, link.ask(question)).await,
+                None => (link.ask(question).await, Origin::Source),
+            };
             let outcome = match answer {
                 // Whoever answered: what is kept says only who, not from where.
                 Answer::Granted(grant) if !grant.fields.admits(client.ip()) => Err(Refusal::Forbidden.into()),

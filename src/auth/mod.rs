@@ -31,13 +31,13 @@ pub use link::{LATENCY_BOUNDS, SourceStats};
 pub use scheme::Schemes;
 pub use verifier::{Decoy, StoredUser};
 
-use crate::model::{Credentials, Pool, Protocol, Refusal, Secret, SessionId, User};
+use crate::model::{Credentials, Pool, Protocol, Refusal, ScramHash, Secret, SessionId, User};
 use crate::net::ProxyTls;
 
 /// A question to a passdb.
 #[derive(Debug)]
 pub struct Question<'a> {
-    /// Name and password as given.
+    /// Name and proof as given.
     pub credentials: &'a Credentials,
     /// By which protocol.
     pub service: Protocol,
@@ -92,9 +92,22 @@ pub trait Source: Send + Sync {
         false
     }
 
-    /// Checks the password and says what is known about the user; `allow_nets` is judged by the chain. Never blocks the event
-    /// loop.
+    /// Checks the proof and says what is known about the user. `allow_nets` is judged by the
+    /// chain. Never blocks the event loop.
+    ///
+    /// Nobody is granted for a proof that this source cannot check: it says [`Verdict::Unknown`], and the next may. What is
+    /// stored it gives as [`Verdict::Stored`] for any proof: who asks knows what can be held against it.
     async fn ask(&self, question: &Question<'_>) -> Verdict;
+
+    /// Users whom it knows can log in by SCRAM with that hash: it has a password or keys of all of them.
+    fn has_scram_keys(&self, _: ScramHash) -> bool {
+        false
+    }
+
+    /// It verifies tokens, or lets the backend do so.
+    fn takes_tokens(&self) -> bool {
+        false
+    }
 
     /// Says what is known about the user, without any password. Never `Denied` for a password; what concerns logins alone
     /// (`nologin`) does not count.
@@ -119,7 +132,7 @@ pub enum Verdict {
     Granted(Box<Grant>),
     /// The user is known and the password is wrong, or the user may not log in.
     Denied(Denial),
-    /// The user is known by this stored password, which is still to be compared.
+    /// The user is known by this stored password, which is still to be compared with the one given.
     Stored(Box<StoredUser>),
     /// Not known here: ask the next.
     Unknown,

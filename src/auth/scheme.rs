@@ -14,9 +14,9 @@ use base64::engine::general_purpose::STANDARD;
 use subtle::ConstantTimeEq;
 
 use super::fault::Fault;
-use crate::model::Secret;
+use crate::model::{ScramHash as Hash, ScramKeys, Secret};
 use crypt::crypt;
-use derived::{Hash, Pbkdf2, ScramKeys};
+use derived::Pbkdf2;
 
 /// SHA-crypt's work grows with the password's length, too.
 const MAX_PASSWORD: usize = 1024;

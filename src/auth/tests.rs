@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex};
 
 use super::*;
 use crate::config::{AuthConfig, FilePassdb, MasterSeparator, PassdbConfig};
-use crate::model::{Mechanism, Refusal};
+use crate::model::{Mechanism, Proof, Refusal};
 
 pub(super) fn credentials(user: &str, password: &str) -> Credentials {
-    let password = Secret::new(password.as_bytes().to_vec());
-    Credentials { user: user.to_owned(), authzid: None, password, mechanism: Mechanism::Plain }
+    let proof = Proof::Password(Secret::new(password.as_bytes().to_vec()));
+    Credentials { user: user.to_owned(), authzid: None, proof, mechanism: Mechanism::Plain }
 }
 
 pub(super) fn question<'a>(credentials: &'a Credentials, session: &'a SessionId) -> Question<'a> {

@@ -7,7 +7,7 @@ use super::extra::Extra;
 use super::hasher::Hasher;
 use super::scheme::{Cost, Stored};
 use super::{Denial, Grant, Question, Verdict};
-use crate::model::{Secret, User};
+use crate::model::{Proof, Secret, User};
 
 /// A user as a source has stored it.
 pub struct StoredUser {
@@ -48,6 +48,22 @@ impl fmt::Debug for StoredUser {
     }
 }
 
+/// Who has shown without us who it is need not be compared with anything, but must still be one who may log in.
+fn admit(verdict: Verdict) -> Verdict {
+    match verdict {
+        Verdict::Stored(user) => let_in(user.name, user.extra, false),
+        other => other,
+    }
+}
+
+/// Only who knows the password learns that it would not help.
+fn let_in(name: String, extra: Extra, unproven: bool) -> Verdict {
+    if let Some(denial) = extra.forbids() {
+        return Verdict::Denied(denial);
+    }
+    Verdict::Granted(Box::new(Grant { user: User::new(name), unproven, master: None, fields: extra.fields }))
+}
+
 impl Verifier {
     pub(super) fn new(hasher: Hasher) -> Self {
         Self { hasher, seen: Mutex::default() }
@@ -61,13 +77,20 @@ impl Verifier {
         question: &Question<'_>,
         decoy: impl Fn() -> Option<Decoy>,
     ) -> Verdict {
-        let password = &question.credentials.password;
+        let password = match &question.credentials.proof {
+            Proof::Password(password) => password,
+            Proof::Proven => return admit(verdict),
+            // No token is a stored password; another source may know better.
+            Proof::Token(_) if matches!(verdict, Verdict::Stored(_)) => return Verdict::Unknown,
+            Proof::Token(_) => return verdict,
+            Proof::Failed => return Verdict::Denied(Denial::Password),
+        };
         match verdict {
             Verdict::Stored(user) if user.is_locked() => {
                 self.pretend(decoy(), password).await;
                 Verdict::Denied(Denial::Password)
             }
-            Verdict::Stored(user) => self.compare(*user, question).await,
+            Verdict::Stored(user) => self.compare(*user, password).await,
             Verdict::Unknown => {
                 self.pretend(decoy(), password).await;
                 Verdict::Unknown
@@ -76,20 +99,16 @@ impl Verifier {
         }
     }
 
-    async fn compare(&self, user: StoredUser, question: &Question<'_>) -> Verdict {
+    async fn compare(&self, user: StoredUser, password: &Secret) -> Verdict {
         let StoredUser { name, stored, cost, extra } = user;
         let unproven = extra.nopassword;
         self.note(&stored, cost);
-        match self.hasher.verify((stored, cost), &question.credentials.password).await {
+        match self.hasher.verify((stored, cost), password).await {
             Ok(right) if right || unproven => {}
             Ok(_) => return Verdict::Denied(Denial::Password),
             Err(error) => return Verdict::Faulty(error.to_string()),
         }
-        // Only who knows the password learns that it would not help.
-        if let Some(denial) = extra.forbids() {
-            return Verdict::Denied(denial);
-        }
-        Verdict::Granted(Box::new(Grant { user: User::new(name), unproven, master: None, fields: extra.fields }))
+        let_in(name, extra, unproven)
     }
 
     /// A user without a password takes as long as one with a wrong password.

@@ -128,7 +128,7 @@ async fn enter_home(
     };
     record.reached(Phase::Connect);
     must_be_proven(&server, grant, guest, record.protocol)?;
-    let (master, password) = backend_identity(&server, grant, tried.credentials);
+    let (master, password) = backend_identity(&server, grant, tried.credentials, guest)?;
     let request = Request {
         protocol: record.protocol,
         user: grant.home_name(),
@@ -327,13 +327,26 @@ pub(super) fn hops_left(session: &SessionId, client: SocketAddr, ttl: Option<u32
 
 /// Who logs in at the backend, and with which password: the passdb's word, else the backend's master user, else the
 /// client. Whom nobody has checked is for the backend to check, by the client's own password.
-fn backend_identity(server: &Server, grant: &Grant, credentials: &Credentials) -> (Option<String>, Secret) {
+fn backend_identity(
+    server: &Server,
+    grant: &Grant,
+    credentials: &Credentials,
+    guest: &Guest,
+) -> Result<(Option<String>, Secret), Refusal> {
     let fields = &grant.fields;
     if let Some(password) = &fields.pass {
-        return (fields.master.clone(), password.duplicate());
+        return Ok((fields.master.clone(), password.duplicate()));
     }
-    match server.master().filter(|_| !grant.unproven) {
-        Some((master, password)) => (Some(master), password),
-        None => (fields.master.clone().or(grant.master.clone()), credentials.password.duplicate()),
+    if let Some((master, password)) = server.master().filter(|_| !grant.unproven) {
+        return Ok((Some(master), password));
     }
+    let Some(password) = credentials.password() else {
+        error!(
+            session = %guest.session, user = %grant.user.as_str(), backend = %server.id,
+            mechanism = credentials.mechanism.name(),
+            "who logs in like this has no password that could be passed on: the backend needs a master user, or the passdb must give pass"
+        );
+        return Err(Refusal::BackendUnavailable);
+    };
+    Ok((fields.master.clone().or(grant.master.clone()), password.duplicate()))
 }

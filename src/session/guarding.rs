@@ -35,7 +35,7 @@ pub(super) struct Try<'a> {
 impl Try<'_> {
     fn attempt(&self) -> Attempt<'_> {
         let user = self.chain.claimant(self.credentials);
-        Attempt { user, client: self.client, password: &self.credentials.password }
+        Attempt { user, client: self.client, proof: &self.credentials.proof }
     }
 }
 

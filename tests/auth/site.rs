@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use homing::auth::{Chain, Circumstances, Grant, Lookup, Question, SourceStats};
 use homing::config::Config;
-use homing::model::{Credentials, Mechanism, Protocol, Refusal, Secret, SessionId};
+use homing::model::{Credentials, Mechanism, Proof, Protocol, Refusal, Secret, SessionId};
 
 /// How long anything may take that is waited for.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -30,7 +30,12 @@ impl Site {
 
     pub(crate) async fn ask_with(&self, user: &str, password: &[u8]) -> Result<Grant, Refusal> {
         let password = Secret::new(password.to_vec());
-        let credentials = Credentials { user: user.to_owned(), authzid: None, password, mechanism: Mechanism::Plain };
+        let credentials = Credentials {
+            user: user.to_owned(),
+            authzid: None,
+            proof: Proof::Password(password),
+            mechanism: Mechanism::Plain,
+        };
         let question = Question {
             credentials: &credentials,
             service: Protocol::Imap,

@@ -1,6 +1,6 @@
 //! The machines, told and asked in the words of the transcripts.
 
-use homing::model::{Credentials, Protocol, Refusal, Secret, SessionId};
+use homing::model::{Credentials, Proof, Protocol, Refusal, Secret, SessionId};
 use homing::protocol::{
     Announcement, Backend, BackendLogin, BackendRefusal, BackendWish, Bounds, ClientWish, Errand, Farewell, Frontend,
     FrontendSettings, Handover, Input, Output, Referral, Violation, spoken,
@@ -95,9 +95,15 @@ fn client_wish(wish: ClientWish) -> String {
     match wish {
         ClientWish::StartTls => "starttls".to_owned(),
         ClientWish::Logout => "logout".to_owned(),
-        ClientWish::Authenticate(Credentials { user, authzid, password, mechanism }) => {
+        ClientWish::Authenticate(Credentials { user, authzid, proof, mechanism }) => {
             let authzid = authzid.map(|name| format!(" as {name}")).unwrap_or_default();
-            format!("{} user {user} password {}{authzid}", mechanism.name(), password.expose().escape_ascii())
+            let proof = match proof {
+                Proof::Password(password) => format!("password {}", password.expose().escape_ascii()),
+                Proof::Token(token) => format!("token {}", token.expose().escape_ascii()),
+                Proof::Proven => "proven".to_owned(),
+                Proof::Failed => "failed".to_owned(),
+            };
+            format!("{} user {user} {proof}{authzid}", mechanism.name())
         }
     }
 }

@@ -136,7 +136,7 @@ proptest! {
                 _ => (&user, None),
             };
             prop_assert_eq!((&given.user, given.authzid.as_ref()), (authcid, authzid));
-            prop_assert_eq!(given.password.expose(), &password);
+            prop_assert_eq!(given.password().unwrap().expose(), &password);
             prop_assert_eq!(mirror.frontend.proxy_ttl(), announce.then_some(4), "{:?}", protocol);
         }
     }

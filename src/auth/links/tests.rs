@@ -11,7 +11,7 @@ use crate::auth::cache::seal::{MIN_SECRET, Seals};
 use crate::auth::hasher::Hasher;
 use crate::auth::verifier::Verifier;
 use crate::auth::{Circumstances, Denial, Fields, Source, Verdict};
-use crate::model::{Credentials, Mechanism, Protocol, Secret, SessionId, User};
+use crate::model::{Credentials, Mechanism, Proof, Protocol, Secret, SessionId, User};
 use crate::store::memory::Memory as InProcess;
 use crate::store::notes::{Note, Noted, Notes};
 use crate::store::{Rules, StoreError};
@@ -80,7 +80,9 @@ impl Source for One {
         self.2.fetch_add(1, Ordering::Relaxed);
         match &question.credentials.user {
             user if user != self.0 => Verdict::Unknown,
-            _ if question.credentials.password.expose() != self.1.as_bytes() => Verdict::Denied(Denial::Password),
+            _ if question.credentials.password().map(Secret::expose) != Some(self.1.as_bytes()) => {
+                Verdict::Denied(Denial::Password)
+            }
             _ => self.grant(),
         }
     }
@@ -108,8 +110,8 @@ fn proxy(notes: &Arc<Counted>, links: Vec<Link>) -> Links {
 }
 
 async fn ask_from(client: &str, links: &Links, user: &str, password: &str) -> Told {
-    let password = Secret::new(password.as_bytes().to_vec());
-    let credentials = Credentials { user: user.to_owned(), authzid: None, password, mechanism: Mechanism::Plain };
+    let proof = Proof::Password(Secret::new(password.as_bytes().to_vec()));
+    let credentials = Credentials { user: user.to_owned(), authzid: None, proof, mechanism: Mechanism::Plain };
     let told = links
         .ask(
             &Question {

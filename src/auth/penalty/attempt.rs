@@ -6,7 +6,7 @@ use super::board::{Part, millis};
 use super::{MINUTE, PenaltyRules};
 use crate::auth::cache::seal::{Purpose, Seals};
 use crate::auth::cache::shard_of;
-use crate::model::Secret;
+use crate::model::Proof;
 use crate::store::notes::{Name, Note, Noted, Trace};
 
 /// One try to log in.
@@ -16,8 +16,8 @@ pub struct Attempt<'a> {
     pub user: &'a str,
     /// The address that counts; `None` if nobody can tell, as behind a webmail that announces none.
     pub client: Option<IpAddr>,
-    /// The password, or what stands in its place.
-    pub password: &'a Secret,
+    /// What is to show it.
+    pub proof: &'a Proof,
 }
 
 /// What has to be asked about an attempt.
@@ -65,9 +65,19 @@ impl Questions {
         }
     }
 
-    /// What a failure leaves: at the user, and at the address.
+    /// What a failure leaves: at the user, and at the address. The same password or token leaves the same. Of an exchange that
+    /// failed nobody knows which password it was, so each is a failure of its own.
     pub(super) fn traces(&self, attempt: &Attempt<'_>, seals: &Seals) -> (Trace, Trace) {
-        let proof = mark(seals, Purpose::Proof, &[&self.user_mark, attempt.password.expose()]);
+        let chance;
+        let proof: &[u8] = match attempt.proof {
+            Proof::Password(secret) | Proof::Token(secret) => secret.expose(),
+            Proof::Proven => &[],
+            Proof::Failed => {
+                chance = random();
+                &chance
+            }
+        };
+        let proof = mark(seals, Purpose::Proof, &[&self.user_mark, proof]);
         (trace(self.address_mark, proof), trace(self.user_mark, proof))
     }
 }
@@ -82,6 +92,13 @@ fn mark(seals: &Seals, purpose: Purpose, about: &[&[u8]]) -> [u8; 8] {
     let mut mark = [0; 8];
     mark.copy_from_slice(&seals.mark(purpose, about)[..8]);
     mark
+}
+
+/// Without randomness such failures count once, for the time being.
+fn random() -> [u8; 16] {
+    let mut bytes = [0; 16];
+    let _ = aws_lc_rs::rand::fill(&mut bytes);
+    bytes
 }
 
 fn trace(first: [u8; 8], second: [u8; 8]) -> Trace {

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::auth::cache::seal::{MIN_SECRET, Seals};
-use crate::model::{Incarnation, Secret};
+use crate::model::{Incarnation, Proof, Secret};
 use crate::store::clock::Simulated;
 use crate::store::memory::Memory;
 use crate::store::{Rules, StoreError};
@@ -40,8 +40,8 @@ fn address(last: u8) -> IpAddr {
     IpAddr::V4(Ipv4Addr::new(198, 51, 100, last))
 }
 
-fn password(number: u8) -> Secret {
-    Secret::new(vec![b'a' + number])
+fn password(number: u8) -> Proof {
+    Proof::Password(Secret::new(vec![b'a' + number]))
 }
 
 async fn look(at: &Penalties, attempt: &Attempt<'_>) -> Standing {
@@ -50,17 +50,17 @@ async fn look(at: &Penalties, attempt: &Attempt<'_>) -> Standing {
 
 async fn fail(at: &Penalties, user: &str, client: u8, number: u8) {
     let password = password(number);
-    let attempt = Attempt { user, client: Some(address(client)), password: &password };
+    let attempt = Attempt { user, client: Some(address(client)), proof: &password };
     at.failed(&attempt, &look(at, &attempt).await).await;
 }
 
 async fn delay(at: &Penalties, user: &str, client: u8) -> Duration {
-    look(at, &Attempt { user, client: Some(address(client)), password: &password(0) }).await.delay
+    look(at, &Attempt { user, client: Some(address(client)), proof: &password(0) }).await.delay
 }
 
 async fn succeed(at: &Penalties, user: &str, client: u8) {
     let password = password(0);
-    let attempt = Attempt { user, client: Some(address(client)), password: &password };
+    let attempt = Attempt { user, client: Some(address(client)), proof: &password };
     let standing = look(at, &attempt).await;
     at.succeeded(&attempt, &standing);
     for _ in 0..4 {
@@ -175,7 +175,7 @@ async fn of_an_exempt_network_what_it_announces_counts_and_of_others_they_do() {
     assert_eq!(proxy.counted(webmail, None), None);
     assert_eq!(proxy.counted(webmail, Some("192.0.2.9".parse().unwrap())), None, "one webmail behind another");
     for number in 0..9 {
-        let attempt = Attempt { user: &format!("u{number}"), client: None, password: &password(number) };
+        let attempt = Attempt { user: &format!("u{number}"), client: None, proof: &password(number) };
         proxy.failed(&attempt, &Standing::default()).await;
         assert_eq!(look(&proxy, &attempt).await.delay, Duration::ZERO);
     }
@@ -185,7 +185,7 @@ async fn of_an_exempt_network_what_it_announces_counts_and_of_others_they_do() {
 async fn an_ipv6_client_is_its_network_and_an_ipv4_client_one_address() {
     let proxy = proxy(&Memory::embedded(Rules::default()), rules());
     let word = password(1);
-    let from = |address: &str| Attempt { user: "ann", client: Some(address.parse().unwrap()), password: &word };
+    let from = |address: &str| Attempt { user: "ann", client: Some(address.parse().unwrap()), proof: &word };
     proxy.failed(&from("2001:db8::1"), &Standing::default()).await;
     proxy.failed(&from("198.51.100.1"), &Standing::default()).await;
     for (address, seconds) in
@@ -203,11 +203,11 @@ async fn an_address_logs_in_so_often_in_a_minute_over_all_proxies() {
     let word = password(1);
     let mut too_fast = Vec::new();
     for number in 0..5 {
-        let attempt = Attempt { user: "ann", client: Some(address(1)), password: &word };
+        let attempt = Attempt { user: "ann", client: Some(address(1)), proof: &word };
         too_fast.push(look(&fleet[number % 2], &attempt).await.too_fast);
     }
     assert_eq!(too_fast, [false, false, false, true, true]);
-    let elsewhere = Attempt { user: "ann", client: Some(address(2)), password: &word };
+    let elsewhere = Attempt { user: "ann", client: Some(address(2)), proof: &word };
     assert!(!look(&fleet[0], &elsewhere).await.too_fast);
 }
 

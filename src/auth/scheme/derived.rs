@@ -2,35 +2,16 @@
 
 use std::num::NonZeroU32;
 
-use aws_lc_rs::{digest, hmac, pbkdf2};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use subtle::ConstantTimeEq;
-use zeroize::Zeroizing;
 
 use super::{Cost, Stored, decode_hex};
 use crate::auth::fault::Fault;
+use crate::model::{ScramHash as Hash, ScramKeys};
 
 /// A million rounds take about half a second.
 const MAX_ROUNDS: u32 = 1_000_000;
-
-/// The hash below PBKDF2 and SCRAM.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(in crate::auth) enum Hash {
-    Sha1,
-    Sha256,
-}
-
-/// What verifies a password, and what a SCRAM exchange needs: nobody can log in elsewhere with the stored key.
-#[derive(Clone)]
-pub(in crate::auth) struct ScramKeys {
-    pub(in crate::auth) hash: Hash,
-    pub(in crate::auth) rounds: NonZeroU32,
-    pub(in crate::auth) salt: Box<[u8]>,
-    pub(in crate::auth) stored_key: Box<[u8]>,
-    /// Only the exchange needs it, to show that the server knows the password, too.
-    pub(in crate::auth) server_key: Box<[u8]>,
-}
 
 /// `$1$salt$rounds$hex`: PBKDF2 with HMAC-SHA-1.
 #[derive(Clone)]
@@ -38,50 +19,6 @@ pub(in crate::auth) struct Pbkdf2 {
     rounds: NonZeroU32,
     salt: Box<str>,
     derived: Box<[u8]>,
-}
-
-impl Hash {
-    fn length(self) -> usize {
-        match self {
-            Self::Sha1 => digest::SHA1_OUTPUT_LEN,
-            Self::Sha256 => digest::SHA256_OUTPUT_LEN,
-        }
-    }
-
-    fn pbkdf2(self, rounds: NonZeroU32, salt: &[u8], password: &[u8]) -> Zeroizing<Vec<u8>> {
-        let algorithm = match self {
-            Self::Sha1 => pbkdf2::PBKDF2_HMAC_SHA1,
-            Self::Sha256 => pbkdf2::PBKDF2_HMAC_SHA256,
-        };
-        let mut derived = Zeroizing::new(vec![0; self.length()]);
-        pbkdf2::derive(algorithm, rounds, salt, password, &mut derived);
-        derived
-    }
-
-    fn hmac(self, key: &[u8], text: &[u8]) -> hmac::Tag {
-        let algorithm = match self {
-            Self::Sha1 => hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY,
-            Self::Sha256 => hmac::HMAC_SHA256,
-        };
-        hmac::sign(&hmac::Key::new(algorithm, key), text)
-    }
-
-    fn digest(self, text: &[u8]) -> digest::Digest {
-        match self {
-            Self::Sha1 => digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, text),
-            Self::Sha256 => digest::digest(&digest::SHA256, text),
-        }
-    }
-}
-
-impl ScramKeys {
-    pub(super) fn verify(&self, password: &[u8]) -> bool {
-        let salted = self.hash.pbkdf2(self.rounds, &self.salt, password);
-        let client_key = self.hash.hmac(&salted, b"Client Key");
-        let stored: bool = self.hash.digest(client_key.as_ref()).as_ref().ct_eq(&self.stored_key).into();
-        let server: bool = self.hash.hmac(&salted, b"Server Key").as_ref().ct_eq(&self.server_key).into();
-        stored & server
-    }
 }
 
 impl Pbkdf2 {

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 
 use super::canonical;
 use crate::auth::{Denial, Fields, Grant, Lookup, Question, Source, Verdict};
-use crate::model::User;
+use crate::model::{Proof, User};
 
 /// Grants everybody, unproven.
 #[derive(Debug, Default)]
@@ -20,8 +20,18 @@ impl Source for BackendSource {
         true
     }
 
+    fn takes_tokens(&self) -> bool {
+        true
+    }
+
+    /// What a backend could not check, because it never sees it, is left to sources that know the user.
     async fn ask(&self, question: &Question<'_>) -> Verdict {
-        grant(&question.credentials.user).unwrap_or(Verdict::Denied(Denial::Password))
+        match &question.credentials.proof {
+            Proof::Password(_) | Proof::Token(_) => {
+                grant(&question.credentials.user).unwrap_or(Verdict::Denied(Denial::Password))
+            }
+            Proof::Proven | Proof::Failed => Verdict::Unknown,
+        }
     }
 
     async fn find(&self, lookup: &Lookup<'_>) -> Verdict {

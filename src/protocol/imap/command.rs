@@ -6,7 +6,7 @@
 use zeroize::Zeroizing;
 
 use super::id;
-use crate::model::{Credentials, Mechanism, Secret};
+use crate::model::{Credentials, Mechanism, Proof, Secret};
 use crate::protocol::buffer::find;
 use crate::protocol::line::{literal_at_end, without_end};
 use crate::protocol::{fault, sasl};
@@ -200,7 +200,7 @@ impl<'a> Arguments<'a> {
         Ok(Body::Login(Credentials {
             user: sasl::user_name(user.expose())?,
             authzid: None,
-            password,
+            proof: Proof::Password(password),
             mechanism: Mechanism::Command,
         }))
     }

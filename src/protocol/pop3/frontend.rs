@@ -3,7 +3,7 @@
 use super::command::{self, Command, Fault, Own};
 use super::reply;
 use super::response::UTF8;
-use crate::model::{Credentials, Mechanism, Secret};
+use crate::model::{Credentials, Mechanism, Proof, Secret};
 use crate::protocol::talk::{Dialect, Outcome, Step, Talk, Told};
 use crate::protocol::{FrontendSettings, Input, Output};
 
@@ -58,7 +58,10 @@ impl Frontend {
 
     fn pass(&mut self, password: Secret, out: &mut Output) -> Outcome<Self> {
         let Some(user) = self.user.take() else { return self.wrong(None, Fault::Own(Own::NoUser), out) };
-        Ok(Step::ask((), Credentials { user, authzid: None, password, mechanism: Mechanism::Command }))
+        Ok(Step::ask(
+            (),
+            Credentials { user, authzid: None, proof: Proof::Password(password), mechanism: Mechanism::Command },
+        ))
     }
 }
 

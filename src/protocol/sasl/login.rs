@@ -1,7 +1,7 @@
 //! LOGIN (draft-murchison-sasl-login): obsolete, but some clients know nothing else. Name and password in two messages.
 
 use super::{Awaited, Fault, Step, user_name};
-use crate::model::{Credentials, Mechanism, Secret};
+use crate::model::{Credentials, Mechanism, Proof, Secret};
 
 pub(super) const NAME: &str = "LOGIN";
 
@@ -33,7 +33,7 @@ impl Awaited for Password {
         Ok(Step::Ask(Credentials {
             user: self.user,
             authzid: None,
-            password: Secret::new(message.to_vec()),
+            proof: Proof::Password(Secret::new(message.to_vec())),
             mechanism: Mechanism::Login,
         }))
     }

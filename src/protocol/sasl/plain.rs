@@ -3,7 +3,7 @@
 use zeroize::Zeroizing;
 
 use super::{Awaited, Fault, Step, user_name};
-use crate::model::{Credentials, Mechanism, Secret};
+use crate::model::{Credentials, Mechanism, Proof, Secret};
 
 pub(super) const NAME: &str = "PLAIN";
 
@@ -35,7 +35,7 @@ fn parse(message: &[u8]) -> Result<Credentials, Fault> {
     Ok(Credentials {
         authzid: authzid.filter(|name| *name != user),
         user,
-        password: Secret::new(password.to_vec()),
+        proof: Proof::Password(Secret::new(password.to_vec())),
         mechanism: Mechanism::Plain,
     })
 }

@@ -64,9 +64,10 @@ fn converse(protocol: Protocol, settings: &FrontendSettings, data: &[u8], piece:
             Some(Ok(ClientWish::StartTls)) => break "starttls".to_owned(),
             Some(Ok(ClientWish::Logout)) => break "logout".to_owned(),
             Some(Ok(ClientWish::Authenticate(given))) => {
-                assert!(!given.user.is_empty() && !given.password.expose().contains(&0));
+                let password = given.password().expect("nothing else is offered").expose();
+                assert!(!given.user.is_empty() && !password.contains(&0));
                 assert!(settings.secured || settings.plaintext_login, "a password without TLS");
-                wishes.push(format!("{given:?} {}", given.password.expose().escape_ascii()));
+                wishes.push(format!("{given:?} {}", password.escape_ascii()));
                 let verdict = peer.hear(|out| match wishes.len() {
                     1 => machine.refuse(Refusal::BadCredentials, out),
                     2 => machine.relay_refusal(&BackendRefusal { temporary: true, ..BackendRefusal::default() }, out),

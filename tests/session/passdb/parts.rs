@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use homing::auth::{Chain, Circumstances, Grant, Lookup, Question, Refused};
 use homing::config::{AuthSocket, DovecotPassdb, PassdbConfig, RemoteKeys};
-use homing::model::{Credentials, Mechanism, Protocol, Refusal, Secret, SessionId};
+use homing::model::{Credentials, Mechanism, Proof, Protocol, Refusal, Secret, SessionId};
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::parts::PATIENCE;
 
 /// A client of 192.0.2.7 logs in.
 pub(crate) async fn log_in(chain: &Chain, service: Protocol, user: &str, password: &str) -> Result<Grant, Refused> {
-    let password = Secret::new(password.as_bytes().to_vec());
-    let credentials = Credentials { user: user.to_owned(), authzid: None, password, mechanism: Mechanism::Plain };
+    let proof = Proof::Password(Secret::new(password.as_bytes().to_vec()));
+    let credentials = Credentials { user: user.to_owned(), authzid: None, proof, mechanism: Mechanism::Plain };
     let session = SessionId::new("s1");
     let question = Question {
         credentials: &credentials,

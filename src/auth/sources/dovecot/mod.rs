@@ -23,7 +23,7 @@ use super::canonical;
 use crate::auth::extra::Extra;
 use crate::auth::{Denial, Grant, Lookup, Question, Refused, Source, Verdict};
 use crate::config::{AuthSocket, DovecotPassdb};
-use crate::model::{Credentials, Refusal, User};
+use crate::model::{Credentials, Refusal, Secret, User};
 use road::Role;
 use talk::{Fault, Talk};
 use text::{Request, flag, put};
@@ -117,7 +117,8 @@ impl Source for DovecotSource {
     }
 
     async fn ask(&self, question: &Question<'_>) -> Verdict {
-        let answer = match self.logins.ask(login(question, self.penalty)).await {
+        let Some(password) = question.credentials.password() else { return Verdict::Unknown };
+        let answer = match self.logins.ask(login(question, password, self.penalty)).await {
             Ok(answer) => answer,
             Err(fault) => return without(fault, Verdict::Denied(Denial::Password)),
         };
@@ -200,7 +201,7 @@ fn user_name(value: &[u8]) -> Result<String, String> {
 }
 
 /// A login by the mechanism PLAIN. Its message must be the last field.
-fn login(question: &Question<'_>, penalty: bool) -> Request {
+fn login(question: &Question<'_>, password: &Secret, penalty: bool) -> Request {
     let mut rest = Zeroizing::new(Vec::with_capacity(text::MAX_REQUEST)); // never grows: no copy of a password stays
     if question.secured {
         flag(&mut rest, "secured");
@@ -224,14 +225,14 @@ fn login(question: &Question<'_>, penalty: bool) -> Request {
         put(&mut rest, "local_name", name.as_bytes());
     }
     rest.extend_from_slice(b"\tresp=");
-    rest.extend_from_slice(message(question.credentials).as_bytes());
+    rest.extend_from_slice(message(question.credentials, password).as_bytes());
     Request { verb: "AUTH", subject: "PLAIN".to_owned(), service: question.service.word(), rest }
 }
 
 /// RFC 4616, in base64.
-fn message(credentials: &Credentials) -> Zeroizing<String> {
+fn message(credentials: &Credentials, password: &Secret) -> Zeroizing<String> {
     let authzid = credentials.authzid.as_deref().unwrap_or_default().as_bytes();
-    let parts = [authzid, credentials.user.as_bytes(), credentials.password.expose()];
+    let parts = [authzid, credentials.user.as_bytes(), password.expose()];
     let plain = Zeroizing::new(parts.join(&0));
     Zeroizing::new(STANDARD.encode(&*plain))
 }

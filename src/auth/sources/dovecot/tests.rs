@@ -9,6 +9,10 @@ use crate::model::SessionId;
 use crate::net::ProxyTls;
 use crate::protocol::doveadm::escape;
 
+fn secret(text: &str) -> Secret {
+    Secret::new(text.as_bytes().to_vec())
+}
+
 fn answer(line: &[u8]) -> Answer {
     match read_auth_line(line) {
         Ok(Line::Answer(answer)) => answer,
@@ -34,9 +38,8 @@ proptest! {
     #[test]
     fn no_name_or_password_leaves_its_place_in_a_request(user in "\\PC{0,40}|.{0,40}", password: Vec<u8>) {
         let session = SessionId::new("s1");
-        let mut given = credentials(&user, "");
-        given.password = crate::model::Secret::new(password.clone());
-        let request = login(&question(&given, &session), false);
+        let given = credentials(&user, "");
+        let request = login(&question(&given, &session), &Secret::new(password.clone()), false);
         let line = request.line(7, 2).unwrap();
         let body = line.strip_suffix(b"\n").unwrap();
         prop_assert!(!body.contains(&b'\n'));
@@ -59,7 +62,9 @@ fn a_login_says_all_that_is_known_and_the_message_last() {
         attempt: 1,
     };
     let question = Question { around, ..question(&given, &session) };
-    let line = |penalty, minor| String::from_utf8(login(&question, penalty).line(5, minor).unwrap().to_vec()).unwrap();
+    let line = |penalty, minor| {
+        String::from_utf8(login(&question, &secret("x"), penalty).line(5, minor).unwrap().to_vec()).unwrap()
+    };
     assert_eq!(
         line(false, 2),
         "AUTH\t5\tPLAIN\tservice=imap\tsecured\tno-penalty\tvalid-client-cert\tcert_username=a\x01tb\tsession=s1\t\
@@ -67,9 +72,11 @@ fn a_login_says_all_that_is_known_and_the_message_last() {
          real_rport=7\tlocal_name=mail.test\tresp=AGFubgB4\n"
     );
     assert!(line(true, 3).starts_with("AUTH\t5\tPLAIN\tprotocol=imap\tsecured\tvalid-client-cert\t"));
-    let long = credentials("ann", &"x".repeat(13_000));
-    let question = Question { credentials: &long, ..question };
-    assert!(login(&question, false).line(5, 2).is_none(), "Dovecot would hang up, and take everybody's login with it");
+    let long = secret(&"x".repeat(13_000));
+    assert!(
+        login(&question, &long, false).line(5, 2).is_none(),
+        "Dovecot would hang up, and take everybody's login with it"
+    );
 }
 
 #[test]

@@ -78,10 +78,11 @@ struct Told {
     fields: Option<BTreeMap<String, String>>,
 }
 
-/// A login. `Err` if its password can stand in no JSON.
+/// A login. `Err` if it has no password that can stand in JSON.
 pub(super) fn login(client: &Client, url: Url, question: &Question<'_>) -> Result<RequestBuilder, Verdict> {
     let credentials = question.credentials;
-    let password = std::str::from_utf8(credentials.password.expose());
+    let password = credentials.password().ok_or(Verdict::Unknown)?;
+    let password = std::str::from_utf8(password.expose());
     let tls = question.around.tls;
     let asked = Asked {
         username: &credentials.user,

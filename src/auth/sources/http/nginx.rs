@@ -22,13 +22,14 @@ pub(super) struct Form {
     pub(super) obey_server: bool,
 }
 
-/// The headers of a login. `Err` if its password can stand in no header.
+/// The headers of a login. `Err` if it has no password that can stand in a header.
 pub(super) fn login(question: &Question<'_>) -> Result<HeaderMap, Verdict> {
     let credentials = question.credentials;
+    let password = credentials.password().ok_or(Verdict::Unknown)?;
     let mut headers = HeaderMap::new();
     put(&mut headers, "auth-method", "plain"); // nginx has no other word for LOGIN and for the commands
     secret(&mut headers, "auth-user", credentials.user.as_bytes())?;
-    secret(&mut headers, "auth-pass", credentials.password.expose())?;
+    secret(&mut headers, "auth-pass", password.expose())?;
     put(&mut headers, "auth-protocol", protocol(question.service));
     put(&mut headers, "auth-login-attempt", &question.around.attempt.max(1).to_string());
     put(&mut headers, "client-ip", &question.client.ip().to_string());

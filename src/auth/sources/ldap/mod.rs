@@ -18,6 +18,7 @@ use super::found::Found;
 use crate::auth::fault::Fault;
 use crate::auth::{Denial, Lookup, Question, Schemes, Source, Verdict};
 use crate::config::{LdapKeys, LdapMethod, LdapPassdb, Template};
+use crate::model::Proof;
 use directory::{Answer, Directory, Entry, Request};
 use pace::Pace;
 
@@ -112,9 +113,14 @@ impl LdapSource {
 
     /// The directory checks the password.
     async fn log_in(&self, user: &str, question: &Question<'_>) -> Result<Verdict, Verdict> {
+        let password = match &question.credentials.proof {
+            Proof::Password(password) => Some(password),
+            Proof::Proven => None,
+            Proof::Token(_) | Proof::Failed => return Ok(Verdict::Unknown),
+        };
         let located = match &self.keys.user_dn {
-            // What the entry says need not be known, nor whether there is one.
-            Some(template) if self.keys.fields.0.is_empty() => {
+            // What the entry says need not be known, nor whether there is one: the password will tell.
+            Some(template) if password.is_some() && self.keys.fields.0.is_empty() => {
                 Some(Located { dn: entry_name(template, user), found: Found::default() })
             }
             _ => self.locate(user).await?,
@@ -123,7 +129,9 @@ impl LdapSource {
             self.pace.keep().await;
             return Ok(Verdict::Unknown);
         };
-        if !self.is_password(dn, question.credentials.password.expose()).await? {
+        if let Some(password) = password
+            && !self.is_password(dn, password.expose()).await?
+        {
             return Ok(Verdict::Denied(Denial::Password));
         }
         found.into_verdict(user).map_err(|fault| faulty(user, fault))
