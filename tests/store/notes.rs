@@ -16,7 +16,7 @@ contract! {
     traces_are_a_bounded_set_and_each_counts_once,
     a_count_lapses_after_its_first,
     what_is_occupied_is_counted_of_those_who_live,
-    all_notes_of_a_shard_can_be_forgotten_and_bindings_stay,
+    all_that_is_kept_in_a_shard_can_be_forgotten_and_bindings_and_failures_stay,
 }
 
 const HOUR: u64 = 3_600_000;
@@ -75,14 +75,18 @@ async fn until_lapsed(world: &World, number: u8) {
     }
 }
 
-async fn all_notes_of_a_shard_can_be_forgotten_and_bindings_stay(stage: Stage) {
+async fn all_that_is_kept_in_a_shard_can_be_forgotten_and_bindings_and_failures_stay(stage: Stage) {
     let (world, mut peer) = stage.pair().await;
     let home = peer.bind("ann", 0).await;
+    let tally = Note::Tally { name: name(5), ttl: HOUR };
     note(&world, &[keep(1, b"a", HOUR), keep(2, b"b", HOUR), keep(3, b"c", HOUR), Note::Drop(name(3))]).await;
+    note(&world, &[leave(4, 7, HOUR), tally.clone(), Note::Drop(name(4))]).await;
     assert_eq!(world.notes.forget_all(0).await.expect("the store answers"), 2);
     assert_eq!((recalled(&world, 1).await, recalled(&world, 2).await), (None, None));
     assert_eq!(world.notes.forget_all(0).await.expect("the store answers"), 0);
     assert_eq!(world.binding("ann").await.and_then(|binding| binding.backend).expect("bound").as_str(), home);
+    assert_eq!(traces(&world, 4).await, [Trace([7; 16])], "failures are not what passdbs said");
+    assert_eq!(note(&world, &[tally]).await, [Noted::Counted(2)]);
 }
 
 fn leave(number: u8, trace: u8, ttl: u64) -> Note {

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use futures_util::future::join_all;
 
 use crate::store::Rules;
@@ -13,16 +15,40 @@ use crate::store::notes::{Note, Noted, Notes};
 /// Notes, and in which shard.
 pub(super) type Part = (u16, Vec<Note>);
 
+/// So often may be written here; then all that is here is forgotten, lest an attacker fill this process while the store is away.
+const MOST_HERE: u32 = 200_000;
+
 #[derive(Clone)]
 pub(super) struct Board {
     pub(super) fleet: Arc<dyn Notes>,
-    here: Memory,
+    here: Arc<Here>,
     pub(super) shards: u16,
+}
+
+/// What is noted in this process.
+struct Here {
+    memory: ArcSwap<Memory>,
+    written: AtomicU32,
+}
+
+impl Here {
+    fn new() -> Self {
+        Self { memory: ArcSwap::from_pointee(Memory::embedded(Rules::default())), written: AtomicU32::new(0) }
+    }
+
+    async fn exchange(&self, shard: u16, notes: &[Note]) -> Vec<Noted> {
+        if self.written.fetch_add(1, Ordering::Relaxed) >= MOST_HERE {
+            self.written.store(0, Ordering::Relaxed);
+            self.memory.store(Arc::new(Memory::embedded(Rules::default())));
+        }
+        // Memory has no way to fail.
+        self.memory.load_full().exchange(shard, notes).await.unwrap_or_default()
+    }
 }
 
 impl Board {
     pub(super) fn new(fleet: Arc<dyn Notes>, shards: u16) -> Self {
-        Self { fleet, here: Memory::embedded(Rules::default()), shards }
+        Self { fleet, here: Arc::new(Here::new()), shards }
     }
 
     /// Those of one shard in one round trip, all shards at the same time. `None` where the store could not be asked.
@@ -56,16 +82,20 @@ impl Board {
         for ((shard, notes), answer) in parts.iter().zip(answers) {
             whole.push(match answer {
                 Some(answer) => answer,
-                // Memory has no way to fail.
-                None => self.here.exchange(*shard, notes).await.unwrap_or_default(),
+                None => self.note_here(*shard, notes).await,
             });
         }
         whole
     }
 
-    /// What is noted here.
-    pub(super) fn here(&self) -> &Memory {
-        &self.here
+    /// In this process alone.
+    pub(super) async fn note_here(&self, shard: u16, notes: &[Note]) -> Vec<Noted> {
+        self.here.exchange(shard, notes).await
+    }
+
+    /// The notes of this process, as they are at the moment.
+    pub(super) fn here(&self) -> Arc<Memory> {
+        self.here.memory.load_full()
     }
 }
 

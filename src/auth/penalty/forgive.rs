@@ -27,7 +27,7 @@ impl Penalties {
     /// In the fleet's notes, and in those that this proxy made while it could not reach them.
     async fn forgive(&self, shard: u16, names: Vec<Name>) -> Result<u32, StoreError> {
         let there = forget(self.board.fleet.as_ref(), shard, &names).await?;
-        Ok(there + forget(self.board.here(), shard, &names).await?)
+        Ok(there + forget(self.board.here().as_ref(), shard, &names).await?)
     }
 }
 

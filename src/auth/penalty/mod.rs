@@ -8,6 +8,7 @@
 
 mod attempt;
 mod board;
+mod budget;
 mod delay;
 mod forgive;
 mod queue;
@@ -26,6 +27,7 @@ use ipnet::IpNet;
 pub use self::attempt::Attempt;
 use self::attempt::{Questions, network};
 use self::board::{Board, Part, millis};
+use self::budget::Budget;
 use self::queue::Queues;
 pub use self::queue::Turn;
 pub use self::seats::{Seat, Seats};
@@ -63,6 +65,8 @@ pub struct Penalties {
     seals: SharedSeals,
     rules: ArcSwap<PenaltyRules>,
     queues: Queues,
+    /// Of users, and of addresses.
+    budgets: [Budget; 2],
     counters: Counters,
 }
 
@@ -101,15 +105,16 @@ pub struct Standing {
     forgiven: (Vec<Trace>, Vec<Trace>),
     /// The user is known at the address.
     is_known: bool,
-    /// The address has as many failures as are kept of one.
-    is_full: bool,
+    /// How many failures there are, of the user and of the address.
+    failures: (usize, usize),
 }
 
 impl Penalties {
     /// Noted in `fleet`, a store of so many shards, under names that only those know who have the secret.
     pub fn new(fleet: Arc<dyn Notes>, shards: u16, seals: SharedSeals, rules: PenaltyRules) -> Self {
         let (rules, board) = (ArcSwap::from_pointee(rules), Board::new(fleet, shards));
-        Self { board, seals, rules, queues: Queues::default(), counters: Counters::default() }
+        let (queues, budgets) = (Queues::default(), [(); 2].map(|()| Budget::new()));
+        Self { board, seals, rules, queues, budgets, counters: Counters::default() }
     }
 
     /// From now on by these rules.
@@ -189,7 +194,7 @@ impl Penalties {
             too_fast: rules.logins_per_minute > 0 && count > rules.logins_per_minute,
             forgiven: (own(of_user, questions.address_mark), own(of_address, questions.user_mark)),
             is_known: known.take(1).any(is_known),
-            is_full: of_address.len() >= MOST as usize,
+            failures: (of_user.len(), of_address.len()),
         }
     }
 
@@ -205,7 +210,7 @@ impl Penalties {
     /// Notes a failure, at the user and at the address, before the client hears of it: so that it cannot try again before.
     ///
     /// An address with as many failures as are kept leaves nothing more at users: it waits as long as can be already, and else it
-    /// could fill the store with names.
+    /// could fill the store with names. What is new beyond the budget is noted here.
     pub async fn failed(&self, attempt: &Attempt<'_>, standing: &Standing) {
         let rules = self.rules.load_full();
         if rules.max.is_zero() {
@@ -216,10 +221,22 @@ impl Penalties {
         let (of_user, of_address) = questions.traces(attempt, &self.seals.load());
         let ttl = millis(rules.forget);
         let leave = |shard, name, trace| (shard, vec![Note::Leave { name, trace, ttl, most: MOST }]);
-        let user = (!standing.is_full).then(|| leave(questions.user.0, questions.user_name, of_user));
+        let user = leave(questions.user.0, questions.user_name, of_user);
         let address = questions.address.zip(questions.address_name);
         let address = address.map(|((shard, _), name)| leave(shard, name, of_address));
-        self.board.exchange(&user.into_iter().chain(address).collect::<Vec<_>>()).await;
+        let (had, had_there) = standing.failures;
+        let user = (had_there < MOST as usize).then_some((user, had, &self.budgets[0]));
+        let address = address.map(|part| (part, had_there, &self.budgets[1]));
+        let (fleet, here): (Vec<_>, Vec<_>) = user
+            .into_iter()
+            .chain(address)
+            .map(|(part, had, budget)| (part, had > 0 || budget.allows(rules.forget)))
+            .partition(|(_, is_affordable)| *is_affordable);
+        let fleet: Vec<Part> = fleet.into_iter().map(|(part, _)| part).collect();
+        self.board.exchange(&fleet).await;
+        for ((shard, notes), _) in &here {
+            self.board.note_here(*shard, notes).await;
+        }
     }
 
     /// Takes away what this user failed at this address, and makes the address known; without waiting, and only if there

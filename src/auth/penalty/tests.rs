@@ -10,7 +10,10 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::auth::cache::seal::{MIN_SECRET, Seals};
-use crate::model::{Incarnation, Proof, Secret};
+use crate::auth::cache::{Cache, Times};
+use crate::auth::{Chain, Circumstances, Question};
+use crate::config::{AuthConfig, FilePassdb, PassdbConfig};
+use crate::model::{Credentials, Incarnation, Mechanism, Proof, Protocol, Secret, SessionId};
 use crate::store::clock::Simulated;
 use crate::store::memory::Memory;
 use crate::store::{Rules, StoreError};
@@ -164,6 +167,139 @@ async fn an_operator_forgives_a_user_or_an_address() {
     assert_eq!(forgiven.map(Result::unwrap), [9, 0]);
     assert_eq!(delay(&proxy, "ann", 1).await, Duration::ZERO);
     assert_eq!(proxy.stats().failed, 9);
+}
+
+#[tokio::test]
+async fn an_address_that_has_failed_often_leaves_no_more_names_in_the_store() {
+    let notes = Memory::embedded(Rules::default());
+    let proxy = proxy(&notes, rules());
+    for number in 0..40 {
+        fail(&proxy, &format!("name{number}"), 1, 1).await;
+    }
+    let mut noted = 0;
+    for number in 0..40 {
+        noted += proxy.forgive_user(&format!("name{number}")).await.unwrap();
+    }
+    assert_eq!((noted, proxy.forgive_address(address(1)).await.unwrap()), (MOST, MOST));
+}
+
+#[test]
+fn so_many_new_names_are_noted_in_a_minute_that_what_lasts_is_bounded() {
+    let (budget, hour) = (Budget::new(), Duration::from_secs(3600));
+    let within = |minute| (0..10_000).filter(|_| budget.allows_at(minute, hour)).count() as u64;
+    assert_eq!([within(7), within(8)], [budget::MOST_NOTED / 60; 2]);
+    assert!(budget.allows_at(9, 10_000 * hour), "one a minute at least");
+}
+
+#[tokio::test]
+async fn who_is_known_at_many_addresses_is_known_at_the_latest_and_does_not_fill_the_store() {
+    let proxy = proxy(&Memory::embedded(Rules::default()), rules());
+    for client in 100..120 {
+        succeed(&proxy, "ann", client).await;
+    }
+    for client in 0..9 {
+        fail(&proxy, "ann", client, client).await;
+    }
+    let mut free = 0;
+    for client in 100..120 {
+        free += u32::from(delay(&proxy, "ann", client).await.is_zero());
+    }
+    assert_eq!((free, delay(&proxy, "ann", 119).await), (MOST_KNOWN, Duration::ZERO));
+}
+
+#[tokio::test]
+async fn an_exchange_that_fails_counts_each_time_and_a_token_that_does_once() {
+    let proxy = proxy(&Memory::embedded(Rules::default()), rules());
+    let token = Proof::Token(Secret::new(b"expired".to_vec()));
+    for (client, proof, seconds) in [(1, &Proof::Failed, 4), (2, &token, 1)] {
+        let attempt = Attempt { user: &format!("u{client}"), client: Some(address(client)), proof };
+        for _ in 0..3 {
+            proxy.failed(&attempt, &look(&proxy, &attempt).await).await;
+        }
+        assert_eq!(look(&proxy, &attempt).await.delay, Duration::from_secs(seconds));
+    }
+}
+
+#[test]
+fn only_so_many_wait_at_an_address_at_once() {
+    let proxy = proxy(&Memory::embedded(Rules::default()), rules());
+    let mut turns: Vec<_> = (0..queue::MOST_WAITING).map(|_| proxy.queue(address(1)).unwrap()).collect();
+    assert!(proxy.queue(address(1)).is_none() && proxy.queue(address(2)).is_some());
+    turns.pop();
+    assert!(proxy.queue(address(1)).is_some());
+    drop(turns);
+    assert_eq!(proxy.stats().too_fast, 1);
+}
+
+/// The store of a fleet, and how often it was asked.
+struct Asked(Memory, AtomicU64);
+
+#[async_trait]
+impl Notes for Asked {
+    async fn exchange(&self, shard: u16, notes: &[Note]) -> Result<Vec<Noted>, StoreError> {
+        self.1.fetch_add(1, Ordering::Relaxed);
+        self.0.exchange(shard, notes).await
+    }
+
+    async fn forget_all(&self, shard: u16) -> Result<u64, StoreError> {
+        self.0.forget_all(shard).await
+    }
+}
+
+#[tokio::test]
+async fn a_login_that_is_remembered_asks_for_that_and_for_its_penalties_in_one_round_trip() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "ann:{PLAIN}word\n").unwrap();
+    let asked = Arc::new(Asked(Memory::embedded(Rules::default()), AtomicU64::new(0)));
+    let proxy = Penalties::new(asked.clone(), 1, seals(), PenaltyRules { logins_per_minute: 9, ..rules() });
+    let times = Times { positive: HOUR, negative: HOUR, stale: HOUR };
+    let cache = Arc::new(Cache::new(asked.clone(), 1, seals(), times));
+    let passdb = FilePassdb { path: file.path().to_owned(), cache: true, ..FilePassdb::default() };
+    let chain = Chain::open(&[PassdbConfig::File(passdb)], &AuthConfig::default(), 1).await.with_cache(&cache);
+    let proof = || Proof::Password(Secret::new(b"word".to_vec()));
+    for (login, trips) in [(1, 1), (2, 2)] {
+        let credentials =
+            Credentials { user: "ann".to_owned(), authzid: None, proof: proof(), mechanism: Mechanism::Plain };
+        let attempt =
+            Attempt { user: chain.claimant(&credentials), client: Some(address(1)), proof: &credentials.proof };
+        let recall = chain.to_recall(&credentials, Protocol::Imap).unwrap();
+        let before = asked.1.load(Ordering::Relaxed);
+        let (standing, answers) = proxy.look(&attempt, Some(&recall)).await;
+        let question = Question {
+            credentials: &credentials,
+            service: Protocol::Imap,
+            client: (address(1), 50_000).into(),
+            local: (address(9), 993).into(),
+            secured: true,
+            session: &SessionId::random(),
+            around: Circumstances::default(),
+        };
+        assert!(chain.authenticate_knowing(&question, chain.recalled(&recall, answers)).await.is_ok());
+        assert_eq!(asked.1.load(Ordering::Relaxed) - before, 1, "login {login}");
+        proxy.succeeded(&attempt, &standing);
+        for _ in 0..9 {
+            tokio::task::yield_now().await; // what it has learnt is noted by tasks of its own
+        }
+        // The first notes what it has learnt; the second has nothing to add.
+        let stats = cache.stats();
+        assert_eq!((stats.fresh, stats.missed, stats.unreachable), (trips - 1, 1, 0));
+        assert_eq!(asked.1.load(Ordering::Relaxed) - before, if login == 1 { 3 } else { 1 });
+    }
+    proxy.replace(PenaltyRules { max: Duration::ZERO, logins_per_minute: 0, ..rules() });
+    assert!(!proxy.is_watching());
+}
+
+#[tokio::test]
+async fn who_logs_in_for_somebody_is_who_fails() {
+    let auth = AuthConfig::default();
+    let chain = Chain::open(&[PassdbConfig::Backend], &auth, 1).await;
+    for (given, authzid, claimant) in
+        [("ann", None, "ann"), ("ann*admin", None, "admin"), ("admin", Some("ann".to_owned()), "admin")]
+    {
+        let proof = Proof::Password(Secret::default());
+        let credentials = Credentials { user: given.to_owned(), authzid, proof, mechanism: Mechanism::Plain };
+        assert_eq!(chain.claimant(&credentials), claimant);
+    }
 }
 
 #[tokio::test]
