@@ -32,6 +32,7 @@ mod masters;
 mod odd_backends;
 mod one_key;
 mod operators;
+mod oracle;
 mod outage;
 mod parts;
 mod pause;
