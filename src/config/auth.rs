@@ -30,7 +30,8 @@ section! {
         /// in the directory of `fleet.state_file`, where one is made if there is none.
         pub secret_file: Option<PathBuf> = None, example("\"/etc/homing/secret\"");
         /// The longest time for which a login waits after failures at its address, or of its user, before the password is
-        /// looked at: 1s after the first, twice as long after each further one. 0s for no waiting.
+        /// looked at: 1s after the first, twice as long after each further one; half of `limits.login_timeout` at most. 0s for
+        /// no waiting.
         pub penalty_max: Duration = Duration::from_secs(15), max("1min");
         /// How long after the last new failure all failures of an address, or of a user, are forgotten.
         pub penalty_forget: Duration = Duration::from_secs(3600), min("1s"), max("30d");

@@ -14,7 +14,7 @@ section! {
         pub sessions_per_key: u32 = 0;
         /// Sessions of one user from one address, fleet-wide (as Dovecot's `mail_max_userip_connections`); 0 for any number.
         pub user_ip_connections: u32 = 10;
-        /// Client connections of one address at this proxy; 0 for any number.
+        /// Connections of mail clients of one address, fleet-wide; 0 for any number. With a limit every connection asks the store.
         pub address_connections: u32 = 0;
         /// Logins of one address in a minute, fleet-wide; 0 for any number.
         pub logins_per_minute: u32 = 0;

@@ -8,7 +8,8 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::ending::{End, Record};
-use super::{CountedThere, Services, administration, delivery, login};
+use super::{Services, administration, delivery, guarding, login};
+use crate::auth::penalty::Seat;
 use crate::config::{ListenerConfig, ListenerTls};
 use crate::model::{Ending, Phase, Protocol, SessionId};
 use crate::net::{
@@ -52,7 +53,7 @@ pub(super) struct Guest {
     /// It has asked for UTF-8 before its login (POP3).
     pub(super) utf8: bool,
     /// Its place among the connections of its address, where those are limited.
-    pub(super) place: Option<CountedThere>,
+    pub(super) place: Option<Seat>,
 }
 
 impl Guest {
@@ -144,7 +145,9 @@ impl Door {
             record.session = SessionId::new(name);
         }
         record.tls = header.tls.as_ref().map(version);
-        let Ok(place) = self.place(record.client.ip()) else {
+        let is_of_mail_clients = !matches!(self.listener.protocol, Protocol::Lmtp | Protocol::Doveadm);
+        let client = Some(record.client.ip()).filter(|_| is_of_mail_clients);
+        let Ok(place) = guarding::come_in(&self.services, client).await else {
             if self.listener.tls != ListenerTls::Implicit {
                 self.say_no(Stream::Plain(tcp)).await;
             }
@@ -162,17 +165,6 @@ impl Door {
             place,
         };
         if self.listener.tls == ListenerTls::Implicit { self.encrypt(guest, record).await } else { Ok(guest) }
-    }
-
-    /// A place among the connections of a mail client's address, where those are limited; an error if there is none.
-    fn place(&self, client: IpAddr) -> Result<Option<CountedThere>, ()> {
-        let most = self.services.limits.load().address_connections;
-        let is_of_mail_clients = !matches!(self.listener.protocol, Protocol::Lmtp | Protocol::Doveadm);
-        let is_counted = self.services.guards.penalties.counted(client, None).is_some();
-        if most == 0 || !is_of_mail_clients || !is_counted {
-            return Ok(None);
-        }
-        self.services.connections.admit_from(client, most).map(Some).ok_or(())
     }
 
     async fn header(&self, tcp: &mut TcpStream, peer: SocketAddr) -> Result<ProxyHeader, End> {

@@ -107,3 +107,13 @@ pub(super) async fn sit(services: &Services, user: &str, client: Option<IpAddr>)
     let seat = services.guards.seats.take(user, client, prefix, most).await;
     seat.map(Some).ok_or(Refusal::TooManyFromAddress)
 }
+
+/// A place among the connections of a client's address, where those are limited.
+pub(super) async fn come_in(services: &Services, client: Option<IpAddr>) -> Result<Option<Seat>, Refusal> {
+    let most = services.limits.load().address_connections;
+    let Guards { penalties, seats } = &services.guards;
+    let client = client.filter(|_| most > 0).and_then(|client| penalties.counted(client, None));
+    let Some(client) = client else { return Ok(None) };
+    let seat = seats.take_connection(client, penalties.ipv6_prefix(), most).await;
+    seat.map(Some).ok_or(Refusal::TooManyFromAddress)
+}

@@ -14,7 +14,6 @@ mod guarding;
 mod login;
 mod refusing;
 
-use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -88,8 +87,6 @@ impl Services {
 #[derive(Default)]
 pub struct Connections {
     open: AtomicUsize,
-    /// Of each address that has any, where they are limited.
-    of_address: Mutex<HashMap<IpAddr, u32>>,
     complaints: Mutex<Complaints>,
 }
 
@@ -103,22 +100,6 @@ struct Complaints {
 /// How often it is logged that clients are turned away.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
 
-/// One open connection of an address: counted until this is dropped.
-pub(crate) struct CountedThere {
-    connections: Arc<Connections>,
-    address: IpAddr,
-}
-
-impl Drop for CountedThere {
-    fn drop(&mut self) {
-        let mut of_address = self.connections.of_address.lock().unwrap_or_else(PoisonError::into_inner);
-        match of_address.get_mut(&self.address) {
-            Some(open) if *open > 1 => *open -= 1,
-            _ => drop(of_address.remove(&self.address)),
-        }
-    }
-}
-
 /// One open client connection: counted until this is dropped.
 pub struct Counted(Arc<Connections>);
 
@@ -131,16 +112,6 @@ impl Connections {
             self.complain(most);
         }
         admitted.then_some(counted)
-    }
-
-    /// Counts one more of that address, unless there are `most` already.
-    fn admit_from(self: &Arc<Self>, address: IpAddr, most: u32) -> Option<CountedThere> {
-        let mut of_address = self.of_address.lock().unwrap_or_else(PoisonError::into_inner);
-        let open = of_address.entry(address).or_default();
-        (*open < most).then(|| {
-            *open += 1;
-            CountedThere { connections: self.clone(), address }
-        })
     }
 
     fn complain(&self, limit: usize) {

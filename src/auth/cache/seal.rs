@@ -49,7 +49,7 @@ pub enum Purpose {
     Address = 2,
     /// Failures of a user, and where the user is known.
     User = 3,
-    /// Sessions of a user from one address.
+    /// Sessions of a user from one address, and connections of an address.
     Sessions = 4,
     /// A password or token.
     Proof = 5,

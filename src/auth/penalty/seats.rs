@@ -1,4 +1,4 @@
-//! How many sessions a user has from one address, over the whole fleet.
+//! How many sessions a user has from one address, and how many connections an address, over the whole fleet.
 //!
 //! Each proxy notes how many it has itself; what a proxy has that has no lease does not count, so a proxy that was killed
 //! takes its share along. A number that could not be told is told again.
@@ -25,7 +25,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// How often it is told again: for about a day.
 const TRIES: u32 = 16;
 
-/// The sessions of this proxy, by user and address.
+/// The sessions of this proxy by user and address, and its connections by address.
 pub struct Seats {
     board: Board,
     seals: SharedSeals,
@@ -33,10 +33,10 @@ pub struct Seats {
     taken: Mutex<HashMap<Place, u32>>,
 }
 
-/// A user at an address, and in which shard that is noted.
+/// A user at an address, or an address, and in which shard that is noted.
 type Place = (u16, Name);
 
-/// A session that counts until this is dropped.
+/// A session, or a connection, that counts until this is dropped.
 pub struct Seat {
     seats: Arc<Seats>,
     place: Place,
@@ -53,18 +53,29 @@ impl Seats {
         let user = user.to_ascii_lowercase();
         let client = network(client, ipv6_prefix);
         let name = self.seals.load().name(Purpose::Sessions, &[user.as_bytes(), client.as_bytes()]);
-        let place = (shard_of(&user, self.board.shards), name);
+        self.take_at((shard_of(&user, self.board.shards), name), most).await
+    }
+
+    /// A seat for one more connection of an address, whoever's; `None` if there are `most` already.
+    pub async fn take_connection(self: &Arc<Self>, client: IpAddr, ipv6_prefix: u8, most: u32) -> Option<Seat> {
+        let client = network(client, ipv6_prefix);
+        let name = self.seals.load().name(Purpose::Sessions, &[client.as_bytes()]);
+        self.take_at((shard_of(&client, self.board.shards), name), most).await
+    }
+
+    async fn take_at(self: &Arc<Self>, place: Place, most: u32) -> Option<Seat> {
         let count = {
             let mut taken = self.taken();
-            let count = taken.entry(place).or_default();
-            *count = count.saturating_add(1);
-            *count
+            let count = taken.get(&place).map_or(1, |count| count.saturating_add(1));
+            // Who has them all itself need not ask.
+            if count > most {
+                return None;
+            }
+            taken.insert(place, count);
+            count
         };
         // From here on it is given back, whatever happens.
         let seat = Seat { seats: self.clone(), place };
-        if count > most {
-            return None;
-        }
         let (answers, _) = self.board.exchange(&[(place.0, vec![self.note(place, count, most)])]).await;
         let fits = !matches!(answers.iter().flatten().next(), Some(Noted::Occupied { fits: false, .. }));
         if fits && self.count(place) != count {
