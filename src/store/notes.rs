@@ -8,6 +8,9 @@ use async_trait::async_trait;
 
 use super::StoreError;
 
+/// The longest note in bytes. One that is longer is of somebody else, and as good as none: nobody reads it.
+pub const MAX_NOTE: usize = 64 * 1024;
+
 /// Under what something is noted: a keyed digest, of which half is enough.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Name(pub [u8; 16]);
@@ -28,7 +31,7 @@ impl std::fmt::Display for Name {
 /// One thing to note or to recall.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Note {
-    /// What was kept under the name.
+    /// What was kept under the name; nothing, if that is empty or longer than [`MAX_NOTE`].
     Recall(Name),
     /// Keep this for so many milliseconds, at least 1, in place of what was there.
     Keep {

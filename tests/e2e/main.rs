@@ -28,6 +28,7 @@ mod large_mail;
 mod link;
 mod lmtp;
 mod login;
+mod login_storm;
 mod masters;
 mod odd_backends;
 mod one_key;

@@ -5,12 +5,12 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use futures_util::future::join_all;
 use redis::AsyncCommands;
-use serde_json::Value;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode};
 use sqlx::{ConnectOptions, Executor};
 
 use crate::harness::fleet::{Plan, merge};
 use crate::harness::imap::Status;
+use crate::harness::passdbs::{asked, stats};
 use crate::harness::{Fleet, Imap, Proxy, Result, User, Workdir, eventually};
 
 /// The database with the passwords, from the administrator's side.
@@ -59,17 +59,6 @@ fn plan(database: &Database, proxies: usize, users: usize) -> Plan {
     Fleet::plan().proxies(proxies).users(users).config(&database.config())
 }
 
-async fn stats(proxy: &Proxy) -> Result<Value> {
-    let output = proxy.admin(&["auth", "stats", "--json"]).await?;
-    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    Ok(serde_json::from_slice(&output.stdout)?)
-}
-
-/// Questions that went to the database.
-async fn asked(proxy: &Proxy) -> Result<u64> {
-    stats(proxy).await?["sources"][0]["asked"].as_u64().context("no count")
-}
-
 async fn try_login(proxy: &Proxy, user: &User) -> Result<(Status, String)> {
     let answer = Imap::connect(proxy.address()).await?.try_login(user).await?;
     Ok((answer.status, answer.text))
@@ -116,7 +105,8 @@ async fn who_logged_in_at_one_proxy_logs_in_at_another_without_the_passdb() -> R
     users[0].password = "new-word-of-ann".to_owned();
     database.set(&users[0]).await?;
     fleet.store.write_users(&users, "")?;
-    second.log_in(&users[0]).await?;
+    // Its server has to have noticed, too, and looks once a second.
+    eventually("the new password is good", Duration::from_secs(30), async || second.log_in(&users[0]).await).await?;
     ensure!(try_login(second, ann).await?.0 == Status::No, "the old password");
     second.log_in(&users[0]).await?;
 
@@ -230,34 +220,5 @@ async fn the_secret_is_replaced_under_load_and_no_login_fails_nor_asks_the_passd
     ensure!(!output.status.success() && said.contains("has mode 0644"), "{said}");
     fleet.proxies[1].log_in(&fleet.users[0]).await?;
     ensure!(asked(&fleet.proxies[1]).await? == before[1]);
-    Ok(())
-}
-
-/// Clients of the storm.
-const STORM: usize = 300;
-
-#[tokio::test]
-async fn a_storm_of_reconnecting_clients_does_not_reach_the_passdb() -> Result {
-    let mut database = Database::new(STORM).await?;
-    let mut fleet = plan(&database, 2, STORM).start().await?;
-    let enter = async |proxy: &Proxy, users: &[User]| -> Result<Vec<Imap>> {
-        let mut open = Vec::new();
-        for some in users.chunks(50) {
-            open.extend(
-                join_all(some.iter().map(|user| proxy.log_in(user))).await.into_iter().collect::<Result<Vec<_>>>()?,
-            );
-        }
-        Ok(open)
-    };
-    let open = enter(&fleet.proxies[0], &fleet.users).await?;
-    notes(&fleet, STORM).await?;
-    fleet.proxies[0].kill();
-    drop(open);
-    database.hang().await?;
-    let begun = std::time::Instant::now();
-    let back = join_all(fleet.users.iter().map(|user| fleet.proxies[1].log_in(user))).await;
-    let back = back.into_iter().collect::<Result<Vec<_>>>()?;
-    println!("{} clients were back after {:?}", back.len(), begun.elapsed());
-    ensure!(asked(&fleet.proxies[1]).await? == 0, "{}", stats(&fleet.proxies[1]).await?);
     Ok(())
 }

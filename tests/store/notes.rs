@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use homing::store::Rules;
-use homing::store::notes::{Name, Note, Noted};
+use homing::store::notes::{MAX_NOTE, Name, Note, Noted};
 use tokio::time::{Instant, sleep};
 
 use crate::stage::{Stage, World};
@@ -12,6 +12,7 @@ contract! {
     a_note_is_recalled_until_it_is_dropped,
     a_later_note_replaces_an_earlier_one_and_its_time,
     a_note_lapses,
+    a_note_that_is_empty_or_too_long_is_none,
     all_notes_of_a_shard_can_be_forgotten_and_bindings_stay,
 }
 
@@ -51,6 +52,15 @@ async fn a_later_note_replaces_an_earlier_one_and_its_time(stage: Stage) {
     note(&world, &[keep(1, b"old", 1), keep(1, b"new", HOUR), keep(2, b"gone", 1)]).await;
     until_lapsed(&world, 2).await;
     assert_eq!(recalled(&world, 1).await.as_deref(), Some(&b"new"[..]));
+}
+
+async fn a_note_that_is_empty_or_too_long_is_none(stage: Stage) {
+    let world = stage.empty(Rules::default()).await;
+    for (length, is_note) in [(0, false), (1, true), (MAX_NOTE, true), (MAX_NOTE + 1, false), (20 * MAX_NOTE, false)] {
+        let value = vec![7; length];
+        note(&world, &[keep(1, &value, HOUR)]).await;
+        assert_eq!(recalled(&world, 1).await, is_note.then_some(value), "{length} bytes");
+    }
 }
 
 async fn a_note_lapses(stage: Stage) {

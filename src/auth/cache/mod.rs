@@ -23,7 +23,7 @@ use self::record::{Record, Said};
 use self::seal::{Purpose, Seals};
 use super::link::Answer;
 use crate::model::{Protocol, Secret};
-use crate::store::notes::{Name, Note, Noted, Notes};
+use crate::store::notes::{MAX_NOTE, Name, Note, Noted, Notes};
 
 pub use record::Times;
 pub use secret::SecretFault;
@@ -47,7 +47,7 @@ pub struct Cache {
     shards: u16,
     seals: ArcSwap<Seals>,
     times: ArcSwap<Times>,
-    flights: Flights<Flight, Answer>,
+    flights: Arc<Flights<Flight, Answer>>,
     counters: Counters,
 }
 
@@ -107,7 +107,7 @@ impl Cache {
     /// A cache in those notes, of a store with so many shards.
     pub fn new(notes: Arc<dyn Notes>, shards: u16, seals: Seals, times: Times) -> Self {
         let (seals, times) = (ArcSwap::from_pointee(seals), ArcSwap::from_pointee(times));
-        Self { notes, shards, seals, times, flights: Flights::default(), counters: Counters::default() }
+        Self { notes, shards, seals, times, flights: Arc::default(), counters: Counters::default() }
     }
 
     /// From now on with these secrets.
@@ -169,12 +169,13 @@ impl Cache {
             Said::Nothing => None,
         };
         let flight = (kept.name, seals.mark(Purpose::Proof, &[about.proof.map_or(&[], Secret::expose)]), about.client);
-        let (landed, is_own) = self.flights.join(flight, ask).await;
+        let seat = self.flights.join(flight, ask).await;
+        let is_own = seat.is_own();
         let (counter, origin) =
             if is_own { (&self.counters.missed, Origin::Source) } else { (&self.counters.shared, Origin::Shared) };
         counter.fetch_add(1, Ordering::Relaxed);
         // A flight that was joined to its end has an answer.
-        let answer = landed.get().map_or(Answer::Unavailable, Answer::duplicate);
+        let answer = seat.answer().map_or(Answer::Unavailable, Answer::duplicate);
         match (&answer, stale) {
             (Answer::Unavailable, Some(stale)) => {
                 self.counters.stale.fetch_add(1, Ordering::Relaxed);
@@ -182,20 +183,27 @@ impl Cache {
             }
             _ => {
                 if is_own && kept.record.learn(&answer, about.proof, &seals, now()).unwrap_or_default() {
-                    self.keep(kept, about, &seals, &times);
+                    self.keep(kept, about, &seals, &times, seat);
                 }
                 (answer, origin)
             }
         }
     }
 
-    /// Keeps a record, without waiting: nobody's login depends on it.
-    fn keep(&self, kept: &Recollection, about: &About<'_>, seals: &Seals, times: &Times) {
+    /// Keeps a record, without waiting: nobody's login depends on it. Who asks the same meanwhile has the answer from `seat`.
+    fn keep(
+        &self,
+        kept: &Recollection,
+        about: &About<'_>,
+        seals: &Seals,
+        times: &Times,
+        seat: flight::Seat<Flight, Answer>,
+    ) {
         let Recollection { name, elsewhere, record, was_kept } = kept;
         let (name, lasts) = (*name, record.lasts(times));
+        let Ok(value) = seals.seal(&name, &record.write()) else { return };
         let mut changes = Vec::new();
-        if lasts >= Duration::from_secs(1) {
-            let Ok(value) = seals.seal(&name, &record.write()) else { return };
+        if lasts >= Duration::from_secs(1) && value.len() <= MAX_NOTE {
             changes.push(Note::Keep { name, value, ttl: u64::try_from(lasts.as_millis()).unwrap_or(u64::MAX) });
         } else if *was_kept {
             changes.push(Note::Drop(name)); // a password that was right may be wrong now
@@ -210,6 +218,7 @@ impl Cache {
         let (notes, shard) = (Arc::clone(&self.notes), self.shard(about));
         tokio::spawn(async move {
             let _ = notes.exchange(shard, &changes).await;
+            drop(seat);
         });
     }
 

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 
 use super::Memory;
 use crate::store::StoreError;
-use crate::store::notes::{Name, Note, Noted, Notes};
+use crate::store::notes::{MAX_NOTE, Name, Note, Noted, Notes};
 
 /// So many more notes than after the last look, and those that have lapsed are thrown out.
 const LOOK_EVERY: usize = 1024;
@@ -33,7 +33,10 @@ struct Kept {
 impl Notices {
     fn apply(&mut self, shard: u16, note: &Note, now: u64) -> Noted {
         match note {
-            Note::Recall(name) => Noted::Kept(self.live(&(shard, *name), now).map(|kept| kept.value.clone())),
+            Note::Recall(name) => {
+                let kept = self.live(&(shard, *name), now).map(|kept| &kept.value);
+                Noted::Kept(kept.filter(|value| (1..=MAX_NOTE).contains(&value.len())).cloned())
+            }
             Note::Keep { name, value, ttl } => {
                 self.make_room(now);
                 self.kept.insert((shard, *name), Kept { value: value.clone(), until: now.saturating_add(*ttl) });

@@ -13,7 +13,7 @@ use super::keys::Keys;
 use super::{Redis, parse};
 use crate::config::StoreAddress;
 use crate::store::StoreError;
-use crate::store::notes::{Note, Noted, Notes};
+use crate::store::notes::{MAX_NOTE, Note, Noted, Notes};
 
 /// After a failure nobody tries again for so long: a login that goes without notes is better than one that waits.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -78,7 +78,7 @@ impl Redis {
         let (at, mut connection) = self.note_line(shard).await?;
         let answers = ask_within(self.doors.patience(), &at, &mut connection, pipeline).await;
         let outcome = answers.and_then(|answers| {
-            let values: RedisResult<Vec<_>> = answers.into_iter().collect();
+            let values: RedisResult<Vec<_>> = answers.into_iter().map(none_if_no_note).collect();
             values.and_then(read).map_err(|error| no_answer(&at, &error))
         });
         outcome.map_err(|error| self.notes.is_down(shard, error))
@@ -128,9 +128,18 @@ fn only<T: redis::FromRedisValue>(mut values: Vec<Value>) -> RedisResult<T> {
     parse(values.pop().unwrap_or(Value::Nil))
 }
 
+/// A key that is no string is nobody's note, and none. All other errors are of the store.
+fn none_if_no_note(answer: RedisResult<Value>) -> RedisResult<Value> {
+    match answer {
+        Err(error) if error.code() == Some("WRONGTYPE") => Ok(Value::BulkString(Vec::new())),
+        other => other,
+    }
+}
+
 fn command(note: &Note, keys: &Keys) -> Cmd {
     match note {
-        Note::Recall(name) => Cmd::get(keys.note(name)),
+        // Whatever somebody has put there, no more of it is read than shows that it is too long.
+        Note::Recall(name) => Cmd::getrange(keys.note(name), 0, MAX_NOTE as isize),
         Note::Keep { name, value, ttl } => Cmd::pset_ex(keys.note(name), value, (*ttl).max(1)),
         Note::Drop(name) => Cmd::del(keys.note(name)),
     }
@@ -138,7 +147,10 @@ fn command(note: &Note, keys: &Keys) -> Cmd {
 
 fn decode(note: &Note, value: Value) -> RedisResult<Noted> {
     match note {
-        Note::Recall(_) => parse(value).map(Noted::Kept),
+        Note::Recall(_) => {
+            let kept: Vec<u8> = parse(value)?;
+            Ok(Noted::Kept(Some(kept).filter(|kept| (1..=MAX_NOTE).contains(&kept.len()))))
+        }
         Note::Keep { .. } => parse::<()>(value).map(|()| Noted::Done),
         Note::Drop(_) => parse(value).map(Noted::Dropped),
     }
