@@ -17,32 +17,24 @@ impl<K, V> Default for Flights<K, V> {
 }
 
 impl<K: Hash + Eq + Clone, V> Flights<K, V> {
-    /// Waits for the answer: of this caller's own `work`, or of another's who has asked the same. If the other gives up,
-    /// somebody who waits goes on in its place.
-    pub(super) async fn join(self: &Arc<Self>, key: K, work: impl Future<Output = V>) -> Seat<K, V> {
-        let cell = Arc::clone(self.flights().entry(key.clone()).or_default());
-        let mut seat = Seat { flights: Arc::clone(self), key, cell, is_own: false };
-        let Seat { cell, is_own, .. } = &mut seat;
-        cell.get_or_init(async || {
-            *is_own = true;
-            work.await
-        })
-        .await;
-        seat
+    /// Takes a seat, without asking yet: who has one gets also an answer that comes before it would ask.
+    pub(super) fn seat(self: &Arc<Self>, key: K) -> Seat<K, V> {
+        let cell = Arc::clone(self.board().entry(key.clone()).or_default());
+        Seat { flights: Arc::clone(self), key, cell, is_own: false }
     }
 
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
-        self.flights().is_empty()
+        self.board().is_empty()
     }
 
-    fn flights(&self) -> std::sync::MutexGuard<'_, HashMap<K, Arc<OnceCell<V>>>> {
+    fn board(&self) -> std::sync::MutexGuard<'_, HashMap<K, Arc<OnceCell<V>>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Somebody who waits, or has the answer. Until the one whose work it was leaves, others get the same answer at once: so whoever
-/// notes an answer keeps the seat until that is done, and nobody comes too late for the one and too early for the other.
+/// Of somebody who may ask, waits, or has the answer. Until the one whose work it was leaves, others get the same answer at once:
+/// whoever notes an answer keeps the seat until that is done, so that nobody looks too early for the note and sits down too late.
 #[derive(Debug)]
 pub(super) struct Seat<K: Hash + Eq + Clone, V> {
     flights: Arc<Flights<K, V>>,
@@ -52,12 +44,18 @@ pub(super) struct Seat<K: Hash + Eq + Clone, V> {
 }
 
 impl<K: Hash + Eq + Clone, V> Seat<K, V> {
-    /// The answer, which there is once one was waited for.
-    pub(super) fn answer(&self) -> Option<&V> {
-        self.cell.get()
+    /// The answer of `work`, or of another's who has asked the same. If the other gives up, somebody who waits goes on in its
+    /// place.
+    pub(super) async fn answer(&mut self, work: impl Future<Output = V>) -> &V {
+        let Self { cell, is_own, .. } = self;
+        cell.get_or_init(async || {
+            *is_own = true;
+            work.await
+        })
+        .await
     }
 
-    /// It was this caller's work that brought it.
+    /// It was this caller's work that brought the answer.
     pub(super) fn is_own(&self) -> bool {
         self.is_own
     }
@@ -65,12 +63,14 @@ impl<K: Hash + Eq + Clone, V> Seat<K, V> {
 
 impl<K: Hash + Eq + Clone, V> Drop for Seat<K, V> {
     fn drop(&mut self) {
-        let mut flights = self.flights.flights();
-        let is_ours = flights.get(&self.key).is_some_and(|cell| Arc::ptr_eq(cell, &self.cell));
+        let mut board = self.flights.board();
+        let is_ours = board.get(&self.key).is_some_and(|cell| Arc::ptr_eq(cell, &self.cell));
         let has_landed = self.is_own && self.cell.initialized();
         // The board and this seat hold it, and nobody else.
         if is_ours && (has_landed || Arc::strong_count(&self.cell) == 2) {
-            flights.remove(&self.key);
+            board.remove(&self.key);
         }
+        // While nobody else counts: of two who leave at once, one must see that it is the last.
+        self.cell = Arc::default();
     }
 }

@@ -18,7 +18,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 
-use self::flight::Flights;
+use self::flight::{Flights, Seat};
 use self::record::{Record, Said};
 use self::seal::{Purpose, Seals};
 use super::link::Answer;
@@ -52,7 +52,7 @@ pub struct Cache {
 }
 
 /// Who asks the same: the record, a mark of the password, and from where, for a source may answer by that.
-type Flight = (Name, [u8; 32], IpAddr);
+type Flight = (Option<Name>, [u8; 32], IpAddr);
 
 #[derive(Debug, Default)]
 struct Counters {
@@ -91,8 +91,13 @@ pub enum Origin {
     Stale,
 }
 
-/// What was recalled about one user, in the order of the sources.
-pub(super) struct Recalled(Vec<Recollection>);
+/// What was recalled about one user.
+pub(super) struct Recalled {
+    /// In the order of the sources; each is used once.
+    kept: Vec<Option<Recollection>>,
+    /// The secrets of that moment.
+    seals: Arc<Seals>,
+}
 
 struct Recollection {
     /// Where it is kept; behind that, where it is if another secret sealed it.
@@ -101,6 +106,8 @@ struct Recollection {
     record: Record,
     /// There was something under one of these names.
     was_kept: bool,
+    /// Taken before anybody looked what is kept.
+    seat: Seat<Flight, Answer>,
 }
 
 impl Cache {
@@ -124,28 +131,32 @@ impl Cache {
     pub(super) async fn recall(&self, sources: &[&str], about: &About<'_>) -> Recalled {
         let seals = self.seals.load_full();
         let names: Vec<Vec<Name>> = sources.iter().map(|source| names(&seals, source, about)).collect();
+        let mark = seals.mark(Purpose::Proof, &[about.proof.map_or(&[], Secret::expose)]);
+        let seats: Vec<_> =
+            names.iter().map(|names| self.flights.seat((names.first().copied(), mark, about.client))).collect();
         let notes: Vec<Note> = names.iter().flatten().copied().map(Note::Recall).collect();
-        let kept = match self.notes.exchange(self.shard(about), &notes).await {
-            Ok(kept) => kept,
+        let answers = match self.notes.exchange(self.shard(about), &notes).await {
+            Ok(answers) => answers,
             Err(_) => {
                 self.counters.unreachable.fetch_add(1, Ordering::Relaxed);
                 Vec::new() // the links complain of a store that is gone
             }
         };
-        let mut kept = kept.into_iter();
-        let recollection = |names: Vec<Name>| {
+        let mut answers = answers.into_iter();
+        let recollection = |(names, seat): (Vec<Name>, Seat<Flight, Answer>)| {
             let mut found = None;
             for name in &names {
                 // The newest secret's first; the other's only if that has nothing.
-                if let Some(Noted::Kept(Some(sealed))) = kept.next() {
+                if let Some(Noted::Kept(Some(sealed))) = answers.next() {
                     found = found.or_else(|| Record::read(&seals.open(name, &sealed)?));
                 }
             }
             let (name, elsewhere) = names.split_first()?;
             let (was_kept, record) = (found.is_some(), found.unwrap_or_default());
-            Some(Recollection { name: *name, elsewhere: elsewhere.to_vec(), record, was_kept })
+            Some(Recollection { name: *name, elsewhere: elsewhere.to_vec(), record, was_kept, seat })
         };
-        Recalled(names.into_iter().filter_map(recollection).collect())
+        let kept = names.into_iter().zip(seats).map(recollection).collect();
+        Recalled { kept, seals }
     }
 
     /// The answer of source number `source` of those recalled: what is kept, or else what `ask` says now.
@@ -156,11 +167,11 @@ impl Cache {
         about: &About<'_>,
         ask: impl Future<Output = Answer>,
     ) -> (Answer, Origin) {
-        let Some(kept) = recalled.0.get_mut(source) else {
+        let Some(mut kept) = recalled.kept.get_mut(source).and_then(Option::take) else {
             return (ask.await, Origin::Source);
         };
-        let (seals, times) = (self.seals.load_full(), self.times.load_full());
-        let stale = match kept.record.says(about.proof, &seals, now(), &times) {
+        let (seals, times) = (&recalled.seals, self.times.load_full());
+        let stale = match kept.record.says(about.proof, seals, now(), &times) {
             Said::Fresh(answer) => {
                 self.counters.fresh.fetch_add(1, Ordering::Relaxed);
                 return (answer, Origin::Fresh);
@@ -168,49 +179,39 @@ impl Cache {
             Said::Stale(answer) => Some(answer),
             Said::Nothing => None,
         };
-        let flight = (kept.name, seals.mark(Purpose::Proof, &[about.proof.map_or(&[], Secret::expose)]), about.client);
-        let seat = self.flights.join(flight, ask).await;
-        let is_own = seat.is_own();
+        let answer = kept.seat.answer(ask).await.duplicate();
+        let is_own = kept.seat.is_own();
         let (counter, origin) =
             if is_own { (&self.counters.missed, Origin::Source) } else { (&self.counters.shared, Origin::Shared) };
         counter.fetch_add(1, Ordering::Relaxed);
-        // A flight that was joined to its end has an answer.
-        let answer = seat.answer().map_or(Answer::Unavailable, Answer::duplicate);
         match (&answer, stale) {
             (Answer::Unavailable, Some(stale)) => {
                 self.counters.stale.fetch_add(1, Ordering::Relaxed);
                 (stale, Origin::Stale)
             }
             _ => {
-                if is_own && kept.record.learn(&answer, about.proof, &seals, now()).unwrap_or_default() {
-                    self.keep(kept, about, &seals, &times, seat);
+                if is_own && kept.record.learn(&answer, about.proof, seals, now()).unwrap_or_default() {
+                    self.keep(kept, about, seals, &times);
                 }
                 (answer, origin)
             }
         }
     }
 
-    /// Keeps a record, without waiting: nobody's login depends on it. Who asks the same meanwhile has the answer from `seat`.
-    fn keep(
-        &self,
-        kept: &Recollection,
-        about: &About<'_>,
-        seals: &Seals,
-        times: &Times,
-        seat: flight::Seat<Flight, Answer>,
-    ) {
-        let Recollection { name, elsewhere, record, was_kept } = kept;
-        let (name, lasts) = (*name, record.lasts(times));
+    /// Keeps a record, without waiting: nobody's login depends on it. Who asks the same meanwhile has the answer from its seat.
+    fn keep(&self, kept: Recollection, about: &About<'_>, seals: &Seals, times: &Times) {
+        let Recollection { name, elsewhere, record, was_kept, seat } = kept;
+        let lasts = record.lasts(times);
         let Ok(value) = seals.seal(&name, &record.write()) else { return };
         let mut changes = Vec::new();
         if lasts >= Duration::from_secs(1) && value.len() <= MAX_NOTE {
             changes.push(Note::Keep { name, value, ttl: u64::try_from(lasts.as_millis()).unwrap_or(u64::MAX) });
-        } else if *was_kept {
+        } else if was_kept {
             changes.push(Note::Drop(name)); // a password that was right may be wrong now
         }
-        if *was_kept {
+        if was_kept {
             // Else it would be found again once the newer one has lapsed.
-            changes.extend(elsewhere.iter().copied().map(Note::Drop));
+            changes.extend(elsewhere.into_iter().map(Note::Drop));
         }
         if changes.is_empty() {
             return;

@@ -297,6 +297,19 @@ async fn who_asks_the_same_before_the_answer_is_noted_does_not_ask_again() {
 }
 
 #[tokio::test]
+async fn who_looked_before_an_answer_was_noted_and_asks_afterwards_does_not_ask_again() {
+    let (notes, asked) = (Memory::embedded(Rules::default()), Asked::default());
+    let (cache, password) = (cache_over(&notes, 1), Secret::new(b"right".to_vec()));
+    let mut early = cache.recall(&["ldap"], &about(Some(&password))).await;
+    ask(&cache, "right", &asked, granted()).await;
+    let answer = cache.answer(&mut early, 0, &about(Some(&password)), asked.says(Answer::Unknown)).await.0;
+    assert!(matches!(answer, Answer::Granted(_)));
+    drop(early);
+    until(|| cache.flights.is_empty()).await;
+    assert_eq!(asked.times(), 1);
+}
+
+#[tokio::test]
 async fn what_is_too_long_to_be_noted_is_asked_each_time() {
     let (notes, asked) = (Memory::embedded(Rules::default()), Asked::default());
     let cache = cache_over(&notes, 1);

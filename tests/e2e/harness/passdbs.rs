@@ -17,6 +17,8 @@ pub struct Passdb {
     pub server: Server,
     /// `[[passdb]]` without the keys that say how long and how often it is asked.
     pub config: String,
+    /// Connections that one question may need.
+    pub connections: usize,
     /// What its log has once for each lookup.
     lookup: &'static str,
 }
@@ -36,7 +38,8 @@ impl Passdb {
              bind_password_file = \"{word}\"\nbase = \"ou=people,dc=x\"\nfilter = \"(uid=%u)\"\nmethod = \"bind\"\n",
             server.port
         );
-        Self { server, config, lookup: " SRCH base=" }
+        // One searches, another binds as whom it has found.
+        Self { server, config, connections: 2, lookup: " SRCH base=" }
     }
 
     /// A PostgreSQL.
@@ -56,7 +59,7 @@ impl Passdb {
              query = \"{QUERY}\"\n",
             server.port
         );
-        Self { server, config, lookup }
+        Self { server, config, connections: 1, lookup }
     }
 
     /// Lookups that it has seen since it was started.
@@ -66,8 +69,7 @@ impl Passdb {
 }
 
 fn people(users: &[User]) -> String {
-    let rows: Vec<_> =
-        users.iter().map(|user| format!("('{}', '{{PLAIN}}{}')", user.name, user.password)).collect();
+    let rows: Vec<_> = users.iter().map(|user| format!("('{}', '{{PLAIN}}{}')", user.name, user.password)).collect();
     format!(
         "CREATE TABLE people (name VARCHAR(100) PRIMARY KEY, word VARCHAR(200));\nINSERT INTO people VALUES {};\n",
         rows.join(",\n")
