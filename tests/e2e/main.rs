@@ -35,6 +35,7 @@ mod one_key;
 mod operators;
 mod outage;
 mod parts;
+mod passdb_outages;
 mod pause;
 mod pop3;
 mod reload;

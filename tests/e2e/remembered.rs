@@ -11,7 +11,7 @@ use sqlx::{ConnectOptions, Executor};
 use crate::harness::fleet::{Plan, merge};
 use crate::harness::imap::Status;
 use crate::harness::passdbs::{asked, stats};
-use crate::harness::{Fleet, Imap, Proxy, Result, User, Workdir, eventually};
+use crate::harness::{Fleet, Imap, Pop3, Protocol, Proxy, Result, User, Workdir, eventually};
 
 /// The database with the passwords, from the administrator's side.
 struct Database {
@@ -178,6 +178,122 @@ async fn i9_who_writes_to_redis_gets_nobody_in_and_who_reads_it_learns_no_name_a
         let told = heard.lines().filter(|line| line.contains(":note:")).any(|line| line.contains(&user.name));
         ensure!(!told, "a note names {}", user.name);
     }
+    Ok(())
+}
+
+/// What an operator is told about a login with that password.
+async fn tried(fleet: &Fleet, user: &User) -> Result<(bool, String)> {
+    let file = fleet.dir.join("word");
+    std::fs::write(&file, format!("{}\n", user.password))?;
+    let file = file.display().to_string();
+    let output = fleet.proxy().admin(&["auth", "test", &user.name, "--password-file", &file]).await?;
+    Ok((output.status.success(), String::from_utf8(output.stdout)?))
+}
+
+#[tokio::test]
+async fn i9_a_record_that_is_put_back_is_good_for_its_own_time_and_by_its_own_protocol_only() -> Result {
+    let mut database = Database::new(1).await?;
+    let fleet = plan(&database, 1, 1).protocols(&[Protocol::Pop3]).start().await?;
+    let old = fleet.users[0].clone();
+    fleet.proxy().log_in(&old).await?;
+    let by_imap = notes(&fleet, 1).await?.remove(0);
+    Pop3::connect(fleet.proxy().door(Protocol::Pop3)?).await?.log_in(&old).await?;
+    let by_pop3 = notes(&fleet, 2).await?.into_iter().find(|key| *key != by_imap).context("none by POP3")?;
+    let mut redis = fleet.redis.connect().await?;
+    let record: Vec<u8> = redis.get(&by_imap).await?;
+
+    // The password is changed, and used.
+    let new = with_password(&old, "new-word-of-ann");
+    database.set(&new).await?;
+    ensure!(tried(&fleet, &new).await?.0);
+    eventually("it is noted", Duration::from_secs(30), async || {
+        let now: Vec<u8> = redis.get(&by_imap).await?;
+        ensure!(now != record);
+        Ok(())
+    })
+    .await?;
+    ensure!(!tried(&fleet, &old).await?.0);
+    // Whoever puts the old record back has the old password taken, as the manual says, until its own time is over.
+    let _: () = redis.set(&by_imap, &record).await?;
+    let (granted, said) = tried(&fleet, &old).await?;
+    ensure!(granted && said.contains("cache"), "{said}");
+    fleet.reconfigure(|config| merge(config, "[auth]\ncache_ttl = \"0s\"".parse().unwrap()))?;
+    reload(&fleet).await?;
+    let (granted, said) = tried(&fleet, &old).await?;
+    ensure!(!granted, "{said}");
+
+    // By another protocol it is worth nothing.
+    fleet.reconfigure(|config| merge(config, "[auth]\ncache_ttl = \"1h\"".parse().unwrap()))?;
+    reload(&fleet).await?;
+    database.hang().await?;
+    let _: () = redis.set(&by_pop3, &record).await?;
+    let told = Pop3::connect(fleet.proxy().door(Protocol::Pop3)?).await?.try_log_in(&old).await?;
+    ensure!(!told.positive && told.text.starts_with("[SYS/TEMP] "), "{told:?}");
+    Ok(())
+}
+
+/// Most memory that the process has had, in bytes.
+fn peak(proxy: &Proxy) -> Result<usize> {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", proxy.id()?))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM")?;
+    Ok(line.trim().trim_end_matches(" kB").parse::<usize>()? * 1024)
+}
+
+#[tokio::test]
+async fn i9_what_could_be_no_record_is_not_read_and_keeps_nobody_else_out() -> Result {
+    const HUGE: usize = 256 << 20;
+    let mut database = Database::new(2).await?;
+    let fleet = plan(&database, 1, 2).start().await?;
+    let (ann, bob) = (&fleet.users[0], &fleet.users[1]);
+    fleet.proxy().log_in(ann).await?;
+    let anns = notes(&fleet, 1).await?.remove(0);
+    fleet.proxy().log_in(bob).await?;
+    notes(&fleet, 2).await?;
+    database.hang().await?;
+    let mut redis = fleet.redis.connect().await?;
+    let record: Vec<u8> = redis.get(&anns).await?;
+    let before = peak(fleet.proxy())?;
+    let mut list = redis::cmd("RPUSH");
+    list.arg(&anns).arg("x");
+    let mut hash = redis::cmd("HSET");
+    hash.arg(&anns).arg("x").arg("y");
+    let mut huge = redis::cmd("SETRANGE");
+    huge.arg(&anns).arg(HUGE).arg("x");
+    for poison in [list, hash, huge] {
+        let _: () = redis.del(&anns).await?;
+        let _: () = poison.query_async(&mut redis).await?;
+        let (status, text) = try_login(fleet.proxy(), ann).await?;
+        ensure!(status == Status::No && text.starts_with("[UNAVAILABLE]"), "{text}");
+        fleet.proxy().log_in(bob).await?;
+    }
+    let grown = peak(fleet.proxy())?.saturating_sub(before);
+    ensure!(grown < HUGE / 8, "it has grown by {grown} bytes");
+    let _: () = redis.set(&anns, &record).await?;
+    fleet.proxy().log_in(ann).await.map(drop)
+}
+
+#[tokio::test]
+async fn a_remembered_login_takes_one_look_at_redis_and_writes_nothing() -> Result {
+    const LOGINS: u64 = 20;
+    let database = Database::new(1).await?;
+    let fleet = plan(&database, 1, 1).start().await?;
+    let commands = ["getrange", "psetex", "setex", "set", "get", "del"];
+    let user = &fleet.users[0];
+    fleet.proxy().log_in(user).await?.logout().await?;
+    notes(&fleet, 1).await?;
+    let count = async || -> Result<Vec<u64>> {
+        let mut counts = Vec::new();
+        for command in commands {
+            counts.push(fleet.redis.calls(command).await?);
+        }
+        Ok(counts)
+    };
+    let before = count().await?;
+    for _ in 0..LOGINS {
+        fleet.proxy().log_in(user).await?.logout().await?;
+    }
+    let spent: Vec<u64> = count().await?.iter().zip(before).map(|(now, before)| now - before).collect();
+    ensure!(spent == [LOGINS, 0, 0, 0, 0, 0], "{commands:?}: {spent:?}");
     Ok(())
 }
 
