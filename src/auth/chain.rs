@@ -7,7 +7,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::cache::{About, Cache, CacheStats, Kind, NOBODY, Origin, Recall, Recalled};
+use super::cache::{About, Cache, CacheStats, Kind, Origin, Recall, Recalled};
 use super::hasher::Hasher;
 use super::link::{Link, SourceStats};
 use super::links::{Links, Told};
@@ -199,12 +199,12 @@ impl Chain {
         let Roles { user, master } = self.roles(credentials);
         let (links, user) = master.map_or((&self.users, user), |master| (&self.masters, master));
         let (kind, proof) = (Kind::of(&credentials.proof)?, credentials.secret());
-        let about = About { user, service, client: NOBODY, kind, proof, anew: false };
+        let about = About { user, service, kind, proof, anew: false };
         if is_acceptable(user) { links.to_recall(&about) } else { None }
     }
 
     /// What its answers say; `None` if the store could not be asked.
-    pub fn recalled(&self, recall: &Recall, answers: Option<Vec<Noted>>) -> Option<Recalled> {
+    pub fn recalled(&self, recall: Recall, answers: Option<Vec<Noted>>) -> Option<Recalled> {
         self.cache.as_ref().map(|cache| cache.recalled(recall, answers))
     }
 

@@ -44,9 +44,9 @@ struct Memory<'a> {
 
 impl<'a> Memory<'a> {
     fn of(question: &Question<'a>, kind: Kind) -> Self {
-        let Question { service, client, credentials, .. } = *question;
+        let Question { service, credentials, .. } = *question;
         let proof = credentials.secret();
-        let about = About { user: &credentials.user, service, client: client.ip(), kind, proof, anew: false };
+        let about = About { user: &credentials.user, service, kind, proof, anew: false };
         Self { about, recalled: None }
     }
 }
@@ -125,8 +125,8 @@ impl Links {
 
     /// The first that knows the user decides, who does not log in.
     pub(super) async fn find(&self, lookup: &Lookup<'_>) -> Result<Option<Grant>, Refusal> {
-        let Lookup { user, service, client, .. } = *lookup;
-        let about = About { user, service, client: client.ip(), kind: Kind::Lookup, proof: None, anew: false };
+        let Lookup { user, service, .. } = *lookup;
+        let about = About { user, service, kind: Kind::Lookup, proof: None, anew: false };
         let mut memory = Memory { about, recalled: None };
         for link in &self.links {
             match self.answer(link, &mut memory, link.find(lookup)).await.0 {

@@ -73,7 +73,7 @@ async fn look_and_wait(penalties: &Penalties, tried: &Try<'_>) -> Result<(Standi
         return Err(Refusal::TooManyLogins);
     }
     if standing.delay.is_zero() {
-        let recalled = recall.and_then(|recall| tried.chain.recalled(&recall, answers));
+        let recalled = recall.and_then(|recall| tried.chain.recalled(recall, answers));
         return Ok((standing, recalled));
     }
     let turn = tried.client.map(|client| penalties.queue(client).ok_or(Refusal::TooManyLogins)).transpose()?;

@@ -9,6 +9,9 @@ use async_trait::async_trait;
 use super::StoreError;
 use crate::model::Incarnation;
 
+/// The longest note in bytes. One that is longer is of somebody else, and as good as none: nobody reads it.
+pub const MAX_NOTE: usize = 64 * 1024;
+
 /// Under what something is noted: a keyed digest, of which half is enough.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Name(pub [u8; 16]);
@@ -48,7 +51,7 @@ impl std::str::FromStr for Trace {
 /// logins, so that the one can be forgotten without the other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Note {
-    /// What was kept under the name.
+    /// What was kept under the name; nothing, if that is empty or longer than [`MAX_NOTE`].
     Recall(Name),
     /// Keep this for so many milliseconds, at least 1, in place of what was there.
     Keep {

@@ -17,10 +17,7 @@ fn person(uid: &str, rest: &str) -> String {
 }
 
 fn people() -> String {
-    let mut ldif = "dn: dc=x\nobjectClass: dcObject\nobjectClass: organization\no: x\ndc: x\n\n\
-                    dn: ou=people,dc=x\nobjectClass: organizationalUnit\nou: people\n\n\
-                    dn: cn=homing,dc=x\nobjectClass: person\ncn: homing\nsn: x\nuserPassword: service-word\n\n"
-        .to_owned();
+    let mut ldif = String::new();
     ldif.push_str(&person("ann", "userPassword: secret-ann\nphysicalDeliveryOfficeName: mail7\nroomNumber: ssd"));
     // {SSHA} of "secret-bob", salt "salt".
     ldif.push_str(&person("bob", &format!("userPassword: {}\ndescription: yes", ssha("secret-bob", b"salt"))));

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod directory;
+mod dovecot;
 mod issuer;
 mod policy;
 mod remembered;

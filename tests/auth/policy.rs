@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-use super::servers::{dovecot_auth, log_in_at_dovecot};
+use super::dovecot::{dovecot_auth, log_in_at_dovecot};
 use super::site::Site;
 
 /// How long anything may take that is waited for.

@@ -1,4 +1,5 @@
-//! Real servers, each in a directory of its own and on a free port of 127.0.0.1. They end with their test.
+//! Real servers, each in a directory of its own and on a free port of 127.0.0.1. They end with their test, and write down
+//! every question. Also part of tests/e2e.
 
 use std::fs;
 use std::io::Write;
@@ -9,6 +10,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+
+/// Where MariaDB writes down questions.
+const MARIADB_LOG: &str = "general.log";
 
 /// How long a server may take to come up.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -22,7 +26,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    fn new(dir: TempDir, start: fn(&Path, u16) -> Command) -> Self {
+    pub(crate) fn new(dir: TempDir, start: fn(&Path, u16) -> Command) -> Self {
         let mut server = Self { dir, port: free_port(), start, child: None };
         server.start();
         server
@@ -52,8 +56,10 @@ impl Server {
         self.child.as_mut().is_some_and(|child| child.try_wait().unwrap().is_none())
     }
 
-    fn log(&self) -> String {
-        fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+    /// What it has written since it was started, with every question that it was asked.
+    pub(crate) fn log(&self) -> String {
+        let read = |name| fs::read(self.dir.path().join(name)).unwrap_or_default();
+        String::from_utf8_lossy(&[read("log"), read(MARIADB_LOG)].concat()).into_owned()
     }
 
     pub(crate) fn kill(&mut self) {
@@ -129,7 +135,7 @@ fn free_port() -> u16 {
 }
 
 /// A program that dies with the test's thread; as another user where root may not run it.
-fn program(name: &str, user: Option<&str>) -> Command {
+pub(crate) fn program(name: &str, user: Option<&str>) -> Command {
     let mut command = Command::new("setpriv");
     if let Some(user) = user.filter(|_| is_root()) {
         command.args(["--reuid", user, "--regid", user, "--clear-groups"]);
@@ -163,13 +169,18 @@ fn run(mut command: Command, input: &str) {
 }
 
 /// A directory that servers of other users can get into.
-fn directory() -> TempDir {
+pub(crate) fn directory() -> TempDir {
     let dir = tempfile::tempdir().unwrap();
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).unwrap();
     dir
 }
 
-/// An OpenLDAP with these entries below dc=x, and TLS under the name 127.0.0.1 (ca.pem in its directory).
+/// Who may ask, and where people are.
+const ROOT: &str = "dn: dc=x\nobjectClass: dcObject\nobjectClass: organization\no: x\ndc: x\n\n\
+                    dn: ou=people,dc=x\nobjectClass: organizationalUnit\nou: people\n\n\
+                    dn: cn=homing,dc=x\nobjectClass: person\ncn: homing\nsn: x\nuserPassword: service-word\n\n";
+
+/// An OpenLDAP with these entries below ou=people,dc=x, the password "service-word" of cn=homing,dc=x, and TLS under the name 127.0.0.1 (ca.pem in its directory).
 pub(crate) fn slapd(ldif: &str) -> Server {
     let dir = directory();
     let at = dir.path().display().to_string();
@@ -187,44 +198,15 @@ pub(crate) fn slapd(ldif: &str) -> Server {
     );
     fs::write(dir.path().join("slapd.conf"), conf).unwrap();
     let mut add = program("slapadd", None);
-    add.arg("-f").arg(dir.path().join("slapd.conf"));
-    run(add, ldif);
+    add.arg("-q").arg("-f").arg(dir.path().join("slapd.conf"));
+    run(add, &format!("{ROOT}{ldif}"));
     Server::new(dir, |dir, port| {
         let mut command = program("slapd", None);
         let socket = dir.join("ldapi").display().to_string().replace('/', "%2F");
-        command.args(["-d", "0", "-h", &format!("ldap://127.0.0.1:{port} ldapi://{socket}")]);
+        command.args(["-d", "stats", "-h", &format!("ldap://127.0.0.1:{port} ldapi://{socket}")]);
         command.arg("-f").arg(dir.join("slapd.conf"));
         command
     })
-}
-
-/// A Dovecot that does nothing but check passwords, with these lines in its configuration and these users.
-pub(crate) fn dovecot_auth(lines: &str, users: &str) -> Server {
-    let dir = directory();
-    fs::write(dir.path().join("users"), users).unwrap();
-    fs::write(dir.path().join("lines.conf"), lines).unwrap();
-    Server::new(dir, |dir, port| {
-        let at = dir.display();
-        let lines = fs::read_to_string(dir.join("lines.conf")).unwrap();
-        let conf = format!(
-            "base_dir = {at}/run\nstate_dir = {at}/state\nlog_path = /dev/stderr\nprotocols =\nssl = no\n\
-             passdb {{\n  driver = passwd-file\n  args = {at}/users\n}}\nuserdb {{\n  driver = static\n  args = uid=nobody gid=nogroup\n}}\n\
-             service auth {{\n  inet_listener {{\n    address = 127.0.0.1\n    port = {port}\n  }}\n  client_limit = 100\n}}\n\
-             service anvil {{\n  chroot =\n}}\ndefault_process_limit = 10\ndefault_client_limit = 100\n{lines}\n"
-        );
-        fs::write(dir.join("dovecot.conf"), conf).unwrap();
-        let mut command = program("dovecot", None);
-        command.arg("-F").arg("-c").arg(dir.join("dovecot.conf"));
-        command
-    })
-}
-
-/// Somebody logs in at such a Dovecot.
-pub(crate) fn log_in_at_dovecot(server: &Server, facts: &[&str], user: &str, password: &str) -> bool {
-    let mut command = program("doveadm", None);
-    command.arg("-c").arg(server.dir.path().join("dovecot.conf")).args(["auth", "test"]);
-    command.args(facts.iter().flat_map(|fact| ["-x", fact])).args([user, password]);
-    command.output().unwrap().status.success()
 }
 
 /// A PostgreSQL with the user "homing" (password "db-word") and what this statement makes.
@@ -239,7 +221,7 @@ pub(crate) fn postgres(sql: &str) -> Server {
     let server = Server::new(dir, |dir, port| {
         let mut command = program("postgres", Some("postgres"));
         command.arg("-D").arg(dir.join("data")).args(["-p", &port.to_string(), "-c", "fsync=off"]);
-        command.args(["-c", "listen_addresses=127.0.0.1", "-c", "shared_buffers=16MB"]);
+        command.args(["-c", "listen_addresses=127.0.0.1", "-c", "shared_buffers=16MB", "-c", "log_statement=all"]);
         command.arg("-k").arg(dir);
         command
     });
@@ -266,6 +248,7 @@ pub(crate) fn mariadb(sql: &str) -> Server {
         command.args(["--no-defaults", "--user=root", "--bind-address=127.0.0.1", "--skip-name-resolve"]);
         command.arg(format!("--datadir={}", dir.join("data").display()));
         command.arg(format!("--socket={}", dir.join("my.sock").display()));
+        command.arg(format!("--general-log-file={}", dir.join(MARIADB_LOG).display())).arg("--general-log");
         command.args([&format!("--port={port}"), "--innodb-flush-log-at-trx-commit=2", "--innodb-log-file-size=8M"]);
         command
     });

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use homing::auth::cache::seal::{MIN_SECRET, Seals};
 use homing::auth::cache::{Cache, Times};
 use homing::auth::{Chain, Circumstances, Grant, Lookup, PolicyStats, Question, Refused, SourceStats};
@@ -31,6 +32,7 @@ impl Fleet {
         let seals = Seals::new(&Secret::new(vec![7; MIN_SECRET]), None).unwrap();
         let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
         let times = Times { positive: minutes(60), negative: minutes(1), stale: minutes(60) };
+        let seals = Arc::new(ArcSwap::from_pointee(seals));
         let cache = Arc::new(Cache::new(Arc::new(self.0.clone()), 3, seals, times));
         let Site { chain } = Site::new(passdb).await;
         Site { chain: chain.with_cache(&cache) }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use homing::model::Incarnation;
 use homing::store::Rules;
-use homing::store::notes::{Name, Note, Noted, Trace};
+use homing::store::notes::{MAX_NOTE, Name, Note, Noted, Trace};
 use tokio::time::{Instant, sleep};
 
 use crate::stage::{Stage, World};
@@ -17,6 +17,7 @@ contract! {
     a_count_lapses_after_its_first,
     what_is_occupied_is_counted_of_those_who_live,
     all_that_is_kept_in_a_shard_can_be_forgotten_and_bindings_and_failures_stay,
+    a_note_that_is_empty_or_too_long_is_none,
 }
 
 const HOUR: u64 = 3_600_000;
@@ -55,6 +56,15 @@ async fn a_later_note_replaces_an_earlier_one_and_its_time(stage: Stage) {
     note(&world, &[keep(1, b"old", 1), keep(1, b"new", HOUR), keep(2, b"gone", 1)]).await;
     until_lapsed(&world, 2).await;
     assert_eq!(recalled(&world, 1).await.as_deref(), Some(&b"new"[..]));
+}
+
+async fn a_note_that_is_empty_or_too_long_is_none(stage: Stage) {
+    let world = stage.empty(Rules::default()).await;
+    for (length, is_note) in [(0, false), (1, true), (MAX_NOTE, true), (MAX_NOTE + 1, false), (20 * MAX_NOTE, false)] {
+        let value = vec![7; length];
+        note(&world, &[keep(1, &value, HOUR)]).await;
+        assert_eq!(recalled(&world, 1).await, is_note.then_some(value), "{length} bytes");
+    }
 }
 
 async fn a_note_lapses(stage: Stage) {

@@ -17,45 +17,60 @@ impl<K, V> Default for Flights<K, V> {
 }
 
 impl<K: Hash + Eq + Clone, V> Flights<K, V> {
-    /// The answer, and whether it was this caller's own `work` that brought it. Who waits for another's answer gets it when it
-    /// comes; if the other gives up, somebody who waits goes on in its place.
-    pub(super) async fn join(&self, key: K, work: impl Future<Output = V>) -> (Arc<OnceCell<V>>, bool) {
-        let cell = Arc::clone(self.flights().entry(key.clone()).or_default());
-        let seat = Seat { flights: self, key, cell };
-        let mut is_own = false;
-        seat.cell
-            .get_or_init(async || {
-                is_own = true;
-                work.await
-            })
-            .await;
-        (Arc::clone(&seat.cell), is_own)
+    /// Takes a seat, without asking yet: who has one gets also an answer that comes before it would ask.
+    pub(super) fn seat(self: &Arc<Self>, key: K) -> Seat<K, V> {
+        let cell = Arc::clone(self.board().entry(key.clone()).or_default());
+        Seat { flights: Arc::clone(self), key, cell, is_own: false }
     }
 
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
-        self.flights().is_empty()
+        self.board().is_empty()
     }
 
-    fn flights(&self) -> std::sync::MutexGuard<'_, HashMap<K, Arc<OnceCell<V>>>> {
+    fn board(&self) -> std::sync::MutexGuard<'_, HashMap<K, Arc<OnceCell<V>>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Somebody who waits. Whoever leaves a flight that has landed, or is the last to leave, takes it off the board.
-struct Seat<'a, K: Hash + Eq + Clone, V> {
-    flights: &'a Flights<K, V>,
+/// Of somebody who may ask, waits, or has the answer. Until the one whose work it was leaves, others get the same answer at once:
+/// whoever notes an answer keeps the seat until that is done, so that nobody looks too early for the note and sits down too late.
+#[derive(Debug)]
+pub(super) struct Seat<K: Hash + Eq + Clone, V> {
+    flights: Arc<Flights<K, V>>,
     key: K,
     cell: Arc<OnceCell<V>>,
+    is_own: bool,
 }
 
-impl<K: Hash + Eq + Clone, V> Drop for Seat<'_, K, V> {
+impl<K: Hash + Eq + Clone, V> Seat<K, V> {
+    /// The answer of `work`, or of another's who has asked the same. If the other gives up, somebody who waits goes on in its
+    /// place.
+    pub(super) async fn answer(&mut self, work: impl Future<Output = V>) -> &V {
+        let Self { cell, is_own, .. } = self;
+        cell.get_or_init(async || {
+            *is_own = true;
+            work.await
+        })
+        .await
+    }
+
+    /// It was this caller's work that brought the answer.
+    pub(super) fn is_own(&self) -> bool {
+        self.is_own
+    }
+}
+
+impl<K: Hash + Eq + Clone, V> Drop for Seat<K, V> {
     fn drop(&mut self) {
-        let mut flights = self.flights.flights();
-        let is_ours = flights.get(&self.key).is_some_and(|cell| Arc::ptr_eq(cell, &self.cell));
+        let mut board = self.flights.board();
+        let is_ours = board.get(&self.key).is_some_and(|cell| Arc::ptr_eq(cell, &self.cell));
+        let has_landed = self.is_own && self.cell.initialized();
         // The board and this seat hold it, and nobody else.
-        if is_ours && (self.cell.initialized() || Arc::strong_count(&self.cell) == 2) {
-            flights.remove(&self.key);
+        if is_ours && (has_landed || Arc::strong_count(&self.cell) == 2) {
+            board.remove(&self.key);
         }
+        // While nobody else counts: of two who leave at once, one must see that it is the last.
+        self.cell = Arc::default();
     }
 }

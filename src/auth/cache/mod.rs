@@ -11,7 +11,6 @@ mod secret;
 #[cfg(test)]
 mod tests;
 
-use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,13 +18,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 
-use self::flight::Flights;
+use self::flight::{Flights, Seat};
 use self::record::{Record, Said};
 use self::seal::{Purpose, Seals, SharedSeals};
 use super::keys::MadeUp;
 use super::link::Answer;
 use crate::model::{Proof, Protocol, ScramHash, Secret};
-use crate::store::notes::{Name, Note, Noted, Notes};
+use crate::store::notes::{MAX_NOTE, Name, Note, Noted, Notes};
 
 pub use record::Times;
 pub use secret::SecretFault;
@@ -37,8 +36,6 @@ pub(super) struct About<'a> {
     pub(super) user: &'a str,
     /// By which protocol.
     pub(super) service: Protocol,
-    /// The client's address.
-    pub(super) client: IpAddr,
     /// What is asked.
     pub(super) kind: Kind,
     /// The password or token that was given, if the question is about one.
@@ -108,12 +105,12 @@ pub struct Cache {
     shards: u16,
     seals: SharedSeals,
     times: ArcSwap<Times>,
-    flights: Flights<Flight, Answer>,
+    flights: Arc<Flights<Flight, Answer>>,
     counters: Counters,
 }
 
-/// Who asks the same: the record, a mark of the password, and from where, for a source may answer by that.
-type Flight = (Name, [u8; 32], IpAddr);
+/// Who asks the same: the record, and a mark of the password.
+type Flight = (Option<Name>, [u8; 32]);
 
 #[derive(Debug, Default)]
 struct Counters {
@@ -157,6 +154,8 @@ pub struct Recall {
     pub(super) shard: u16,
     names: Vec<Vec<Name>>,
     seals: Arc<Seals>,
+    /// Taken before anybody looks what is kept.
+    seats: Vec<Seat<Flight, Answer>>,
 }
 
 impl Recall {
@@ -165,8 +164,13 @@ impl Recall {
     }
 }
 
-/// What was recalled about one user, in the order of the sources.
-pub struct Recalled(Vec<Recollection>);
+/// What was recalled about one user.
+pub struct Recalled {
+    /// In the order of the sources; each is used once.
+    kept: Vec<Option<Recollection>>,
+    /// The secrets of that moment.
+    seals: Arc<Seals>,
+}
 
 struct Recollection {
     /// Where it is kept; behind that, where it is if another secret sealed it.
@@ -175,13 +179,15 @@ struct Recollection {
     record: Record,
     /// There was something under one of these names.
     was_kept: bool,
+    /// Taken before anybody looked what is kept.
+    seat: Seat<Flight, Answer>,
 }
 
 impl Cache {
     /// A cache in those notes, of a store with so many shards.
     pub fn new(notes: Arc<dyn Notes>, shards: u16, seals: SharedSeals, times: Times) -> Self {
         let times = ArcSwap::from_pointee(times);
-        Self { notes, shards, seals, times, flights: Flights::default(), counters: Counters::default() }
+        Self { notes, shards, seals, times, flights: Arc::default(), counters: Counters::default() }
     }
 
     /// From now on with these secrets, here and with whomever it shares them.
@@ -203,37 +209,40 @@ impl Cache {
     pub(super) async fn recall(&self, sources: &[&str], about: &About<'_>) -> Recalled {
         let recall = self.to_recall(sources, about);
         let answers = self.notes.exchange(recall.shard, &recall.notes()).await.ok();
-        self.recalled(&recall, answers)
+        self.recalled(recall, answers)
     }
 
     /// What has to be asked for that, for whoever asks more in the same round trip.
     pub(super) fn to_recall(&self, sources: &[&str], about: &About<'_>) -> Recall {
         let seals = self.seals.load_full();
-        let names = sources.iter().map(|source| names(&seals, source, about)).collect();
-        Recall { shard: self.shard(about), names, seals }
+        let names: Vec<Vec<Name>> = sources.iter().map(|source| names(&seals, source, about)).collect();
+        let mark = seals.mark(Purpose::Proof, &[about.proof.map_or(&[], Secret::expose)]);
+        let seats = names.iter().map(|names| self.flights.seat((names.first().copied(), mark))).collect();
+        Recall { shard: self.shard(about), names, seals, seats }
     }
 
     /// What the answers say; `None` if the store could not be asked.
-    pub(super) fn recalled(&self, recall: &Recall, answers: Option<Vec<Noted>>) -> Recalled {
+    pub(super) fn recalled(&self, recall: Recall, answers: Option<Vec<Noted>>) -> Recalled {
         if answers.is_none() {
             // The links complain of a store that is gone.
             self.counters.unreachable.fetch_add(1, Ordering::Relaxed);
         }
-        let Recall { names, seals, .. } = recall;
-        let mut kept = answers.unwrap_or_default().into_iter();
-        let recollection = |names: &Vec<Name>| {
+        let Recall { names, seals, seats, .. } = recall;
+        let mut answers = answers.unwrap_or_default().into_iter();
+        let recollection = |(names, seat): (Vec<Name>, Seat<Flight, Answer>)| {
             let mut found = None;
-            for name in names {
+            for name in &names {
                 // The newest secret's first; the other's only if that has nothing.
-                if let Some(Noted::Kept(Some(sealed))) = kept.next() {
+                if let Some(Noted::Kept(Some(sealed))) = answers.next() {
                     found = found.or_else(|| Record::read(&seals.open(name, &sealed)?));
                 }
             }
             let (name, elsewhere) = names.split_first()?;
             let (was_kept, record) = (found.is_some(), found.unwrap_or_default());
-            Some(Recollection { name: *name, elsewhere: elsewhere.to_vec(), record, was_kept })
+            Some(Recollection { name: *name, elsewhere: elsewhere.to_vec(), record, was_kept, seat })
         };
-        Recalled(names.iter().filter_map(recollection).collect())
+        let kept = names.into_iter().zip(seats).map(recollection).collect();
+        Recalled { kept, seals }
     }
 
     /// The answer of source number `source` of those recalled: what is kept, or else what `ask` says now.
@@ -244,11 +253,11 @@ impl Cache {
         about: &About<'_>,
         ask: impl Future<Output = Answer>,
     ) -> (Answer, Origin) {
-        let Some(kept) = recalled.0.get_mut(source) else {
+        let Some(mut kept) = recalled.kept.get_mut(source).and_then(Option::take) else {
             return (ask.await, Origin::Source);
         };
-        let (seals, times) = (self.seals.load_full(), self.times.load_full());
-        let stale = match kept.record.says(about.proof, &seals, now(), &times) {
+        let (seals, times) = (&recalled.seals, self.times.load_full());
+        let stale = match kept.record.says(about.proof, seals, now(), &times) {
             _ if about.anew => None,
             Said::Fresh(answer) => {
                 self.counters.fresh.fetch_add(1, Ordering::Relaxed);
@@ -257,43 +266,40 @@ impl Cache {
             Said::Stale(answer) => Some(answer),
             Said::Nothing => None,
         };
-        let flight = (kept.name, seals.mark(Purpose::Proof, &[about.proof.map_or(&[], Secret::expose)]), about.client);
-        let (landed, is_own) = self.flights.join(flight, ask).await;
+        let answer = kept.seat.answer(ask).await.duplicate();
+        let is_own = kept.seat.is_own();
         let (counter, origin) =
             if is_own { (&self.counters.missed, Origin::Source) } else { (&self.counters.shared, Origin::Shared) };
         counter.fetch_add(1, Ordering::Relaxed);
-        // A flight that was joined to its end has an answer.
-        let answer = landed.get().map_or(Answer::Unavailable, Answer::duplicate);
         match (&answer, stale) {
             (Answer::Unavailable, Some(stale)) => {
                 self.counters.stale.fetch_add(1, Ordering::Relaxed);
                 (stale, Origin::Stale)
             }
             _ => {
-                if is_own
-                    && kept.record.learn(&answer, about.proof, &seals, now(), about.kind.room()).unwrap_or_default()
-                {
-                    self.keep(kept, about, &seals, &times);
+                let (now, room) = (now(), about.kind.room());
+                if is_own && kept.record.learn(&answer, about.proof, seals, now, room).unwrap_or_default() {
+                    self.keep(kept, about, seals, &times);
                 }
                 (answer, origin)
             }
         }
     }
 
-    /// Keeps a record, without waiting: nobody's login depends on it.
-    fn keep(&self, kept: &Recollection, about: &About<'_>, seals: &Seals, times: &Times) {
-        let Recollection { name, elsewhere, record, was_kept } = kept;
-        let (name, lasts) = (*name, record.lasts(times, now()));
+    /// Keeps a record, without waiting: nobody's login depends on it. Who asks the same meanwhile has the answer from its seat.
+    fn keep(&self, kept: Recollection, about: &About<'_>, seals: &Seals, times: &Times) {
+        let Recollection { name, elsewhere, record, was_kept, seat } = kept;
+        let lasts = record.lasts(times, now());
+        let Ok(value) = seals.seal(&name, &record.write()) else { return };
         let mut changes = Vec::new();
-        if lasts >= Duration::from_secs(1) {
-            let Ok(value) = seals.seal(&name, &record.write()) else { return };
+        if lasts >= Duration::from_secs(1) && value.len() <= MAX_NOTE {
             changes.push(Note::Keep { name, value, ttl: u64::try_from(lasts.as_millis()).unwrap_or(u64::MAX) });
-        } else if *was_kept {
+        } else if was_kept {
             changes.push(Note::Drop(name)); // a password that was right may be wrong now
         }
-        if *was_kept {
+        if was_kept {
             // Else it would be found again once the newer one has lapsed.
-            changes.extend(elsewhere.iter().copied().map(Note::Drop));
+            changes.extend(elsewhere.into_iter().map(Note::Drop));
         }
         if changes.is_empty() {
             return;
@@ -301,6 +307,7 @@ impl Cache {
         let (notes, shard) = (Arc::clone(&self.notes), self.shard(about));
         tokio::spawn(async move {
             let _ = notes.exchange(shard, &changes).await;
+            drop(seat);
         });
     }
 
@@ -308,7 +315,7 @@ impl Cache {
     pub(super) async fn forget(&self, sources: &[&str], user: &str) -> Result<u64, crate::store::StoreError> {
         let seals = self.seals.load_full();
         let mut notes = Vec::new();
-        let about = |service, kind| About { user, service, client: NOBODY, kind, proof: None, anew: false };
+        let about = |service, kind| About { user, service, kind, proof: None, anew: false };
         for service in Protocol::ALL {
             for kind in Kind::ALL {
                 let about = about(service, kind);
@@ -361,9 +368,6 @@ fn spread(whom: &[u8], shards: u16) -> u16 {
     let step = |hash: u32, byte: &u8| (hash ^ u32::from(byte.to_ascii_lowercase())).wrapping_mul(0x0100_0193);
     (whom.iter().fold(0x811c_9dc5, step) % u32::from(shards.max(1))) as u16 // below a u16
 }
-
-/// For what does not depend on where the client is.
-pub(super) const NOBODY: IpAddr = IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
 
 /// Where a source's record about a user is, newest secret first. A token without a name has a record of its own.
 fn names(seals: &Seals, source: &str, about: &About<'_>) -> Vec<Name> {

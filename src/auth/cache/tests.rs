@@ -14,8 +14,9 @@ use super::{About, Cache, Kind, Times};
 use crate::auth::link::Answer;
 use crate::auth::{Denial, FieldTls, Fields, Grant};
 use crate::model::{Pool, Protocol, Secret, User};
-use crate::store::Rules;
 use crate::store::memory::Memory;
+use crate::store::notes::{MAX_NOTE, Note, Noted, Notes};
+use crate::store::{Rules, StoreError};
 
 fn secret(byte: u8) -> Secret {
     Secret::new(vec![byte; MIN_SECRET])
@@ -135,7 +136,7 @@ fn granted() -> Answer {
 
 fn about(proof: Option<&Secret>) -> About<'_> {
     let kind = if proof.is_some() { Kind::Login } else { Kind::Lookup };
-    About { user: "Ann", service: Protocol::Imap, client: IpAddr::from([192, 0, 2, 1]), kind, proof, anew: false }
+    About { user: "Ann", service: Protocol::Imap, kind, proof, anew: false }
 }
 
 /// Asks with a token for somebody, or for whom it names.
@@ -343,7 +344,65 @@ async fn who_asks_the_same_at_once_asks_once_also_if_the_first_gives_up() {
         assert!(matches!(other.await.unwrap(), Answer::Granted(_)));
     }
     assert_eq!((asked.times(), cache.stats().shared), (2, 49));
-    assert!(cache.flights.is_empty());
+    until(|| cache.flights.is_empty()).await;
+}
+
+/// A store in which nothing is noted before it is let.
+struct Slow(Memory, Arc<tokio::sync::Semaphore>);
+
+#[async_trait::async_trait]
+impl Notes for Slow {
+    async fn exchange(&self, shard: u16, notes: &[Note]) -> Result<Vec<Noted>, StoreError> {
+        if !matches!(notes, [Note::Recall(_)]) {
+            let _permit = self.1.acquire().await.unwrap();
+        }
+        self.0.exchange(shard, notes).await
+    }
+
+    async fn forget_all(&self, shard: u16) -> Result<u64, StoreError> {
+        self.0.forget_all(shard).await
+    }
+}
+
+#[tokio::test]
+async fn who_asks_the_same_before_the_answer_is_noted_does_not_ask_again() {
+    let (notes, gate) = (Memory::embedded(Rules::default()), Arc::new(tokio::sync::Semaphore::new(0)));
+    let (cache, asked) =
+        (Cache::new(Arc::new(Slow(notes, gate.clone())), 1, shared(seals(1, None)), TIMES), Asked::default());
+    for _ in 0..3 {
+        assert!(matches!(ask(&cache, "right", &asked, granted()).await, Answer::Granted(_)));
+    }
+    assert!(matches!(ask(&cache, "wrong", &asked, Answer::Denied(Denial::Password)).await, Answer::Denied(_)));
+    assert_eq!((asked.times(), cache.stats().shared, cache.stats().fresh), (2, 2, 0));
+    gate.add_permits(1);
+    until(|| cache.flights.is_empty()).await;
+    assert!(matches!(ask(&cache, "wrong", &asked, granted()).await, Answer::Denied(_)), "noted last");
+    assert_eq!((asked.times(), cache.stats().fresh), (2, 1));
+}
+
+#[tokio::test]
+async fn who_looked_before_an_answer_was_noted_and_asks_afterwards_does_not_ask_again() {
+    let (notes, asked) = (Memory::embedded(Rules::default()), Asked::default());
+    let (cache, password) = (cache_over(&notes, 1), Secret::new(b"right".to_vec()));
+    let mut early = cache.recall(&["ldap"], &about(Some(&password))).await;
+    ask(&cache, "right", &asked, granted()).await;
+    let answer = cache.answer(&mut early, 0, &about(Some(&password)), asked.says(Answer::Unknown)).await.0;
+    assert!(matches!(answer, Answer::Granted(_)));
+    drop(early);
+    until(|| cache.flights.is_empty()).await;
+    assert_eq!(asked.times(), 1);
+}
+
+#[tokio::test]
+async fn what_is_too_long_to_be_noted_is_asked_each_time() {
+    let (notes, asked) = (Memory::embedded(Rules::default()), Asked::default());
+    let cache = cache_over(&notes, 1);
+    for _ in 0..2 {
+        let Answer::Granted(mut long) = granted() else { panic!("not granted") };
+        long.fields.forward.push(("all".to_owned(), "x".repeat(MAX_NOTE)));
+        assert!(matches!(ask(&cache, "right", &asked, Answer::Granted(long)).await, Answer::Granted(_)));
+    }
+    assert_eq!(asked.times(), 2);
 }
 
 async fn until(mut holds: impl FnMut() -> bool) {

@@ -282,7 +282,7 @@ async fn a_login_that_is_remembered_asks_for_that_and_for_its_penalties_in_one_r
             session: &SessionId::random(),
             around: Circumstances::default(),
         };
-        assert!(chain.authenticate_knowing(&question, chain.recalled(&recall, answers)).await.is_ok());
+        assert!(chain.authenticate_knowing(&question, chain.recalled(recall, answers)).await.is_ok());
         assert_eq!(asked.1.load(Ordering::Relaxed) - before, 1, "login {login}");
         proxy.succeeded(&attempt, &standing);
         for _ in 0..9 {

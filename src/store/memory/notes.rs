@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use super::Memory;
 use crate::model::Incarnation;
 use crate::store::StoreError;
-use crate::store::notes::{Name, Note, Noted, Notes, Trace};
+use crate::store::notes::{MAX_NOTE, Name, Note, Noted, Notes, Trace};
 
 /// So many more notes than after the last look, and those that have lapsed are thrown out.
 const LOOK_EVERY: usize = 1024;
@@ -50,7 +50,10 @@ struct Standing {
 impl Notices {
     fn apply(&mut self, shard: u16, note: &Note, now: u64, standing: &Standing) -> Noted {
         match note {
-            Note::Recall(name) => Noted::Kept(self.value(&(shard, *name), now)),
+            Note::Recall(name) => {
+                let kept = self.value(&(shard, *name), now);
+                Noted::Kept(kept.filter(|value| (1..=MAX_NOTE).contains(&value.len())))
+            }
             Note::Keep { name, value, ttl } => {
                 self.put((shard, *name), What::Value(value.clone()), *ttl, now);
                 Noted::Done

@@ -16,7 +16,7 @@ use super::{Redis, parse};
 use crate::config::StoreAddress;
 use crate::model::Incarnation;
 use crate::store::StoreError;
-use crate::store::notes::{Name, Note, Noted, Notes, Trace};
+use crate::store::notes::{MAX_NOTE, Name, Note, Noted, Notes, Trace};
 
 /// After a failure nobody tries again for so long: a login that goes without notes is better than one that waits.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -86,7 +86,7 @@ impl Redis {
         let (at, mut connection) = self.note_line(shard).await?;
         let answers = ask_within(self.doors.patience(), &at, &mut connection, pipeline).await;
         let outcome = answers.and_then(|answers| {
-            let values: RedisResult<Vec<_>> = answers.into_iter().collect();
+            let values: RedisResult<Vec<_>> = answers.into_iter().map(none_if_no_note).collect();
             values.and_then(read).map_err(|error| no_answer(&at, &error))
         });
         outcome.map_err(|error| self.notes.is_down(shard, error))
@@ -136,9 +136,18 @@ fn only<T: redis::FromRedisValue>(mut values: Vec<Value>) -> RedisResult<T> {
     parse(values.pop().unwrap_or(Value::Nil))
 }
 
+/// A key that is no string is nobody's note, and none. All other errors are of the store.
+fn none_if_no_note(answer: RedisResult<Value>) -> RedisResult<Value> {
+    match answer {
+        Err(error) if error.code() == Some("WRONGTYPE") => Ok(Value::BulkString(Vec::new())),
+        other => other,
+    }
+}
+
 fn command(note: &Note, keys: &Keys) -> Cmd {
     match note {
-        Note::Recall(name) => Cmd::get(keys.note(name)),
+        // Whatever somebody has put there, no more of it is read than shows that it is too long.
+        Note::Recall(name) => Cmd::getrange(keys.note(name), 0, MAX_NOTE as isize),
         Note::Keep { name, value, ttl } => Cmd::pset_ex(keys.note(name), value, (*ttl).max(1)),
         Note::Drop(name) => Cmd::del(keys.note(name)),
         Note::Traces(name) => Cmd::smembers(keys.guard(name)),
@@ -173,7 +182,10 @@ pub(super) fn occupied(name: &Name, holder: &Incarnation, [count, most]: [u32; 2
 
 fn decode(note: &Note, value: Value) -> RedisResult<Noted> {
     match note {
-        Note::Recall(_) => parse(value).map(Noted::Kept),
+        Note::Recall(_) => {
+            let kept: Vec<u8> = parse(value)?;
+            Ok(Noted::Kept(Some(kept).filter(|kept| (1..=MAX_NOTE).contains(&kept.len()))))
+        }
         Note::Keep { .. } => parse::<()>(value).map(|()| Noted::Done),
         Note::Drop(_) => parse(value).map(Noted::Dropped),
         Note::Traces(_) => {

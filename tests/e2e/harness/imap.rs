@@ -100,7 +100,8 @@ impl Imap {
         Ok(Self { talk: self.talk.secure(name, config).await?, ..self })
     }
 
-    fn over(talk: Talk) -> Self {
+    /// Over a connection that is open, of which nothing was read.
+    pub fn over(talk: Talk) -> Self {
         Self { talk, tags: 0, greeting: String::new() }
     }
 

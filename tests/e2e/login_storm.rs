@@ -1,0 +1,257 @@
+//! A proxy dies, and all its clients log in again at once: what reaches the servers that know the passwords.
+//!
+//! Every client is a connection of its own, and every user has two. Lookups are counted by the servers themselves.
+//! `HOMING_STORM` says how many clients there are: 5000 take about a minute for each server on two cores.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use futures_util::future::join_all;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::harness::fleet::merge;
+use crate::harness::passdbs::{is_paused, stats};
+use crate::harness::scripted::{Peer, Scripted};
+use crate::harness::talk::Talk;
+use crate::harness::wait::heavy;
+use crate::harness::{Fleet, Imap, Passdb, Result, Status, User, eventually};
+
+/// Clients, unless `HOMING_STORM` says otherwise.
+const CLIENTS: usize = 600;
+/// Connections of each user.
+const EACH: usize = 2;
+/// One user in so many is not remembered when the proxy dies.
+const COLD: usize = 10;
+/// Questions that a proxy may have under way.
+const PARALLEL: usize = 8;
+/// How long a storm may last.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+fn clients() -> usize {
+    std::env::var("HOMING_STORM").map_or(CLIENTS, |count| count.parse().expect("HOMING_STORM is a number"))
+}
+
+/// What came of a storm.
+struct Landfall {
+    open: Vec<Imap>,
+    /// Until the last was in.
+    took: Duration,
+    /// What clients heard before they were let in.
+    refusals: Vec<String>,
+}
+
+/// A fleet with a passdb, in front of servers that let everybody in.
+struct Coast {
+    fleet: Fleet,
+    users: Vec<User>,
+    passdb: Passdb,
+    _backends: Vec<Scripted>,
+}
+
+/// Lets anybody in, and keeps quiet.
+async fn welcome(_: usize, mut peer: Peer) -> Result {
+    let tag = peer.until_login().await?;
+    peer.say(&format!("{tag} OK [CAPABILITY IMAP4rev1] in\r\n")).await?;
+    peer.is_closed_in_order().await;
+    Ok(())
+}
+
+impl Coast {
+    async fn new(passdb: impl FnOnce(&[User]) -> Passdb) -> Result<Self> {
+        let limit = getrlimit(Resource::Nofile);
+        setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })?;
+        let users = User::first(clients() / EACH);
+        let passdb = passdb(&users);
+        let mut backends = Vec::new();
+        let mut config = format!(
+            "[auth]\ncache_ttl = \"1h\"\n{}timeout = \"5s\"\nfailures = 5\npause = \"300ms\"\nparallel = {PARALLEL}\n",
+            passdb.config
+        );
+        for number in 1..=3 {
+            let server = Scripted::start(welcome).await?;
+            let (host, port) = (server.address.ip(), server.address.port());
+            config += &format!("[backend.mail{number}]\nhost = \"{host}\"\nport = {port}\nprobe = false\n");
+            backends.push(server);
+        }
+        let fleet = Fleet::plan().proxies(3).users(0).backends(0).config(&config).start().await?;
+        Ok(Self { fleet, users, passdb, _backends: backends })
+    }
+
+    /// All clients come at once, the connections of a user by the same proxy, and try until they are in.
+    async fn storm(&self, doors: &[SocketAddr]) -> Result<Landfall> {
+        let begun = Instant::now();
+        let all = (0..self.users.len() * EACH).map(|number| {
+            let user = number / EACH;
+            self.come_in(user, doors[user % doors.len()])
+        });
+        let (mut open, mut refusals) = (Vec::new(), Vec::new());
+        for client in join_all(all).await {
+            let (imap, heard) = client?;
+            open.push(imap);
+            refusals.extend(heard);
+        }
+        Ok(Landfall { open, took: begun.elapsed(), refusals })
+    }
+
+    async fn come_in(&self, number: usize, door: SocketAddr) -> Result<(Imap, Vec<String>)> {
+        let (begun, user, mut refusals) = (Instant::now(), &self.users[number], Vec::new());
+        let [high, low] = (number as u16).to_be_bytes();
+        let from = IpAddr::V4(Ipv4Addr::new(127, 9, high, low.max(1)));
+        loop {
+            let reason = match Self::try_door(from, door, user).await {
+                Ok((imap, None)) => return Ok((imap, refusals)),
+                Ok((_, Some(refusal))) => refusal,
+                Err(error) => format!("{error:#}"),
+            };
+            refusals.push(reason);
+            ensure!(begun.elapsed() < PATIENCE, "{} is shut out: {refusals:?}", user.name);
+            tokio::time::sleep(Duration::from_millis(50)).await; // what a mail program does, only faster
+        }
+    }
+
+    async fn try_door(from: IpAddr, door: SocketAddr, user: &User) -> Result<(Imap, Option<String>)> {
+        let mut imap = Imap::over(Talk::dial_from(from, door).await?).with_patience(PATIENCE);
+        imap.greet().await?;
+        let answer = imap.try_login(user).await?;
+        Ok((imap, (answer.status != Status::Ok).then_some(answer.text)))
+    }
+
+    /// The same, and says what came of it.
+    async fn told(&self, what: &str, doors: &[SocketAddr]) -> Result<Vec<Imap>> {
+        let before = self.passdb.lookups();
+        let Landfall { open, took, refusals } = self.storm(doors).await?;
+        let lookups = self.passdb.lookups() - before;
+        println!("{what}: {} clients in after {took:.2?}, {lookups} lookups, {} refusals", open.len(), refusals.len());
+        ensure!(refusals.is_empty(), "{what}: {refusals:?}");
+        Ok(open)
+    }
+
+    async fn notes(&self, count: usize) -> Result {
+        eventually("answers are noted", Duration::from_secs(60), async || {
+            let kept = self.fleet.redis.keys().await?.into_iter().filter(|key| key.contains(":note:")).count();
+            ensure!(kept == count, "{kept} of {count}");
+            Ok(())
+        })
+        .await
+    }
+
+    /// Every proxy that lives takes what is remembered for older than `ttl`.
+    async fn remember_for(&self, ttl: &str) -> Result {
+        let change = format!("[auth]\ncache_ttl = \"{ttl}\"\n");
+        self.fleet.reconfigure(|config| merge(config, change.parse().unwrap()))?;
+        for proxy in &self.fleet.proxies {
+            let output = proxy.admin(&["reload"]).await?;
+            ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        }
+        Ok(())
+    }
+
+    async fn counted(&self, what: &str) -> Result<u64> {
+        let mut sum = 0;
+        for proxy in &self.fleet.proxies {
+            sum += stats(proxy).await?["cache"][what].as_u64().context("no count")?;
+        }
+        Ok(sum)
+    }
+}
+
+async fn weathers(passdb: impl FnOnce(&[User]) -> Passdb, dies: bool) -> Result {
+    let _turn = heavy().await;
+    let mut coast = Coast::new(passdb).await?;
+    let everybody = coast.users.len();
+
+    // Nobody is remembered: each user is looked up once, however many connections there are, and not too many at a time.
+    let doors = coast.fleet.doors();
+    let port = coast.passdb.server.port;
+    let (open, most) = most_connections(port, coast.told("nobody is remembered", &doors[..1])).await;
+    let open = open?;
+    ensure!(coast.passdb.lookups() == everybody, "{} lookups for {everybody} users", coast.passdb.lookups());
+    ensure!((1..=PARALLEL * coast.passdb.connections).contains(&most), "{most} connections at once");
+    coast.notes(everybody).await?;
+
+    // Their proxy dies, and a few have been forgotten: only they are looked up.
+    let forgotten: Vec<User> = coast.users.iter().step_by(COLD).cloned().collect();
+    for user in &forgotten {
+        ensure!(coast.fleet.proxies[1].admin(&["auth", "flush", &user.name]).await?.status.success());
+    }
+    coast.fleet.proxies[0].kill();
+    let back = coast.told("a proxy was killed, some are forgotten", &doors[1..]).await?;
+    drop(open);
+    let lookups = coast.passdb.lookups() - everybody;
+    ensure!(lookups == forgotten.len(), "{lookups} lookups for {} who were forgotten", forgotten.len());
+    coast.notes(everybody).await?;
+    coast.fleet.proxies[0].start().await?;
+
+    // Another proxy dies, and the server hangs or dies with it: nobody notices.
+    coast.fleet.proxies[1].kill();
+    if dies {
+        coast.passdb.server.kill();
+    } else {
+        coast.passdb.server.hang();
+    }
+    let doors = [doors[0], doors[2]];
+    drop((coast.told("and the server is gone", &doors).await?, back));
+    ensure!(coast.passdb.lookups() == everybody + forgotten.len());
+    coast.fleet.proxies[1].start().await?;
+
+    // What is remembered is old: the first few wait for an answer in vain, then nobody does.
+    coast.remember_for("0s").await?;
+    let stale = coast.counted("stale").await?;
+    let (begun, doors) = (Instant::now(), coast.fleet.doors());
+    drop(coast.told("what is remembered is old", &doors).await?);
+    ensure!(coast.counted("stale").await? > stale);
+    println!("that was {:?}", begun.elapsed());
+    ensure!(is_paused(coast.fleet.proxy()).await?, "the server is still asked");
+
+    // It is back.
+    if dies {
+        coast.passdb.server.start();
+    } else {
+        coast.passdb.server.go_on();
+    }
+    eventually("the server is asked again", Duration::from_secs(60), async || {
+        let (_, refusal) =
+            Coast::try_door(Ipv4Addr::LOCALHOST.into(), coast.fleet.proxy().address(), &coast.users[0]).await?;
+        ensure!(refusal.is_none() && !is_paused(coast.fleet.proxy()).await?, "{refusal:?}");
+        Ok(())
+    })
+    .await
+}
+
+/// What `work` gives, and how many connections that port had at most meanwhile.
+async fn most_connections<T>(port: u16, work: impl Future<Output = T>) -> (T, usize) {
+    let (mut work, mut most) = (std::pin::pin!(work), 0);
+    loop {
+        tokio::select! {
+            done = &mut work => return (done, most),
+            () = tokio::time::sleep(Duration::from_millis(20)) => most = most.max(connections(port)),
+        }
+    }
+}
+
+/// Established connections of which this is the far end's port.
+fn connections(port: u16) -> usize {
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap_or_default();
+    let (end, established) = (format!(":{port:04X}"), "01");
+    let rows = table.lines().skip(1).filter_map(|line| {
+        let mut fields = line.split_whitespace().skip(2);
+        Some((fields.next()?, fields.next()?))
+    });
+    rows.filter(|(far, state)| far.ends_with(&end) && *state == established).count()
+}
+
+#[tokio::test]
+async fn a_storm_of_logins_does_not_reach_openldap_which_hangs_meanwhile() -> Result {
+    weathers(Passdb::openldap, false).await
+}
+
+#[tokio::test]
+async fn a_storm_of_logins_does_not_reach_postgresql_which_is_killed_meanwhile() -> Result {
+    weathers(Passdb::postgresql, true).await
+}
+
+#[tokio::test]
+async fn a_storm_of_logins_does_not_reach_mariadb_which_hangs_meanwhile() -> Result {
+    weathers(Passdb::mariadb, false).await
+}
