@@ -189,7 +189,8 @@ async fn stored(first: &Shard) -> Result<Table, ChangeFault> {
             return Err(ChangeFault::Unreachable(format!("the store gave no answer within {:?}", first.patience)));
         }
     };
-    if census.table_version < first.roster.version() {
+    // Nor by what a store has that forgot, while those who know better have yet to tell it.
+    if census.recovering_ms.is_some() || census.table_version < first.roster.version() {
         return Err(ChangeFault::Recovering);
     }
     let rows = census.backends.into_iter().map(|view| (view.backend, view.row)).collect();

@@ -214,3 +214,22 @@ async fn a_change_after_an_amnesia_waits_for_who_has_yet_to_give_back_the_table_
     two.road.beats(3).await;
     assert_eq!(stage.census().await.table_version, done.version, "nobody has anything to add");
 }
+
+#[tokio::test]
+async fn a_change_after_an_amnesia_is_not_judged_by_what_the_store_has_before_it_is_told_all() {
+    let stage = Stage::new(Rules { recovery: 3000, ..stage::rules() });
+    let one = stage.proxy("p1", "a").await;
+    one.change("c", Verb::Add(Some(MAIL3.to_owned()))).await.unwrap();
+    one.road.set(Weather::Cut);
+    stage.memory.flush();
+    let fresh = Proxy::start(&stage, "p2", rows("a"), None).await;
+    eventually("it has brought its table", SOON, async || {
+        let said = states(&stage).await;
+        whether(said == "a up", || said.clone())
+    })
+    .await;
+    let returns = async { one.road.set(Weather::Fair) };
+    let (done, ()) = tokio::join!(fresh.change("c", Verb::Drain), returns);
+    assert_eq!(done.map(|done| done.version), Ok(stage.census().await.table_version));
+    assert_eq!(states(&stage).await, "a up, c drain");
+}
