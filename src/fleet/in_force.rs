@@ -17,10 +17,12 @@ const TRIES: u32 = 5;
 const AGAIN: Duration = Duration::from_millis(20);
 /// How long an operator waits for word of the proxies. Theirs is due with the next heartbeat.
 const CONFIRM: Duration = Duration::from_secs(5);
-/// Between two looks for it.
+/// Between two looks for it, and between two for a store that recovers.
 const LOOK: Duration = Duration::from_millis(50);
 /// How much longer than others an order may take: the store waits for a replica to have it.
 const REPLICA: Duration = Duration::from_secs(2);
+/// How long a change waits for a store to recover: several windows of the default length.
+const RECOVERED: Duration = Duration::from_secs(15);
 /// How long proxies may give word of a table.
 const ERRAND: Duration = Duration::from_secs(30);
 
@@ -131,10 +133,24 @@ impl Fleet {
     }
 }
 
-/// Has the table be what `edit` makes of it. Returns the version that has it, and how many replicas of the store do.
+/// Has the table be what `edit` makes of it, as soon as the store knows what it was. Returns the version that has it, and
+/// how many replicas of the store do.
 async fn amend(
     first: &Shard,
     mut edit: impl FnMut(&Rows) -> Result<Rows, ChangeFault>,
+) -> Result<(u64, Option<(u32, u32)>), ChangeFault> {
+    let deadline = Instant::now() + RECOVERED;
+    loop {
+        match amend_now(first, &mut edit).await {
+            Err(ChangeFault::Recovering) if Instant::now() < deadline => sleep(LOOK).await,
+            done => return done,
+        }
+    }
+}
+
+async fn amend_now(
+    first: &Shard,
+    edit: &mut impl FnMut(&Rows) -> Result<Rows, ChangeFault>,
 ) -> Result<(u64, Option<(u32, u32)>), ChangeFault> {
     let mut base = stored(first).await?;
     for _ in 0..TRIES {
@@ -173,7 +189,8 @@ async fn stored(first: &Shard) -> Result<Table, ChangeFault> {
             return Err(ChangeFault::Unreachable(format!("the store gave no answer within {:?}", first.patience)));
         }
     };
-    if census.table_version < first.roster.version() {
+    // Nor by what a store has that forgot, while those who know better have yet to tell it.
+    if census.recovering_ms.is_some() || census.table_version < first.roster.version() {
         return Err(ChangeFault::Recovering);
     }
     let rows = census.backends.into_iter().map(|view| (view.backend, view.row)).collect();

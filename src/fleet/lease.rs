@@ -112,12 +112,17 @@ pub(super) async fn keep(shard: Shard, pace: Pace, news: Arc<watch::Sender<Stand
 /// One heartbeat, and what it says about our standing.
 async fn beat(shard: &Shard, pace: Pace, now: &LinkState, news: &watch::Sender<Standing>) -> Option<Beat> {
     let asserted = news.borrow().asserted >= now.assert_owed;
-    let request = Request::Heartbeat(shard.reports.heartbeat(shard.number, asserted, shard.roster.known(now)));
+    // Were the recovery window to close before the table is agreed on, we could undo what operators change from then on.
+    let given_back = asserted && shard.roster.has_agreed(now);
+    let request = Request::Heartbeat(shard.reports.heartbeat(shard.number, given_back, shard.roster.known(now)));
     let answer = shard.link.call_under(now.hellos, request).await.ok()?;
     let Reply::Heartbeat(mut beat) = answer.reply else { return None };
     isolate(shard);
     shard.lease.renewed(answer.sent_boottime_ms, pace);
     let known = shard.roster.agree(shard, now, &mut beat).await;
+    if asserted && !given_back && shard.roster.has_agreed(now) {
+        shard.reports.beat_soon(); // peers wait for us to say so
+    }
     let settled = asserted && beat.recovering_ms == 0 && known;
     news.send_if_modified(|standing| std::mem::replace(&mut standing.settled, settled) != settled);
     Some(beat)

@@ -101,6 +101,11 @@ impl Roster {
         self.agreed.load(Ordering::Relaxed) < now.hellos && now.welcome.as_ref().is_some_and(|welcome| welcome.assert)
     }
 
+    /// This proxy has nothing to give back any more to a store that lost its table. Copies follow the first shard's.
+    pub(super) fn has_agreed(&self, now: &LinkState) -> bool {
+        self.master.is_some() || !self.is_unsure(now)
+    }
+
     pub(super) fn is_agreed(&self, now: &LinkState) {
         self.agreed.store(now.hellos, Ordering::Relaxed);
     }

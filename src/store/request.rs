@@ -78,7 +78,8 @@ pub struct Hello {
 /// See [`Request::Heartbeat`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Heartbeat {
-    /// All of the ledger has been declared since the hello that asked for it.
+    /// All that the hello asked for was given back: all of the ledger is declared and, to the shard that has the table, so
+    /// is that. While a recovery window is open it stays open for whoever has yet to say so.
     pub asserted: bool,
     /// The version of the table that this proxy has.
     pub table_version: u64,

@@ -1,9 +1,13 @@
 //! What operators do to backends while the fleet runs.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use homing::fleet::Verb;
 use homing::model::{BackendId, Ending, Weight};
+use homing::store::clock::Simulated;
+use homing::store::memory::Memory;
 use homing::store::{BackendState, JobKind, Row, Rules};
 
 use crate::harness::wait::whether;
@@ -168,4 +172,64 @@ async fn what_operators_set_survives_an_amnesia_even_if_a_fresh_proxy_is_first_t
         whether(said == "a drain, b removed, c up", || said.clone())
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_change_after_an_amnesia_waits_for_who_has_yet_to_give_back_the_table_of_before_and_is_not_undone() {
+    let (rules, server) = (stage::rules(), Arc::new(Simulated::new(1_000_000, "first")));
+    let behind = stage::tick(&server);
+    let stage = Stage::over(Memory::simulated(rules, server.clone()), rules);
+    let one = stage.proxy("p1", "a b").await;
+    one.change("a", Verb::Drain).await.unwrap();
+    one.road.set(Weather::Beaten);
+    // What one knows has a higher version than all that the store gives from now on: it puts that over whatever it finds.
+    behind.store(500_000, Ordering::Relaxed);
+    eventually("the clock is behind", SOON, async || whether(server.ms() < 1_000_000, || server.ms().to_string()))
+        .await;
+    stage.memory.flush();
+    let two = Proxy::start(&stage, "p2", rows("a b"), None).await;
+    eventually("a fresh proxy has brought its table", SOON, async || {
+        let said = states(&stage).await;
+        whether(said == "a up, b up", || said.clone())
+    })
+    .await;
+    let gives_back = async {
+        eventually("the window is open for nobody, or for who did not agree", SOON, async || {
+            let left = stage.census().await.recovering_ms;
+            whether(left.is_none_or(|ms| ms == 1), || format!("{left:?}"))
+        })
+        .await;
+        two.road.beats(5).await;
+        one.road.set(Weather::Fair);
+    };
+    let (done, ()) = tokio::join!(two.change("b", Verb::Down), gives_back);
+    let done = done.unwrap();
+    eventually("what was set before is set again", SOON, async || {
+        let said = states(&stage).await;
+        whether(said.starts_with("a drain"), || said.clone())
+    })
+    .await;
+    assert_eq!(states(&stage).await, "a drain, b down", "and what was set since still is");
+    assert_eq!((done.confirmed, done.live), (2, 2));
+    two.road.beats(3).await;
+    assert_eq!(stage.census().await.table_version, done.version, "nobody has anything to add");
+}
+
+#[tokio::test]
+async fn a_change_after_an_amnesia_is_not_judged_by_what_the_store_has_before_it_is_told_all() {
+    let stage = Stage::new(Rules { recovery: 3000, ..stage::rules() });
+    let one = stage.proxy("p1", "a").await;
+    one.change("c", Verb::Add(Some(MAIL3.to_owned()))).await.unwrap();
+    one.road.set(Weather::Cut);
+    stage.memory.flush();
+    let fresh = Proxy::start(&stage, "p2", rows("a"), None).await;
+    eventually("it has brought its table", SOON, async || {
+        let said = states(&stage).await;
+        whether(said == "a up", || said.clone())
+    })
+    .await;
+    let returns = async { one.road.set(Weather::Fair) };
+    let (done, ()) = tokio::join!(fresh.change("c", Verb::Drain), returns);
+    assert_eq!(done.map(|done| done.version), Ok(stage.census().await.table_version));
+    assert_eq!(states(&stage).await, "a up, c drain");
 }

@@ -12,6 +12,7 @@ contract!(
     rows_come_back_as_they_were_given,
     an_empty_table_is_a_table,
     an_order_replaces_the_table_as_a_call_does,
+    while_a_recovery_window_is_open_the_table_is_given_back_and_not_changed_by_orders,
     a_copy_is_taken_if_it_is_newer,
     since_when_is_of_the_shard_that_has_the_copy,
     a_copy_for_a_shard_that_has_none_counts_by_the_clock_of_that_shard,
@@ -98,11 +99,29 @@ async fn an_order_replaces_the_table_as_a_call_does(stage: Stage) {
     let world = stage.empty(Rules::default()).await;
     let order = |based_on, rows: &[(&str, Row)]| Order::Table { based_on, rows: table(rows) };
     assert_eq!(world.order(order(0, &[("a", up())])).await, Outcome::Recovering(4000), "it has no memory");
-    world.welcome("z").await;
-    assert_eq!(world.order(order(0, &[("a", up())])).await, Outcome::Table(Ok(DAWN)));
-    assert_eq!(world.order(order(DAWN, &[("b", up())])).await, Outcome::Table(Ok(DAWN + 1)));
-    let in_force = Table { version: DAWN + 1, rows: table(&[("b", Row { since: DAWN + 1, ..up() })]) };
-    assert_eq!(world.order(order(DAWN, &[("c", up())])).await, Outcome::Table(Err(in_force)));
+    let mut z = world.welcome("z").await;
+    world.pass(4000, &mut [&mut z]).await;
+    let then = DAWN + 4000;
+    assert_eq!(world.order(order(0, &[("a", up())])).await, Outcome::Table(Ok(then)));
+    assert_eq!(world.order(order(then, &[("b", up())])).await, Outcome::Table(Ok(then + 1)));
+    let in_force = Table { version: then + 1, rows: table(&[("b", Row { since: then + 1, ..up() })]) };
+    assert_eq!(world.order(order(then, &[("c", up())])).await, Outcome::Table(Err(in_force)));
+}
+
+async fn while_a_recovery_window_is_open_the_table_is_given_back_and_not_changed_by_orders(stage: Stage) {
+    let (world, mut z) = stage.pair().await;
+    let version = world.census().await.table_version;
+    let order = |based_on| Order::Table { based_on, rows: table(&[("c", up())]) };
+    world.server.restart("run2");
+    z.hello().await;
+    assert_eq!(world.order(order(version)).await, Outcome::Recovering(4000));
+    let given_back = z.table(version, &[("a", up())]).await.expect("who had it may bring it");
+    world.server.set_ms(world.server.ms() + 4000);
+    z.heartbeat(false, given_back).await;
+    world.server.set_ms(world.server.ms() + 2000);
+    assert_eq!(world.order(order(given_back)).await, Outcome::Recovering(1), "for who has yet to say that it has");
+    z.beat().await;
+    assert!(matches!(world.order(order(given_back)).await, Outcome::Table(Ok(_))));
 }
 
 async fn a_copy_is_taken_if_it_is_newer(stage: Stage) {

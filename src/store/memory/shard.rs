@@ -147,6 +147,8 @@ impl Shard {
         match order {
             // While it is not known who holds what, nothing may be taken for empty.
             Order::Move(_) | Order::Settle(_) if recovering > 0 => Outcome::Recovering(recovering),
+            // Nor may the table be changed while somebody may still bring the one of before the loss.
+            Order::Table { .. } if recovering > 0 => Outcome::Recovering(recovering),
             Order::Move(order) => Outcome::Move(self.begin_move(order, now, moment.rules)),
             Order::Settle(order) => Outcome::Settle(self.settle(order, now, moment.rules)),
             Order::Mark(order) => Outcome::Mark(self.mark(order, now, moment.rules.remember)),

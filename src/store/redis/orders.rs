@@ -114,7 +114,7 @@ pub(super) fn script_and_arguments(
             &scripts::MARK
         }
         Order::Table { based_on, rows } => {
-            a.put("based_on", based_on).rows(rows);
+            a.put("recovery_max", rules.recovery_max).put("based_on", based_on).rows(rows);
             &scripts::REVISE
         }
         Order::Copy(Table { version, rows }) => {

@@ -30,6 +30,8 @@ pub enum Weather {
     Cut,
     /// Nothing passes, and nobody hears anything.
     Silent,
+    /// Fair, but somebody else is always faster to change the table.
+    Beaten,
     /// Fair, but nobody can look up the key `fog`.
     Foggy,
 }
@@ -78,7 +80,11 @@ impl Road {
 
     async fn apply(&self, shard: u16, calls: &[Call]) -> Result<Vec<Reply>, StoreError> {
         self.blocked().await?;
-        let replies = self.0.memory.connect(shard).await?.exchange(calls).await?;
+        let connection = self.0.memory.connect(shard).await;
+        let replies = match self.weather() {
+            Weather::Beaten => connection?.exchange(&too_late(calls)).await?,
+            _ => connection?.exchange(calls).await?,
+        };
         {
             let mut asked = self.0.asked.lock().unwrap_or_else(PoisonError::into_inner);
             calls.iter().for_each(|call| *asked.entry(name(&call.request)).or_default() += 1);
@@ -148,6 +154,17 @@ impl Road {
 
 fn broken() -> StoreError {
     StoreError::NoAnswer { at: "the road".to_owned(), why: "the weather".to_owned() }
+}
+
+/// The same calls, but each table was made from another than the one in force.
+fn too_late(calls: &[Call]) -> Vec<Call> {
+    let mut calls = calls.to_vec();
+    for call in &mut calls {
+        if let Request::Table { based_on, .. } = &mut call.request {
+            *based_on += 1;
+        }
+    }
+    calls
 }
 
 fn name(request: &Request) -> &'static str {
