@@ -38,6 +38,8 @@ pub struct Chain {
     named: Vec<Mechanism>,
     /// Of keys that are made of passwords, and of made-up ones.
     scram_rounds: NonZeroU32,
+    /// Scope, and where the issuer's metadata is: for clients whose token is refused.
+    oauth_hints: (Option<String>, Option<String>),
     policy: Option<Arc<Policy>>,
     cache: Option<Arc<Cache>>,
 }
@@ -80,6 +82,7 @@ impl Chain {
             separator: auth.master_separator.0,
             named: auth.mechanisms.0.clone(),
             scram_rounds: NonZeroU32::new(auth.scram_rounds).unwrap_or(SCRAM_ROUNDS),
+            oauth_hints: (auth.oauth_scope.clone(), auth.openid_configuration.clone()),
             cache: None,
             policy: None,
         }
@@ -89,6 +92,11 @@ impl Chain {
     pub fn with_cache(self, cache: &Arc<Cache>) -> Self {
         let (users, masters) = (self.users.with_cache(cache), self.masters.with_cache(cache));
         Self { users, masters, cache: Some(cache.clone()), ..self }
+    }
+
+    /// The scope that tokens need, and where their issuer's metadata is, for clients whose token is refused.
+    pub fn oauth_hints(&self) -> (Option<String>, Option<String>) {
+        self.oauth_hints.clone()
     }
 
     /// Asks this policy server about each login. One that cannot be used is logged and left out.
@@ -115,6 +123,7 @@ impl Chain {
             separator: None,
             named: Vec::new(),
             scram_rounds: SCRAM_ROUNDS,
+            oauth_hints: (None, None),
             cache: None,
             policy: None,
         }

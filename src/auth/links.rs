@@ -87,8 +87,10 @@ impl Links {
             Proof::Proven => Some(Kind::Proven),
             Proof::Failed(_) => None,
         };
+        let is_token = question.credentials.token().is_some();
         let mut memory = Memory::of(question, kind.unwrap_or(Kind::Login));
-        for link in &self.links {
+        let is_asked = |link: &&Link| !is_token || link.source().takes_tokens(question.credentials.mechanism);
+        for link in self.links.iter().filter(is_asked) {
             let (answer, origin) = match kind {
                 Some(_) => self.answer(link, &mut memory, link.ask(question)).await,
                 None => (link.ask(question).await, Origin::Source),
@@ -98,6 +100,8 @@ impl Links {
                 Answer::Granted(grant) if grant.user.as_str().is_empty() => Err(Refusal::BadCredentials.into()),
                 // Whoever answered: what is kept says only who, not from where.
                 Answer::Granted(grant) if !grant.fields.admits(client.ip()) => Err(Refusal::Forbidden.into()),
+                // Nobody without a name has a home: a token that names nobody is no use.
+                Answer::Granted(grant) if grant.user.as_str().is_empty() => Err(Refusal::BadCredentials.into()),
                 Answer::Granted(grant) => {
                     let until = grant.fields.delay_until.unwrap_or(SystemTime::UNIX_EPOCH);
                     pause(until.duration_since(SystemTime::now()).unwrap_or_default()).await;

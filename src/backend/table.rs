@@ -29,6 +29,8 @@ pub struct Server {
     pub announce: Announce,
     /// Log in as this master user.
     pub master: Option<Master>,
+    /// Log users in by our own certificate.
+    pub external: bool,
     /// Our own login steps may be sent without waiting.
     pub pipelining: bool,
     /// For one TCP connect.
@@ -96,12 +98,12 @@ struct Strangers {
 }
 
 impl Servers {
-    /// Every server of the table takes users whose password we do not have: by a master user, or by our word.
+    /// Every server of the table takes users whose password we do not have: by a master user, our certificate, or our word.
     pub fn log_in_without_passwords(&self, protocol: Protocol) -> bool {
         let takes_our_word = |server: &Server| server.road(protocol).is_some_and(|road| road.noauth);
         let added = self.added.values().filter_map(|(_, server)| server.as_ref().ok());
         let mut all = self.by_id.values().chain(added).peekable();
-        all.peek().is_some() && all.all(|server| server.master.is_some() || takes_our_word(server))
+        all.peek().is_some() && all.all(|server| server.master.is_some() || server.external || takes_our_word(server))
     }
 
     /// Loads the authorities of each. They are to be probed for what is `served`.
@@ -193,6 +195,7 @@ impl Servers {
             probed: Arc::default(),
             announce: Announce { id: true, xclient: true, proxy: false },
             master: None,
+            external: false,
             pipelining: true,
             connect_timeout: limit,
             login_timeout: limit,
@@ -241,6 +244,7 @@ impl Server {
             probed: probed.clone(),
             announce: config.announce,
             master: config.master.clone(),
+            external: config.login_external,
             pipelining: config.pipelining,
             connect_timeout: config.connect_timeout,
             login_timeout: config.login_timeout,
@@ -271,8 +275,8 @@ fn roads(config: &BackendConfig) -> Result<Vec<(Protocol, Road)>, TlsFault> {
     let reaches: Vec<_> =
         Protocol::ALL.into_iter().filter_map(|protocol| Some((protocol, config.reach(protocol)?))).collect();
     let protected = reaches.iter().any(|(_, reach)| reach.tls != BackendTls::None);
-    let client =
-        protected.then(|| ClientTls::new(config.tls_ca.as_deref(), config.tls_verify)).transpose()?.map(Arc::new);
+    let client = || ClientTls::with_identity(config.tls_ca.as_deref(), config.tls_verify, config.identity.as_ref());
+    let client = protected.then(client).transpose()?.map(Arc::new);
     let name = config.tls_name.as_ref().unwrap_or(&config.host);
     let road = |protocol: Protocol, Reach { port, tls }: Reach| {
         let client = client.clone().filter(|_| tls != BackendTls::None);

@@ -14,7 +14,8 @@ use super::{BackendConfig, Config, document, reader};
 /// Bytes of the line. All keys with long values need half of it.
 const LONGEST: usize = 4096;
 /// Keys that name files.
-const PATHS: [&str; 4] = ["tls_ca", "master_password_file", "doveadm_password_file", "doveadm_api_key_file"];
+const PATHS: [&str; 6] =
+    ["tls_ca", "tls_certificate", "tls_key", "master_password_file", "doveadm_password_file", "doveadm_api_key_file"];
 
 impl Config {
     /// The line for a backend with these settings: keys of `[backend.NAME]` with their values, as in a file, where text

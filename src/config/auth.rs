@@ -23,6 +23,10 @@ section! {
         /// is named is offered wherever a source knows what to do with it: tokens are passed on if the mail server has no
         /// master user; SCRAM and EXTERNAL leave nothing to pass on, so there must be a master user or the field `pass`.
         pub mechanisms: Mechanisms = Mechanisms::default(), example("[\"SCRAM-SHA-256\", \"PLAIN\"]");
+        /// The scope that tokens need: a client whose token is refused is told, so that it can ask for another one.
+        pub oauth_scope: Option<String> = None, example("\"openid email\"");
+        /// Where such a client finds the metadata of the issuer (OpenID Connect Discovery): it is told that, too.
+        pub openid_configuration: Option<String> = None, example("\"https://id.example.org/.well-known/openid-configuration\"");
         /// Rounds of the keys that SCRAM is given for users whose password is stored in clear, and of those that are made up for
         /// users whom nobody knows: as many as the stored {SCRAM-SHA-256} and {SCRAM-SHA-1} have, so that names cannot be told
         /// by them. The same for all proxies.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::doveadm::{DoveadmConfig, DoveadmCredential, DoveadmUrl};
+use super::front::Certificate;
 use super::key::section;
 use super::words::words;
 use crate::model::{Pool, Protocol, Secret, Weight};
@@ -34,6 +35,10 @@ pub struct BackendConfig {
     pub tls_name: Option<String>,
     /// `tls_verify = false` accepts any certificate. true by default.
     pub tls_verify: bool,
+    /// Our own certificate: `tls_certificate` and `tls_key`.
+    pub identity: Option<Certificate>,
+    /// Log users in by that certificate. false by default.
+    pub login_external: bool,
     /// Share of new users. 100 by default.
     pub weight: Weight,
     /// Its pool. "default" by default.
@@ -177,6 +182,14 @@ section! {
         pub(super) tls_name: Option<String> = None, example("\"mail.example.org\"");
         /// Verify the certificate. Without, anybody on the way can read along.
         pub(super) tls_verify: bool = true;
+        /// PEM file with a certificate that the proxy shows to the backend if asked, then its chain; its key is in `tls_key`.
+        pub(super) tls_certificate: Option<PathBuf> = None, example("\"proxy.pem\"");
+        /// PEM file with the key of `tls_certificate`.
+        pub(super) tls_key: Option<PathBuf> = None, example("\"proxy.key\"");
+        /// Log users in by SASL EXTERNAL: the certificate says that it is this proxy, which the backend must know as a master
+        /// user (Dovecot: `auth_ssl_username_from_cert`, and a passdb with `master = yes`), and the message whose mailbox it is.
+        /// Instead of `master_user`, for those whom a passdb has checked; the others give their own password.
+        pub(super) login_external: bool = false;
         /// Share of new users relative to the other backends, 0 to 10000; 0 takes no new users.
         pub(super) weight: Weight = Weight::default();
         /// Its pool: backends that can serve the same users.
@@ -254,6 +267,8 @@ impl BackendKeys {
             tls_ca: self.tls_ca,
             tls_name: self.tls_name,
             tls_verify: self.tls_verify,
+            identity: identity(self.tls_certificate, self.tls_key),
+            login_external: self.login_external,
             weight: self.weight,
             pool: self.pool,
             max_sessions: self.max_sessions,
@@ -285,6 +300,10 @@ impl BackendKeys {
     }
 }
 
+fn identity(certificate: Option<PathBuf>, key: Option<PathBuf>) -> Option<Certificate> {
+    certificate.zip(key).map(|(certificate, key)| Certificate { certificate, key })
+}
+
 impl From<&BackendConfig> for BackendKeys {
     fn from(config: &BackendConfig) -> Self {
         let config = config.clone();
@@ -314,6 +333,9 @@ impl From<&BackendConfig> for BackendKeys {
             tls_ca: config.tls_ca,
             tls_name: config.tls_name,
             tls_verify: config.tls_verify,
+            tls_certificate: config.identity.as_ref().map(|identity| identity.certificate.clone()),
+            tls_key: config.identity.map(|identity| identity.key),
+            login_external: config.login_external,
             weight: config.weight,
             pool: config.pool,
             max_sessions: config.max_sessions,

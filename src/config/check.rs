@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::fault::REFUSED;
+use super::front::Certificate;
 use super::reader::{Reader, join};
 use super::value::duration_text;
 use super::{
@@ -69,6 +70,11 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
     for (name, _) in config.backends.iter().filter(|(_, backend)| unproven && backend.master.is_some()) {
         warnings.push(format!(
             "backend {name}: master_user logs in only those whose password a passdb has checked, and there is none: it serves probes alone"
+        ));
+    }
+    for (name, _) in config.backends.iter().filter(|(_, backend)| unproven && backend.login_external) {
+        warnings.push(format!(
+            "backend {name}: login_external logs in only those whom a passdb has checked, and there is none: it serves nobody"
         ));
     }
     let administered = config.served().any(|protocol| protocol == Protocol::Doveadm);
@@ -312,6 +318,10 @@ fn backends(config: &Config, reader: &mut Reader<'_>) {
     for (name, backend) in &config.backends {
         if let Some(path) = &backend.tls_ca {
             readable(&format!("{}.tls_ca", join("backend", name.as_str())), path, reader);
+        }
+        if let Some(Certificate { certificate, key }) = &backend.identity {
+            readable(&format!("{}.tls_certificate", join("backend", name.as_str())), certificate, reader);
+            readable(&format!("{}.tls_key", join("backend", name.as_str())), key, reader);
         }
     }
 }

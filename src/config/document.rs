@@ -151,11 +151,17 @@ pub(super) fn backend(reader: &mut Reader<'_>, path: &str) -> BackendConfig {
     let keys: BackendKeys = reader.section(path);
     host(reader, path, &keys.host);
     master(reader, path, &keys);
+    external(reader, path, &keys);
     doveadm(reader, path, &keys);
     let roads = [Some(keys.tls), keys.pop3_tls, keys.sieve_tls, keys.submission_tls, keys.lmtp_tls];
     let doveadm_tls = [&keys.doveadm, &keys.doveadm_http].into_iter().flatten().any(DoveadmUrl::is_tls);
     let any_tls = doveadm_tls || roads.into_iter().flatten().any(|tls| tls != BackendTls::None);
-    for (name, given) in [("tls_ca", keys.tls_ca.is_some()), ("tls_name", keys.tls_name.is_some())] {
+    let of_tls = [
+        ("tls_ca", keys.tls_ca.is_some()),
+        ("tls_name", keys.tls_name.is_some()),
+        ("tls_certificate", keys.tls_certificate.is_some()),
+    ];
+    for (name, given) in of_tls {
         if given && !any_tls && reader.is_sound(&format!("{path}.tls")) {
             let consequence = "passwords and mail would go to the backend in the clear";
             let remedy = "set tls = \"starttls\" or \"implicit\", or remove it";
@@ -242,6 +248,36 @@ fn host(reader: &mut Reader<'_>, path: &str, host: &str) {
 pub(super) fn is_host(text: &str) -> bool {
     let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
     text.parse::<std::net::IpAddr>().is_ok() || (!text.is_empty() && text.len() <= 253 && text.chars().all(fits))
+}
+
+/// A certificate and its key need each other; who logs in by them needs TLS everywhere, and no other way.
+fn external(reader: &mut Reader<'_>, path: &str, keys: &BackendKeys) {
+    let [certificate, key, external] = ["tls_certificate", "tls_key", "login_external"].map(|k| format!("{path}.{k}"));
+    match (keys.tls_certificate.is_some(), keys.tls_key.is_some()) {
+        (true, false) if reader.is_sound(&key) => {
+            reader.fault(&certificate, "has no key", "it could not be shown to the backend", "add tls_key");
+        }
+        (false, true) if reader.is_sound(&certificate) => {
+            reader.fault(&key, "has no certificate", "it is of no use alone", "add tls_certificate, or remove it");
+        }
+        _ => {}
+    }
+    if !keys.login_external {
+        return;
+    }
+    let consequence = "nobody could be logged in at this backend";
+    if keys.tls_certificate.is_none() && reader.is_sound(&certificate) {
+        reader.fault(&external, "has no certificate to log in by", consequence, "add tls_certificate and tls_key");
+    }
+    if keys.master_user.is_some() {
+        let remedy = "remove it, or master_user and its password";
+        reader.fault(&external, "is a second way to log users in besides master_user", REFUSED, remedy);
+    }
+    let mail = [Some(keys.tls), keys.pop3_tls, keys.sieve_tls, keys.submission_tls];
+    if mail.into_iter().flatten().any(|tls| tls == BackendTls::None) && reader.is_sound(&format!("{path}.tls")) {
+        let remedy = "set tls = \"starttls\" or \"implicit\" for every protocol";
+        reader.fault(&external, "is of no use without TLS", consequence, remedy);
+    }
 }
 
 fn master(reader: &mut Reader<'_>, path: &str, keys: &BackendKeys) {

@@ -273,6 +273,8 @@ pub enum Means {
     Password,
     /// A bearer token, by OAUTHBEARER or XOAUTH2.
     Token,
+    /// Our own certificate, by EXTERNAL; the server knows it as one that may act for every user.
+    Certificate,
 }
 
 /// How to log in at a backend.
@@ -282,7 +284,7 @@ pub struct BackendLogin {
     pub user: String,
     /// The master user whose password this is, if not the user's own.
     pub master: Option<String>,
-    /// The password of `master`, or of `user`; or the user's token.
+    /// The password of `master`, or of `user`; or the user's token; empty if neither is shown.
     pub password: Secret,
     /// Which of them it is.
     pub means: Means,

@@ -11,7 +11,7 @@ use super::{
     BackendRefusal, Bounds, ClientWish, Farewell, Frontend, FrontendSettings, Handover, Input, Machine, Output,
     Violation,
 };
-use crate::model::{Credentials, Refusal};
+use crate::model::{Credentials, Mechanism, Refusal};
 
 /// Every word that a protocol says to clients before login, as far as all protocols have such a word.
 pub(super) trait Words {
@@ -91,8 +91,8 @@ pub(super) enum State<P, T> {
 pub(super) struct Afterwards {
     /// If the client is let in.
     success: Option<Vec<u8>>,
-    /// If its proof is refused.
-    refusal: Option<&'static str>,
+    /// By which it came: some show something of a refusal, too.
+    mechanism: Option<Mechanism>,
 }
 
 /// Why a login was refused.
@@ -169,7 +169,7 @@ impl<P: Default, T> Step<P, T> {
 
     /// The same; `success` is what the mechanism shows of one.
     fn asked(tag: T, given: Credentials, success: Option<Vec<u8>>) -> Self {
-        let afterwards = Afterwards { success, refusal: bearer::refusal(given.mechanism) };
+        let afterwards = Afterwards { success, mechanism: Some(given.mechanism) };
         Self::Wish(State::Verdict(tag, afterwards), ClientWish::Authenticate(given))
     }
 }
@@ -289,7 +289,8 @@ fn say_refusal<D: Dialect>(tag: &D::Tag, why: &Why, out: &mut Output) {
 /// Refuses the login, now or after one more round.
 fn refused<D: Dialect>(dialect: &mut D, why: Why, out: &mut Output) -> Result<(), Violation> {
     let Some((tag, afterwards)) = dialect.talk().judged() else { return Ok(()) };
-    if let Some(text) = afterwards.refusal.filter(|_| why.is_about_the_proof()) {
+    let shown = afterwards.mechanism.filter(|_| why.is_about_the_proof());
+    if let Some(text) = shown.and_then(|mechanism| bearer::refusal(mechanism, &dialect.talk().settings.sasl)) {
         D::challenge(text.as_bytes(), out);
         dialect.talk().state = State::Refused(tag, why);
         return Ok(());

@@ -245,7 +245,8 @@ impl Door {
             Mechanism::External => certificate.is_some(),
             _ => true,
         });
-        Arc::new(Terms { mechanisms, bindings, certificate })
+        let (oauth_scope, openid_configuration) = self.services.passdb.load().oauth_hints();
+        Arc::new(Terms { mechanisms, bindings, certificate, oauth_scope, openid_configuration })
     }
 
     /// Too many connections: says so where no TLS stands before the words.

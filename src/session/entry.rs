@@ -371,6 +371,9 @@ fn backend_identity(
     if let Some((master, password)) = server.master().filter(|_| !grant.unproven) {
         return Ok((Some(master), password, Means::Password));
     }
+    if server.external && !grant.unproven && fields.master.is_none() {
+        return Ok((None, Secret::default(), Means::Certificate));
+    }
     let own = match &credentials.proof {
         Proof::Password(password) => Some((password, Means::Password)),
         Proof::Token(token) => Some((token, Means::Token)),
@@ -380,7 +383,7 @@ fn backend_identity(
         error!(
             session = %guest.session, user = %grant.user.as_str(), backend = %server.id,
             mechanism = credentials.mechanism.name(),
-            "who logs in like this has no password that could be passed on: the backend needs a master user, or the passdb must give pass"
+            "who logs in like this has no password that could be passed on: the backend needs master_user or login_external, or the passdb must give pass"
         );
         return Err(Refusal::BackendUnavailable);
     };

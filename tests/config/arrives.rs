@@ -250,6 +250,11 @@ const CASES: &[Case] = &[
     ("auth_policy", "reject_on_fail", POLICY, |c, _| c.auth_policy.reject_on_fail),
     ("auth_policy", "log_only", POLICY, |c, _| c.auth_policy.log_only),
     ("auth_policy", "max_delay", POLICY, |c, _| c.auth_policy.max_delay == SECOND),
+    ("auth", "oauth_scope", "oauth_scope = \"mail\"", |c, _| c.auth.oauth_scope.as_deref() == Some("mail")),
+    ("auth", "openid_configuration", "openid_configuration = \"https://i/c\"", |c, _| {
+        c.auth.openid_configuration.as_deref() == Some("https://i/c")
+    }),
+    ("auth", "scram_rounds", "scram_rounds = 8192", |c, _| c.auth.scram_rounds == 8192),
     ("auth", "cache_ttl", "cache_ttl = \"0s\"", |c, _| c.auth.cache_ttl == Duration::ZERO),
     ("auth", "cache_negative_ttl", "cache_negative_ttl = \"7s\"", |c, _| c.auth.cache_negative_ttl == 7 * SECOND),
     ("auth", "cache_stale", "cache_stale = \"0s\"", |c, _| c.auth.cache_stale == Duration::ZERO),
@@ -327,6 +332,13 @@ const CASES: &[Case] = &[
     }),
     ("backend", "tls_name", "tls = \"implicit\"\ntls_name = \"m\"", |c, _| first(c).tls_name.as_deref() == Some("m")),
     ("backend", "tls_verify", "tls_verify = false", |c, _| !first(c).tls_verify),
+    ("backend", "tls_certificate", IDENTITY, |c, dir| {
+        first(c).identity.as_ref().is_some_and(|identity| identity.certificate == dir.join("cert.pem"))
+    }),
+    ("backend", "tls_key", IDENTITY, |c, dir| {
+        first(c).identity.as_ref().is_some_and(|identity| identity.key == dir.join("key.pem"))
+    }),
+    ("backend", "login_external", IDENTITY, |c, _| first(c).login_external),
     ("backend", "weight", "weight = 50", |c, _| first(c).weight.get() == 50),
     ("backend", "pool", "pool = \"ssd\"", |c, _| first(c).pool.as_str() == "ssd"),
     ("backend", "max_sessions", "max_sessions = 7", |c, _| first(c).max_sessions == 7),
@@ -396,6 +408,8 @@ const SENTINEL_FILE: &str = "kind = \"redis\"\nsentinels = [\"s1\"]\nmaster = \"
                              sentinel_password_file = \"word\"";
 const CLUSTER: &str = "kind = \"redis\"\ncluster = [\"n1\", \"n2:7001\"]\nusername = \"ada\"\npassword = \"word\"\n\
                        tls = true\nshards = 16";
+const IDENTITY: &str =
+    "tls = \"implicit\"\ntls_certificate = \"cert.pem\"\ntls_key = \"key.pem\"\nlogin_external = true";
 const TLS: &str = "kind = \"redis\"\nurl = \"rediss://r\"\ntls_ca = \"ca.pem\"\ntls_certificate = \"cert.pem\"\n\
                    tls_key = \"key.pem\"";
 const LISTEN: &str = "address = \"[::1]:1430\"\ntls = \"starttls\"\nplaintext_login = false\nproxy_protocol = true\nproxy_timeout = \"4s\"\nalpn = [\"imap\"]\n\

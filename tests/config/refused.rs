@@ -220,6 +220,21 @@ fault! {
     two_master_passwords: format!("{BACKEND}master_user = \"m\"\nmaster_password = \"a\"\nmaster_password_file = \"word\"") =>
         "backend.mail1.master_password_file", 5, "second master password", "remove one";
     authorities_for_a_backend_without_tls: format!("{BACKEND}tls_ca = \"ca.pem\"") => "backend.mail1.tls_ca", 3, "no use with tls \"none\"", "starttls";
+    a_certificate_for_a_backend_without_tls: format!("{BACKEND}tls_certificate = \"ca.pem\"\ntls_key = \"ca.pem\"") =>
+        "backend.mail1.tls_certificate", 3, "no use with tls \"none\"", "starttls";
+    a_certificate_for_a_backend_without_its_key: format!("{BACKEND}tls = \"implicit\"\ntls_certificate = \"ca.pem\"") =>
+        "backend.mail1.tls_certificate", 4, "has no key", "add tls_key";
+    a_key_for_a_backend_without_its_certificate: format!("{BACKEND}tls = \"implicit\"\ntls_key = \"ca.pem\"") =>
+        "backend.mail1.tls_key", 4, "has no certificate", "add tls_certificate";
+    a_certificate_for_a_backend_that_is_not_there: format!("{BACKEND}tls = \"implicit\"\ntls_certificate = \"none\"\ntls_key = \"ca.pem\"") =>
+        "backend.mail1.tls_certificate", 4, "cannot be read", "correct the path";
+    a_login_by_certificate_without_one: format!("{BACKEND}tls = \"implicit\"\nlogin_external = true") =>
+        "backend.mail1.login_external", 4, "no certificate to log in by", "add tls_certificate";
+    a_login_by_certificate_beside_a_master: format!("{BACKEND}tls = \"implicit\"\ntls_certificate = \"ca.pem\"\ntls_key = \"ca.pem\"\nlogin_external = true\nmaster_user = \"m\"\nmaster_password = \"a\"") =>
+        "backend.mail1.login_external", 6, "second way", "remove it";
+    a_login_by_certificate_without_tls_for_one_protocol: format!("{BACKEND}tls = \"implicit\"\ntls_certificate = \"ca.pem\"\ntls_key = \"ca.pem\"\nlogin_external = true\npop3_tls = \"none\"") =>
+        "backend.mail1.login_external", 6, "no use without TLS", "starttls";
+    too_few_rounds_of_scram: "[auth]\nscram_rounds = 1000" => "auth.scram_rounds", 2, "4096", "1000000";
     a_name_to_verify_without_tls: format!("{BACKEND}tls_name = \"m\"") => "backend.mail1.tls_name", 3, "no use with tls \"none\"", "starttls";
     a_backend_with_the_port_in_its_host: "[backend.mail1]\nhost = \"mail1:143\"" => "backend.mail1.host", 2, "not a host name", "key of its own";
     a_backend_with_an_impossible_name: "[backend.\"mail 1\"]\nhost = \"mail1\"" => "backend.\"mail 1\"", 1, "is not a name", "letters, digits";

@@ -29,6 +29,7 @@ mod link;
 mod lmtp;
 mod login;
 mod masters;
+mod mechanisms;
 mod odd_backends;
 mod one_key;
 mod operators;

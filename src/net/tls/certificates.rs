@@ -95,16 +95,17 @@ pub(super) fn read_authorities(path: &Path) -> Result<RootCertStore, TlsFault> {
     Ok(roots)
 }
 
+/// A certificate with its chain, and the key that goes with it.
+pub(super) fn read_identity(
+    files: &Certificate,
+) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), TlsFault> {
+    load(files, &super::provider())?; // says whether they fit
+    Ok((read_chain(&files.certificate)?, read_key(&files.key)?))
+}
+
 fn load(files: &Certificate, provider: &CryptoProvider) -> Result<CertifiedKey, TlsFault> {
     let chain = read_chain(&files.certificate)?;
-    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| match error {
-        pem::Error::NoItemsFound => TlsFault::file(
-            &files.key,
-            "holds no private key that can be read",
-            "give a PEM file with PKCS#8, PKCS#1 or SEC1, not encrypted with a passphrase",
-        ),
-        error => unreadable(&files.key, error),
-    })?;
+    let key = read_key(&files.key)?;
     CertifiedKey::from_der(chain, key, provider).map_err(|error| match error {
         rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => TlsFault::file(
             &files.key,
@@ -117,6 +118,17 @@ fn load(files: &Certificate, provider: &CryptoProvider) -> Result<CertifiedKey, 
         error => {
             TlsFault::file(&files.key, error, "use an ECDSA (P-256, P-384), Ed25519 or RSA (2048 bits or more) key")
         }
+    })
+}
+
+fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsFault> {
+    PrivateKeyDer::from_pem_file(path).map_err(|error| match error {
+        pem::Error::NoItemsFound => TlsFault::file(
+            path,
+            "holds no private key that can be read",
+            "give a PEM file with PKCS#8, PKCS#1 or SEC1, not encrypted with a passphrase",
+        ),
+        error => unreadable(path, error),
     })
 }
 

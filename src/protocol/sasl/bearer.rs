@@ -6,7 +6,7 @@
 use zeroize::Zeroizing;
 
 use super::scram::saslname;
-use super::{Awaited, Fault, Step, user_name};
+use super::{Awaited, Fault, Step, Terms, user_name};
 use crate::model::{Credentials, Mechanism, Proof, Secret};
 
 /// What stands between the fields of a message.
@@ -36,7 +36,7 @@ impl Awaited for Bearer {
     }
 }
 
-/// `n,a=user,^A`: whose mailbox. Who says none (`n,,^A`) wants that of whom the token names (RFC 7628 section 3.1). A channel
+/// `n,a=user,^A`: whose mailbox; without `a=` the token says it (RFC 7628 section 3.1), and the name is empty. A channel
 /// binding would need a mechanism with PLUS.
 fn after_gs2(message: &[u8]) -> Result<(String, &[u8]), Fault> {
     let (header, fields) = split(message, SEPARATOR).ok_or(Fault::Malformed)?;
@@ -74,13 +74,21 @@ fn split(bytes: &[u8], at: u8) -> Option<(&[u8], &[u8])> {
     Some((&bytes[..place], &bytes[place + 1..]))
 }
 
-/// What the client is shown of a refusal, where its mechanism has such a thing.
-pub(in crate::protocol) fn refusal(mechanism: Mechanism) -> Option<&'static str> {
-    match mechanism {
-        Mechanism::OAuthBearer => Some(r#"{"status":"invalid_token"}"#),
-        Mechanism::XOAuth2 => Some(r#"{"status":"401","schemes":"bearer"}"#),
-        _ => None,
+/// What the client is shown of a refusal, where its mechanism has such a thing: JSON by RFC 7628 section 3.2.2, and as Google
+/// has it.
+pub(in crate::protocol) fn refusal(mechanism: Mechanism, terms: &Terms) -> Option<String> {
+    let mut about = match mechanism {
+        Mechanism::OAuthBearer => serde_json::json!({ "status": "invalid_token" }),
+        Mechanism::XOAuth2 => serde_json::json!({ "status": "401", "schemes": "bearer" }),
+        _ => return None,
+    };
+    let known = [("scope", &terms.oauth_scope), ("openid-configuration", &terms.openid_configuration)];
+    for (name, value) in known {
+        if let Some(value) = value {
+            about[name] = value.as_str().into();
+        }
     }
+    Some(about.to_string())
 }
 
 /// What we send to pass a token on, before base64; `None` if it cannot be said.

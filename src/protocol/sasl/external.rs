@@ -1,5 +1,7 @@
 //! EXTERNAL (RFC 4422 appendix A): the client's certificate says who it is; the message says at most as whom it acts.
 
+use zeroize::Zeroizing;
+
 use super::{Awaited, Fault, Step, Terms, user_name};
 use crate::model::{Credentials, Mechanism, Proof};
 
@@ -23,4 +25,9 @@ impl Awaited for External {
             mechanism: Mechanism::External,
         }))
     }
+}
+
+/// What we send to act for a user, before base64; `None` if that cannot be said. Never empty: that would be ourselves.
+pub(super) fn response(user: &str) -> Option<Zeroizing<Vec<u8>>> {
+    user_name(user.as_bytes()).ok().map(|user| Zeroizing::new(user.into_bytes()))
 }

@@ -2,7 +2,7 @@
 
 use zeroize::Zeroizing;
 
-use super::{bearer, plain};
+use super::{bearer, external, plain};
 use crate::model::Mechanism;
 use crate::protocol::{BackendLogin, Means, Violation};
 
@@ -11,12 +11,14 @@ use crate::protocol::{BackendLogin, Means, Violation};
 pub(in crate::protocol) struct Offered {
     oauthbearer: bool,
     xoauth2: bool,
+    external: bool,
 }
 
 impl Offered {
     /// Takes the name of a mechanism.
     pub(in crate::protocol) fn add(&mut self, name: &str) {
         self.oauthbearer |= name.eq_ignore_ascii_case(Mechanism::OAuthBearer.name());
+        self.external |= name.eq_ignore_ascii_case(Mechanism::External.name());
         self.xoauth2 |= name.eq_ignore_ascii_case(Mechanism::XOAuth2.name());
     }
 }
@@ -25,12 +27,14 @@ impl BackendLogin {
     /// By which mechanism, of those that the server offers; `None` for PLAIN where there is no PLAIN.
     ///
     /// # Errors
-    /// The client's token needs one of the mechanisms for tokens. It is never sent as if it were a password.
+    /// The client's token needs one of the mechanisms for tokens, and our certificate EXTERNAL. Neither goes another way.
     pub(in crate::protocol) fn mechanism(&self, plain: bool, offered: Offered) -> Result<Option<Mechanism>, Violation> {
         match self.means {
             Means::Password => Ok(plain.then_some(Mechanism::Plain)),
             Means::Token if offered.oauthbearer => Ok(Some(Mechanism::OAuthBearer)),
             Means::Token if offered.xoauth2 => Ok(Some(Mechanism::XOAuth2)),
+            Means::Certificate if offered.external => Ok(Some(Mechanism::External)),
+            Means::Certificate => Err(Violation::Missing("EXTERNAL, for our certificate")),
             Means::Token => Err(Violation::Missing("OAUTHBEARER or XOAUTH2")),
         }
     }
@@ -40,6 +44,7 @@ impl BackendLogin {
         match mechanism {
             Mechanism::Plain => plain::response(&self.user, self.master.as_deref(), &self.password),
             _ if self.master.is_some() => None,
+            Mechanism::External => external::response(&self.user),
             by_token => bearer::response(by_token, &self.user, &self.password),
         }
     }

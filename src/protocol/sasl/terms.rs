@@ -13,6 +13,10 @@ pub struct Terms {
     pub bindings: Bindings,
     /// The name in the client's own certificate, which an authority of ours vouches for.
     pub certificate: Option<String>,
+    /// The scope that a token needs, for a client whose token is refused.
+    pub oauth_scope: Option<String>,
+    /// Where such a client finds the issuer's metadata.
+    pub openid_configuration: Option<String>,
 }
 
 /// Channel bindings of a connection inside TLS; none where TLS ends in front of us.
@@ -50,7 +54,13 @@ impl fmt::Debug for Bindings {
 /// Passwords in clear, which any source and any backend can check.
 impl Default for Terms {
     fn default() -> Self {
-        Self { mechanisms: vec![Mechanism::Plain, Mechanism::Login], bindings: Bindings::default(), certificate: None }
+        Self {
+            mechanisms: vec![Mechanism::Plain, Mechanism::Login],
+            bindings: Bindings::default(),
+            certificate: None,
+            oauth_scope: None,
+            openid_configuration: None,
+        }
     }
 }
 

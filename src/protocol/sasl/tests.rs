@@ -160,11 +160,11 @@ fn scram_speaks_as_the_examples_of_the_rfcs() {
         Mechanism::ScramSha1,
         "pencil",
         "QSXCR+Q6sek8bf92",
-        "3rfcNHYJY1ZVvqWs7j",
+        "3rfcNHYJY1ZVvWVs7j",
         "n,,n=user,r=fyko+d2lbbFgONRv9qkxdawL",
-        "c=biws,r=fyko+d2lbbFgONRv9qkxdawL3rfcNHYJY1ZVvqWs7j,p=v0X8v3Bz2T0CJGbJQyF0X+HI4Ts=",
+        "c=biws,r=fyko+d2lbbFgONRv9qkxdawL3rfcNHYJY1ZVvWVs7j,p=v0X8v3Bz2T0CJGbJQyF0X+HI4Ts=",
     );
-    assert_eq!(first, "r=fyko+d2lbbFgONRv9qkxdawL3rfcNHYJY1ZVvqWs7j,s=QSXCR+Q6sek8bf92,i=4096");
+    assert_eq!(first, "r=fyko+d2lbbFgONRv9qkxdawL3rfcNHYJY1ZVvWVs7j,s=QSXCR+Q6sek8bf92,i=4096");
     let Step::Shown(text, given) = step else { panic!("proven") };
     assert_eq!(text, b"v=rmF9pqV8S7suAoZWja4dJRkFsKQ=");
     assert!(matches!(given.proof, Proof::Proven));
@@ -186,9 +186,9 @@ fn a_scram_proof_of_another_password_has_failed() {
         Mechanism::ScramSha1,
         "pencils",
         "QSXCR+Q6sek8bf92",
-        "3rfcNHYJY1ZVvqWs7j",
+        "3rfcNHYJY1ZVvWVs7j",
         "n,,n=user,r=fyko+d2lbbFgONRv9qkxdawL",
-        "c=biws,r=fyko+d2lbbFgONRv9qkxdawL3rfcNHYJY1ZVvqWs7j,p=v0X8v3Bz2T0CJGbJQyF0X+HI4Ts=",
+        "c=biws,r=fyko+d2lbbFgONRv9qkxdawL3rfcNHYJY1ZVvWVs7j,p=v0X8v3Bz2T0CJGbJQyF0X+HI4Ts=",
     );
     assert!(matches!(step, Step::Ask(Credentials { proof: Proof::Failed(_), .. })));
 }

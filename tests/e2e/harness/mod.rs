@@ -66,7 +66,7 @@ pub use sink::Sink;
 pub use smtp::{Dialect, Smtp};
 pub use users::User;
 pub use wait::eventually;
-pub use witness::Witness;
+pub use witness::{Visit, Witness};
 pub use workdir::Workdir;
 
 /// What a test returns: any failed step ends it with its cause.

@@ -19,6 +19,7 @@ pub fn run(data: &[u8]) {
         mechanisms: Mechanism::SASL.to_vec(),
         bindings: Bindings { exporter: Some(b"binding".to_vec()), end_point: None },
         certificate: Some("ann@example.org".to_owned()),
+        ..Terms::default()
     };
     let mechanism = Mechanism::SASL[usize::from(choice) % Mechanism::SASL.len()];
     let mut step = sasl::open(mechanism.name().as_bytes(), None).and_then(|opening| opening.begin(&terms));

@@ -108,7 +108,8 @@ async fn a_dovecot_that_is_killed_or_hangs_makes_temporary_failures_until_it_is_
 #[tokio::test]
 async fn clients_hear_a_dovecots_reason_and_its_absence_in_their_own_protocol() {
     let mut dovecot = Dovecot::start(USERS).await;
-    let site = Site::with(|config| config.passdb = vec![dovecot.passdb(soon())]).await;
+    let always_asked = RemoteKeys { cache: false, ..soon() };
+    let site = Site::with(|config| config.passdb = vec![dovecot.passdb(always_asked)]).await;
     let mut client = site.client().await;
     client.send("a LOGIN gone geheim\r\nb LOGIN gone falsch\r\n").await;
     client.expect("a NO [AUTHORIZATIONFAILED] Moved\r\n").await;

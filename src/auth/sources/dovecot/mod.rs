@@ -23,7 +23,7 @@ use super::canonical;
 use crate::auth::extra::Extra;
 use crate::auth::{Denial, Grant, Lookup, Question, Refused, Source, Verdict};
 use crate::config::{AuthSocket, DovecotPassdb};
-use crate::model::{Credentials, Refusal, Secret, User};
+use crate::model::{Credentials, Mechanism, Proof, Refusal, User};
 use road::Role;
 use talk::{Fault, Talk};
 use text::{Request, flag, put};
@@ -116,16 +116,30 @@ impl Source for DovecotSource {
         format!("dovecot {}", self.place)
     }
 
+    fn takes_tokens(&self, mechanism: Mechanism) -> bool {
+        self.logins.may_offer(mechanism)
+    }
+
+    fn knows_users(&self) -> bool {
+        self.logins.may_offer(Mechanism::External)
+    }
+
     async fn ask(&self, question: &Question<'_>) -> Verdict {
-        let Some(password) = question.credentials.password() else { return Verdict::Unknown };
-        let answer = match self.logins.ask(login(question, password, self.penalty)).await {
+        let Some(message) = message(question.credentials) else { return Verdict::Unknown };
+        let mechanism = mechanism(question.credentials);
+        if !self.logins.may_offer(mechanism) {
+            return Verdict::Unknown;
+        }
+        let answer = match self.logins.ask(login(question, mechanism, &message, self.penalty)).await {
             Ok(answer) => answer,
             Err(fault) => return without(fault, Verdict::Denied(Denial::Password)),
         };
         match answer.word {
             Word::Ok => allowed(&answer, question),
             Word::Fail => self.failure(&answer, question).await,
-            Word::Cont => Verdict::Unavailable("it asks for more than the mechanism PLAIN has to say".to_owned()),
+            // What is wrong with the token, in JSON; with an answer to that would come the refusal.
+            Word::Cont if mechanism.is_by_token() => Verdict::Denied(Denial::Password),
+            Word::Cont => Verdict::Unavailable(format!("it asks for more than {} has to say", mechanism.name())),
             _ => Verdict::Unavailable("its answer is none to a login".to_owned()),
         }
     }
@@ -200,8 +214,8 @@ fn user_name(value: &[u8]) -> Result<String, String> {
     name.filter(fits).map(str::to_owned).ok_or_else(|| "its answer has a user name that cannot be one".to_owned())
 }
 
-/// A login by the mechanism PLAIN. Its message must be the last field.
-fn login(question: &Question<'_>, password: &Secret, penalty: bool) -> Request {
+/// A login. Its message must be the last field.
+fn login(question: &Question<'_>, mechanism: Mechanism, message: &str, penalty: bool) -> Request {
     let mut rest = Zeroizing::new(Vec::with_capacity(text::MAX_REQUEST)); // never grows: no copy of a password stays
     if question.secured {
         flag(&mut rest, "secured");
@@ -209,10 +223,9 @@ fn login(question: &Question<'_>, password: &Secret, penalty: bool) -> Request {
     if !penalty {
         flag(&mut rest, "no-penalty");
     }
-    let tls = question.around.tls;
-    if let Some(tls) = tls.filter(|tls| tls.verified) {
+    if let Some(name) = certified(question) {
         flag(&mut rest, "valid-client-cert");
-        put(&mut rest, "cert_username", tls.common_name.as_deref().unwrap_or_default().as_bytes());
+        put(&mut rest, "cert_username", name.as_bytes());
     }
     put(&mut rest, "session", question.session.to_string().as_bytes());
     addresses(&mut rest, ["lip", "lport"], question.local);
@@ -225,16 +238,42 @@ fn login(question: &Question<'_>, password: &Secret, penalty: bool) -> Request {
         put(&mut rest, "local_name", name.as_bytes());
     }
     rest.extend_from_slice(b"\tresp=");
-    rest.extend_from_slice(message(question.credentials, password).as_bytes());
-    Request { verb: "AUTH", subject: "PLAIN".to_owned(), service: question.service.word(), rest }
+    rest.extend_from_slice(message.as_bytes());
+    Request { verb: "AUTH", subject: mechanism.name().to_owned(), service: question.service.word(), rest }
 }
 
-/// RFC 4616, in base64.
-fn message(credentials: &Credentials, password: &Secret) -> Zeroizing<String> {
-    let authzid = credentials.authzid.as_deref().unwrap_or_default().as_bytes();
-    let parts = [authzid, credentials.user.as_bytes(), password.expose()];
-    let plain = Zeroizing::new(parts.join(&0));
-    Zeroizing::new(STANDARD.encode(&*plain))
+/// The name in the client's certificate: the user's, where it is what the client logs in by.
+fn certified<'a>(question: &Question<'a>) -> Option<&'a str> {
+    match question.credentials.mechanism {
+        Mechanism::External => Some(&question.credentials.user),
+        _ => question.around.tls.filter(|tls| tls.verified).map(|tls| tls.common_name.as_deref().unwrap_or_default()),
+    }
+}
+
+/// How it is asked: passwords by PLAIN, however they came.
+fn mechanism(credentials: &Credentials) -> Mechanism {
+    match (&credentials.proof, credentials.mechanism) {
+        (Proof::Password(_), _) => Mechanism::Plain,
+        (_, other) => other,
+    }
+}
+
+/// What proves it, in base64: RFC 4616, 7628, Google's XOAUTH2, 4422 appendix A. `None` for what it cannot check.
+fn message(credentials: &Credentials) -> Option<Zeroizing<String>> {
+    let Credentials { user, authzid, proof, mechanism } = credentials;
+    let authzid = authzid.as_deref().unwrap_or_default();
+    let (head, rest): (String, &[u8]) = match (proof, mechanism) {
+        (Proof::Password(password), _) => (format!("{authzid}\0{user}\0"), password.expose()),
+        (Proof::Token(token), Mechanism::OAuthBearer) => {
+            (format!("n,a={},\x01auth=Bearer ", user.replace('=', "=3D").replace(',', "=2C")), token.expose())
+        }
+        (Proof::Token(token), Mechanism::XOAuth2) => (format!("user={user}\x01auth=Bearer "), token.expose()),
+        (Proof::Proven, Mechanism::External) => (authzid.to_owned(), b""),
+        _ => return None,
+    };
+    let end: &[u8] = if mechanism.is_by_token() { b"\x01\x01" } else { b"" };
+    let message = Zeroizing::new([head.as_bytes(), rest, end].concat());
+    Some(Zeroizing::new(STANDARD.encode(&*message)))
 }
 
 /// A lookup of somebody who does not log in.

@@ -10,6 +10,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::text::{Line, MAX_LINE, read_auth_line};
 use crate::config::AuthSocket;
+use crate::model::Mechanism;
 use crate::net::{Stream, tune};
 
 /// How long dialling and the greeting may take together.
@@ -33,6 +34,8 @@ pub(super) struct Road {
     pub(super) write: WriteHalf<Stream>,
     /// The server's minor version.
     pub(super) minor: u32,
+    /// What it offers to clients.
+    pub(super) mechanisms: Vec<Mechanism>,
 }
 
 /// Where it leads.
@@ -63,8 +66,8 @@ impl Road {
         write.write_all(hello.as_bytes()).await.map_err(|error| error.to_string())?;
         write.flush().await.map_err(|error| error.to_string())?;
         let mut lines = Lines::new(read);
-        let minor = greeting(&mut lines, role).await?;
-        Ok(Self { lines, write, minor })
+        let (minor, mechanisms) = greeting(&mut lines, role).await?;
+        Ok(Self { lines, write, minor, mechanisms })
     }
 }
 
@@ -88,21 +91,22 @@ fn name() -> u32 {
 }
 
 /// Reads up to the end of the greeting.
-async fn greeting(lines: &mut Lines, role: Role) -> Result<u32, String> {
-    let (mut minor, mut has_plain) = (None, false);
+async fn greeting(lines: &mut Lines, role: Role) -> Result<(u32, Vec<Mechanism>), String> {
+    let (mut minor, mut mechanisms) = (None, Vec::new());
+    let no_version = || "its greeting has no version".to_owned();
     for _ in 0..GREETING_LINES {
         match lines.next(read_auth_line).await?.map_err(|garbled| garbled.to_string())? {
             Line::Version(1, theirs) => minor = Some(theirs),
             Line::Version(major, _) => return Err(format!("it speaks version {major} of the protocol, not 1")),
-            Line::Mechanism(name) => has_plain |= name.eq_ignore_ascii_case("PLAIN"),
+            Line::Mechanism(name) => mechanisms.extend(Mechanism::of_name(name.as_bytes())),
             Line::Process if role == Role::Master => {
-                return minor.ok_or_else(|| "its greeting has no version".to_owned());
+                return Ok((minor.ok_or_else(no_version)?, mechanisms));
             }
-            Line::Done if role == Role::Client && !has_plain => {
+            Line::Done if role == Role::Client && !mechanisms.contains(&Mechanism::Plain) => {
                 return Err("it does not offer the mechanism PLAIN; see its auth_mechanisms".to_owned());
             }
             Line::Done if role == Role::Client => {
-                return minor.ok_or_else(|| "its greeting has no version".to_owned());
+                return Ok((minor.ok_or_else(no_version)?, mechanisms));
             }
             _ => {}
         }

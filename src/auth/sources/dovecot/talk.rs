@@ -8,14 +8,16 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use tokio::io::{AsyncWriteExt, WriteHalf};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 use zeroize::Zeroizing;
 
 use super::road::{Lines, Road, Role};
-use super::text::{Answer, Line, Request, read_auth_line};
+use super::text::{Answer, Line, Request, Word, read_auth_line};
 use crate::config::AuthSocket;
+use crate::model::Mechanism;
 use crate::net::Stream;
 
 /// Questions that may wait to be written.
@@ -48,7 +50,11 @@ pub(super) enum Fault {
 pub(super) struct Talk {
     calls: mpsc::Sender<Call>,
     next: AtomicU32,
+    offered: Arc<Offered>,
 }
+
+/// The mechanisms that the server offers; `None` before it was first connected.
+type Offered = ArcSwapOption<Vec<Mechanism>>;
 
 struct Call {
     id: u32,
@@ -76,8 +82,14 @@ impl Talk {
     /// Needs a runtime. Nothing is dialled before the first question.
     pub(super) fn new(socket: AuthSocket, role: Role) -> Self {
         let (calls, queue) = mpsc::channel(QUEUE);
-        tokio::spawn(run(socket, role, queue));
-        Self { calls, next: AtomicU32::new(1) }
+        let offered = Arc::new(Offered::empty());
+        tokio::spawn(run(socket, role, queue, Arc::clone(&offered)));
+        Self { calls, next: AtomicU32::new(1), offered }
+    }
+
+    /// It has not said that it lacks this mechanism.
+    pub(super) fn may_offer(&self, mechanism: Mechanism) -> bool {
+        self.offered.load().as_ref().is_none_or(|offered| offered.contains(&mechanism))
     }
 
     /// Puts a question. If the connection ends under way, as when the server reloads, it is put once more.
@@ -99,7 +111,7 @@ impl Talk {
 }
 
 /// Connects for each question that finds no connection, and serves it as long as it lasts.
-async fn run(socket: AuthSocket, role: Role, mut calls: mpsc::Receiver<Call>) {
+async fn run(socket: AuthSocket, role: Role, mut calls: mpsc::Receiver<Call>, offered: Arc<Offered>) {
     let mut pause = PAUSES[0];
     let mut closed: Option<(Instant, String)> = None;
     while let Some(call) = calls.recv().await {
@@ -110,7 +122,8 @@ async fn run(socket: AuthSocket, role: Role, mut calls: mpsc::Receiver<Call>) {
             continue;
         }
         match Road::open(&socket, role).await {
-            Ok(road) => {
+            Ok(mut road) => {
+                offered.store(Some(Arc::new(std::mem::take(&mut road.mechanisms))));
                 (pause, closed) = (PAUSES[0], None);
                 let why = serve(road, role, call, &mut calls).await;
                 tracing::debug!("passdb dovecot {}: the connection has ended: {why}", super::road::place(&socket));
@@ -126,7 +139,7 @@ async fn run(socket: AuthSocket, role: Role, mut calls: mpsc::Receiver<Call>) {
 
 /// Both directions, until one ends; says why. Whoever still waits then is told by the end of its channel.
 async fn serve(road: Road, role: Role, first: Call, calls: &mut mpsc::Receiver<Call>) -> String {
-    let Road { mut lines, mut write, minor } = road;
+    let Road { mut lines, mut write, minor, .. } = road;
     let shared = Shared { role, state: Mutex::new(State { waiting: HashMap::new(), heard: Instant::now() }) };
     tokio::select! {
         why = put_questions(&mut write, minor, first, calls, &shared) => why,
@@ -218,6 +231,11 @@ impl Shared {
         let mut state = self.state();
         state.heard = Instant::now();
         if let Some(waiting) = state.waiting.remove(&answer.id) {
+            if answer.word == Word::Cont {
+                // It waits for more, which nobody has to say: the next words are that this is given up.
+                let (given_up, _) = oneshot::channel();
+                state.waiting.insert(answer.id, Waiting { answer: given_up, asked: waiting.asked });
+            }
             let _ = waiting.answer.send(Ok(answer)); // whoever asked may be gone
         }
     }

@@ -5,12 +5,13 @@ use proptest::prelude::*;
 use super::*;
 use crate::auth::tests::{credentials, question};
 use crate::auth::{Circumstances, Refused};
-use crate::model::SessionId;
+use crate::model::{Secret, SessionId};
 use crate::net::ProxyTls;
 use crate::protocol::doveadm::escape;
 
-fn secret(text: &str) -> Secret {
-    Secret::new(text.as_bytes().to_vec())
+/// The request for that login.
+fn request(question: &Question<'_>, penalty: bool) -> Request {
+    login(question, mechanism(question.credentials), &message(question.credentials).unwrap(), penalty)
 }
 
 fn answer(line: &[u8]) -> Answer {
@@ -38,8 +39,9 @@ proptest! {
     #[test]
     fn no_name_or_password_leaves_its_place_in_a_request(user in "\\PC{0,40}|.{0,40}", password: Vec<u8>) {
         let session = SessionId::new("s1");
-        let given = credentials(&user, "");
-        let request = login(&question(&given, &session), &Secret::new(password.clone()), false);
+        let proof = Proof::Password(Secret::new(password.clone()));
+        let given = Credentials { proof, ..credentials(&user, "") };
+        let request = request(&question(&given, &session), false);
         let line = request.line(7, 2).unwrap();
         let body = line.strip_suffix(b"\n").unwrap();
         prop_assert!(!body.contains(&b'\n'));
@@ -63,9 +65,8 @@ fn a_login_says_all_that_is_known_and_the_message_last() {
         client_id: &[],
     };
     let question = Question { around, ..question(&given, &session) };
-    let line = |penalty, minor| {
-        String::from_utf8(login(&question, &secret("x"), penalty).line(5, minor).unwrap().to_vec()).unwrap()
-    };
+    let line =
+        |penalty, minor| String::from_utf8(request(&question, penalty).line(5, minor).unwrap().to_vec()).unwrap();
     assert_eq!(
         line(false, 2),
         "AUTH\t5\tPLAIN\tservice=imap\tsecured\tno-penalty\tvalid-client-cert\tcert_username=a\x01tb\tsession=s1\t\
@@ -73,9 +74,9 @@ fn a_login_says_all_that_is_known_and_the_message_last() {
          real_rport=7\tlocal_name=mail.test\tresp=AGFubgB4\n"
     );
     assert!(line(true, 3).starts_with("AUTH\t5\tPLAIN\tprotocol=imap\tsecured\tvalid-client-cert\t"));
-    let long = secret(&"x".repeat(13_000));
+    let long = credentials("ann", &"x".repeat(13_000));
     assert!(
-        login(&question, &long, false).line(5, 2).is_none(),
+        request(&Question { credentials: &long, ..question }, false).line(5, 2).is_none(),
         "Dovecot would hang up, and take everybody's login with it"
     );
 }
@@ -127,4 +128,28 @@ fn who_may_not_log_in_is_told_the_passdbs_reason() {
     assert_eq!(words.as_deref(), Some("Moved."));
     assert!(matches!(judge(b"OK\t1\tallow_nets=192.0.2.0/24"), Verdict::Granted(_)));
     assert!(matches!(judge(b"OK\t1\tmaster=m"), Verdict::Faulty(_)));
+}
+
+#[test]
+fn a_token_or_a_certificate_is_shown_by_the_mechanism_that_it_came_by() {
+    let session = SessionId::new("s1");
+    let token = || Proof::Token(Secret::new(b"t.o.k".to_vec()));
+    for (mechanism, proof, expected) in [
+        (Mechanism::OAuthBearer, token(), "n,a=a=2C=3D,\x01auth=Bearer t.o.k\x01\x01"),
+        (Mechanism::XOAuth2, token(), "user=a,=\x01auth=Bearer t.o.k\x01\x01"),
+        (Mechanism::External, Proof::Proven, ""),
+    ] {
+        let given = Credentials { proof, mechanism, ..credentials("a,=", "") };
+        let line = request(&question(&given, &session), true).line(5, 2).unwrap();
+        let line = String::from_utf8(line.to_vec()).unwrap();
+        assert!(line.starts_with(&format!("AUTH\t5\t{}\tservice=imap", mechanism.name())), "{line}");
+        assert!(line.ends_with(&format!("\tresp={}\n", STANDARD.encode(expected))), "{line}");
+        assert_eq!(
+            line.contains("\tvalid-client-cert\tcert_username=a,=\t"),
+            mechanism == Mechanism::External,
+            "{line}"
+        );
+    }
+    let proven = Credentials { proof: Proof::Proven, mechanism: Mechanism::ScramSha256, ..credentials("ann", "") };
+    assert!(message(&proven).is_none(), "what another source has shown is not for this one to take");
 }

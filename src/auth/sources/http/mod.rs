@@ -117,6 +117,10 @@ impl Source for HttpSource {
         format!("http {}", self.url.place())
     }
 
+    fn knows_users(&self) -> bool {
+        self.service.as_ref().is_ok_and(|service| matches!(service.form, Form::Nginx(_)))
+    }
+
     async fn ask(&self, question: &Question<'_>) -> Verdict {
         self.log_in(question).await.unwrap_or_else(|verdict| verdict)
     }

@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 use super::Reply;
 use crate::auth::sources::canonical;
 use crate::auth::{Circumstances, Denial, Fields, Grant, Lookup, Question, Refused, Verdict};
-use crate::model::{Protocol, Refusal, Secret, User};
+use crate::model::{Mechanism, Proof, Protocol, Refusal, Secret, User};
 
 /// How answers are read.
 pub(super) struct Form {
@@ -25,11 +25,16 @@ pub(super) struct Form {
 /// The headers of a login. `Err` if it has no password that can stand in a header.
 pub(super) fn login(question: &Question<'_>) -> Result<HeaderMap, Verdict> {
     let credentials = question.credentials;
-    let password = credentials.password().ok_or(Verdict::Unknown)?;
+    let (method, password) = match (&credentials.proof, credentials.mechanism) {
+        // nginx has no other word for LOGIN and for the commands.
+        (Proof::Password(password), _) => ("plain", password.expose()),
+        (Proof::Proven, Mechanism::External) => ("external", [].as_slice()),
+        _ => return Err(Verdict::Unknown),
+    };
     let mut headers = HeaderMap::new();
-    put(&mut headers, "auth-method", "plain"); // nginx has no other word for LOGIN and for the commands
+    put(&mut headers, "auth-method", method);
     secret(&mut headers, "auth-user", credentials.user.as_bytes())?;
-    secret(&mut headers, "auth-pass", password.expose())?;
+    secret(&mut headers, "auth-pass", password)?;
     put(&mut headers, "auth-protocol", protocol(question.service));
     put(&mut headers, "auth-login-attempt", &question.around.attempt.max(1).to_string());
     put(&mut headers, "client-ip", &question.client.ip().to_string());
