@@ -118,7 +118,7 @@ impl Source for HttpSource {
     }
 
     fn knows_users(&self) -> bool {
-        self.service.as_ref().is_ok_and(|service| matches!(service.form, Form::Nginx(_)))
+        matches!(self.form, Form::Nginx(_))
     }
 
     async fn ask(&self, question: &Question<'_>) -> Verdict {
