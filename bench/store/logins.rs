@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
+use arc_swap::ArcSwap;
 use homing::auth::cache::seal::Seals;
 use homing::auth::cache::{Cache, Times};
 use homing::auth::{Chain, Circumstances, Question};
@@ -37,7 +38,12 @@ async fn login(cache: bool) -> anyhow::Result<Duration> {
     let hour = Duration::from_secs(3600);
     let times = Times { positive: hour, negative: hour, stale: hour };
     let seals = Seals::random().ok_or_else(|| anyhow::anyhow!("no random bytes"))?;
-    let memory = Arc::new(Cache::new(Arc::new(Memory::embedded(Rules::default())), 1, seals, times));
+    let memory = Arc::new(Cache::new(
+        Arc::new(Memory::embedded(Rules::default())),
+        1,
+        Arc::new(ArcSwap::from_pointee(seals)),
+        times,
+    ));
     let chain = Chain::open(&[PassdbConfig::File(passdb)], &AuthConfig::default(), 1).await.with_cache(&memory);
     let mut least = Duration::MAX;
     for _ in 0..SLICES {

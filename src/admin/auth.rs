@@ -28,8 +28,16 @@ pub(super) async fn stats(State(admin): State<Arc<Admin>>) -> Json<wire::AuthSta
         shared: cache.shared,
         unreachable: cache.unreachable,
     };
+    let found = admin.services.guards.penalties.stats();
+    let penalties = wire::PenaltyCounts {
+        failed: found.failed,
+        delayed: found.delayed,
+        too_fast: found.too_fast,
+        forgiven: found.forgiven,
+        alone: found.alone,
+    };
     let sources = chain.stats().into_iter().map(source).collect();
-    Json(wire::AuthStats { cache, sources, policy: chain.policy_stats().map(policy) })
+    Json(wire::AuthStats { penalties, cache, sources, policy: chain.policy_stats().map(policy) })
 }
 
 /// Has the fleet forget.
@@ -41,6 +49,18 @@ pub(super) async fn flush(State(admin): State<Arc<Admin>>, Json(ask): Json<wire:
             None => chain.forget_all().await,
         };
         gone.map(|records| wire::Flushed { records }).map_err(|error| error.to_string())
+    })
+}
+
+/// Has the fleet forgive a user or an address.
+pub(super) async fn forgive(State(admin): State<Arc<Admin>>, Json(ask): Json<wire::ForgiveAsk>) -> Response {
+    in_background(async move {
+        let penalties = &admin.services.guards.penalties;
+        let failures = match ask.whom.parse() {
+            Ok(address) => penalties.forgive_address(address).await,
+            Err(_) => penalties.forgive_user(&ask.whom).await,
+        };
+        failures.map(|failures| wire::Forgiven { failures }).map_err(|error| error.to_string())
     })
 }
 

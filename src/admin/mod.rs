@@ -23,6 +23,7 @@
 //! | `GET /v1/auth`                       | [`wire::AuthStats`]: passdbs, and the cache before them         |
 //! | `POST /v1/auth/test`                | [`wire::TrialAsk`]; a line of [`wire::Trial`]                  |
 //! | `POST /v1/auth/flush`               | [`wire::FlushAsk`]; a line of [`wire::Flushed`]                |
+//! | `POST /v1/auth/forgive`             | [`wire::ForgiveAsk`]; a line of [`wire::Forgiven`]             |
 //! | `POST /v1/reload`                   | [`wire::Reloaded`]: what a changed file has changed            |
 //!
 //! A failure is [`wire::Failure`], with 503 if the store cannot be asked and 409 if a reload or a change was refused. What may take a
@@ -150,6 +151,7 @@ pub fn serve(socket: Socket, admin: Admin) -> io::Result<Open> {
         .route("/v1/auth", get(auth::stats))
         .route("/v1/auth/test", post(auth::try_out))
         .route("/v1/auth/flush", post(auth::flush))
+        .route("/v1/auth/forgive", post(auth::forgive))
         .route("/v1/reload", post(reload::reload))
         .fallback(async || failure(StatusCode::NOT_FOUND, "there is no such route"))
         .method_not_allowed_fallback(async || failure(StatusCode::METHOD_NOT_ALLOWED, "not with this method"))

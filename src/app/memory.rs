@@ -1,26 +1,52 @@
-//! The fleet's memory of passdbs' answers, as the configuration has it.
+//! What the fleet notes of logins, as the configuration has it: passdbs' answers, failures, and the secret under which.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
+use arc_swap::ArcSwap;
 use tracing::{info, warn};
 
-use crate::auth::cache::seal::Seals;
-use crate::auth::cache::{Cache, Times};
-use crate::config::{AuthConfig, Config, StoreConfig};
+use crate::auth::cache::Times;
+use crate::auth::cache::seal::{Seals, SharedSeals};
+use crate::auth::penalty::{Penalties, PenaltyRules, Seats};
+use crate::config::{AuthConfig, Config, PassdbConfig, StoreConfig};
+use crate::model::Incarnation;
+use crate::session::Guards;
 use crate::store::notes::Notes;
 
 /// The file's name, if the configuration does not say: in the directory of `fleet.state_file`, which is homing's own.
 const SECRET: &str = "secret";
 
-/// The cache, with the secret of a file or, if no other process can read it anyway, with one that only this process has.
-pub(super) fn open_cache(config: &Config, notes: Arc<dyn Notes>) -> anyhow::Result<Cache> {
+/// The secrets of a file or, if no other process can read what is noted anyway, one that only this process has.
+pub(super) fn open_seals(config: &Config) -> anyhow::Result<SharedSeals> {
     let seals = match seals(config)? {
         Some(seals) => seals,
         None => Seals::random().context("the system has no random bytes to give")?,
     };
-    Ok(Cache::new(notes, config.store.shards(), seals, times(&config.auth)))
+    Ok(Arc::new(ArcSwap::from_pointee(seals)))
+}
+
+/// What keeps passwords from being guessed.
+pub(super) fn guards(config: &Config, notes: Arc<dyn Notes>, seals: &SharedSeals, incarnation: &Incarnation) -> Guards {
+    let shards = config.store.shards();
+    Guards {
+        penalties: Penalties::new(notes.clone(), shards, seals.clone(), penalty_rules(config)),
+        seats: Seats::new(notes, shards, seals.clone(), incarnation.clone()),
+    }
+}
+
+/// What failed logins cost. No wait is so long that the login could not be finished after it.
+pub(super) fn penalty_rules(config: &Config) -> PenaltyRules {
+    let Config { auth, limits, .. } = config;
+    PenaltyRules {
+        forget: auth.penalty_forget,
+        max: auth.penalty_max.min(limits.login_timeout / 2),
+        known: auth.penalty_known,
+        ipv6_prefix: auth.penalty_ipv6_prefix,
+        exempt: auth.penalty_exempt.clone(),
+        logins_per_minute: limits.logins_per_minute,
+    }
 }
 
 /// The secrets of the files that the configuration names; `None` if it names none.
@@ -33,8 +59,8 @@ pub(super) fn seals(config: &Config) -> anyhow::Result<Option<Seals>> {
     }
     let Some(path) = default_file(config) else {
         warn!(
-            "neither auth.secret_file nor fleet.state_file is set: what this proxy remembers of passdbs is of no use to its peers, \
-             nor after a restart"
+            "neither auth.secret_file nor fleet.state_file is set: what this proxy notes of logins, such as failures and what \
+             passdbs say, is of no use to its peers, nor after a restart"
         );
         return Ok(None);
     };
@@ -67,7 +93,9 @@ pub(super) fn times(auth: &AuthConfig) -> Times {
 
 /// Somebody else could read what is kept.
 fn is_shared(config: &Config) -> bool {
-    matches!(config.store, StoreConfig::Redis(_)) && config.passdb.iter().any(|passdb| passdb.is_cached())
+    let Config { auth, limits, passdb, .. } = config;
+    let is_guarded = !auth.penalty_max.is_zero() || limits.logins_per_minute > 0 || limits.user_ip_connections > 0;
+    matches!(config.store, StoreConfig::Redis(_)) && (is_guarded || passdb.iter().any(PassdbConfig::is_cached))
 }
 
 fn default_file(config: &Config) -> Option<PathBuf> {

@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 use super::listening::{Listening, accept};
-use super::memory::open_cache;
+use super::memory;
 use super::tools::{self, OperatorTools};
 use crate::admin;
 use crate::auth::Chain;
@@ -82,7 +82,8 @@ impl Proxy {
     pub async fn start(config: Config, stores: Stores) -> Result<Self> {
         let Stores { store, notes } = stores;
         let servers = Arc::new(ArcSwap::from_pointee(Servers::new(&config.backends, config.served())?));
-        let cache = Arc::new(open_cache(&config, notes)?);
+        let (seals, shards) = (memory::open_seals(&config)?, config.store.shards());
+        let cache = Arc::new(Cache::new(notes.clone(), shards, seals.clone(), memory::times(&config.auth)));
         let passdb = Chain::open(&config.passdb, &config.auth, config.limits.hash_threads)
             .await
             .with_cache(&cache)
@@ -109,6 +110,7 @@ impl Proxy {
             .collect::<std::io::Result<Vec<_>>>()?;
         prober.beware_of(addresses.clone());
         let services = Arc::new(Services {
+            guards: memory::guards(&config, notes, &seals, fleet.incarnation()),
             passdb: ArcSwap::from_pointee(passdb),
             placement: Placement::start(fleet.clone(), times),
             servers,

@@ -51,6 +51,7 @@ impl Proxy {
         self.health.update(&new.health, || self.services.servers.load_full());
         self.services.passdb.store(Arc::new(passdb));
         self.services.relay.store(Arc::new(relay_settings(&new.limits, &self.pool)));
+        self.services.guards.penalties.replace(memory::penalty_rules(&new));
         self.services.limits.store(Arc::new(new.limits.clone()));
         self.services.sieve.store(Arc::new(new.sieve.clone()));
         self.services.lmtp.store(Arc::new(new.lmtp.clone()));

@@ -7,7 +7,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::cache::{Cache, CacheStats, Origin};
+use super::cache::{About, Cache, CacheStats, Kind, NOBODY, Origin, Recall, Recalled};
 use super::hasher::Hasher;
 use super::link::{Link, SourceStats};
 use super::links::{Links, Told};
@@ -18,8 +18,9 @@ use super::sources::{
 use super::verifier::Verifier;
 use super::{Grant, Lookup, Question, Refused, Schemes, Source};
 use crate::config::{AuthConfig, AuthPolicyConfig, FilePassdb, PassdbConfig};
-use crate::model::{Credentials, Mechanism, Proof, Refusal, SessionId};
+use crate::model::{Credentials, Mechanism, Proof, Protocol, Refusal, SessionId};
 use crate::store::StoreError;
+use crate::store::notes::Noted;
 
 /// Longest user name in bytes. RFC 5321 4.5.3.1 allows no longer address, and a name becomes a key of the store.
 const MAX_USER: usize = 255;
@@ -162,7 +163,7 @@ impl Chain {
     /// As [`Chain::authenticate`], and says how it came to that. No policy server hears of it: nobody logs in.
     pub async fn try_out(&self, question: &Question<'_>) -> Trial {
         let begun = Instant::now();
-        let Told { outcome, by } = self.told(question).await;
+        let Told { outcome, by } = self.told(question, None).await;
         let (source, origin) = by.unzip();
         let outcome = outcome.map_err(|refused| refused.refusal);
         Trial { outcome, source, origin, took: begun.elapsed() }
@@ -170,17 +171,45 @@ impl Chain {
 
     /// Says who the client is, or why it is turned away.
     pub async fn authenticate(&self, question: &Question<'_>) -> Result<Grant, Refused> {
-        let told = self.told(question);
+        self.authenticate_knowing(question, None).await
+    }
+
+    /// The same, with what [`Chain::recalled`] has made of the fleet's answers.
+    pub async fn authenticate_knowing(
+        &self,
+        question: &Question<'_>,
+        recalled: Option<Recalled>,
+    ) -> Result<Grant, Refused> {
+        // Boxed: what is asked of a source is large, and would be moved through all that surrounds it.
+        let told = Box::pin(self.told(question, recalled));
         match &self.policy {
-            Some(policy) => {
-                let Roles { user, master } = self.roles(question.credentials);
-                policy.surround(master.unwrap_or(user), question, told).await.outcome
-            }
+            Some(policy) => policy.surround(self.claimant(question.credentials), question, told).await.outcome,
             None => told.await.outcome,
         }
     }
 
-    async fn told(&self, question: &Question<'_>) -> Told {
+    /// Whose password it is that was given: the master user's, where one logs in for somebody.
+    pub fn claimant<'a>(&self, credentials: &'a Credentials) -> &'a str {
+        let Roles { user, master } = self.roles(credentials);
+        master.unwrap_or(user)
+    }
+
+    /// What the fleet can be asked before [`Chain::authenticate_knowing`], by whoever asks it something else about the same login in
+    /// the same round trip; `None` if nothing.
+    pub fn to_recall(&self, credentials: &Credentials, service: Protocol) -> Option<Recall> {
+        let Roles { user, master } = self.roles(credentials);
+        let (links, user) = master.map_or((&self.users, user), |master| (&self.masters, master));
+        let (kind, proof) = (Kind::of(&credentials.proof)?, credentials.secret());
+        let about = About { user, service, client: NOBODY, kind, proof, anew: false };
+        if is_acceptable(user) { links.to_recall(&about) } else { None }
+    }
+
+    /// What its answers say; `None` if the store could not be asked.
+    pub fn recalled(&self, recall: &Recall, answers: Option<Vec<Noted>>) -> Option<Recalled> {
+        self.cache.as_ref().map(|cache| cache.recalled(recall, answers))
+    }
+
+    async fn told(&self, question: &Question<'_>, recalled: Option<Recalled>) -> Told {
         let Roles { user, master } = self.roles(question.credentials);
         // A token names its user by itself (RFC 7628 section 3.1).
         let by_token = user.is_empty() && question.credentials.token().is_some();
@@ -191,9 +220,9 @@ impl Chain {
             return Told::refused(self.recheck(question, keys).await);
         }
         match master {
-            Some(master) => self.act_for(user, master, question).await,
-            None if by_token => self.without_master(self.users.ask(question).await),
-            None => self.users.ask(question).await,
+            Some(master) => self.act_for(user, master, question, recalled).await,
+            None if by_token => self.without_master(self.users.ask(question, recalled).await),
+            None => self.users.ask(question, recalled).await,
         }
     }
 
@@ -209,9 +238,8 @@ impl Chain {
 
     /// A backend has decided about somebody who was unproven.
     pub fn settle(&self, question: &Question<'_>, success: bool) {
-        let Roles { user, master } = self.roles(question.credentials);
         if let Some(policy) = &self.policy {
-            policy.settle(master.unwrap_or(user), question, success);
+            policy.settle(self.claimant(question.credentials), question, success);
         }
     }
 
@@ -229,7 +257,7 @@ impl Chain {
 
     /// A master user logs in for `user`: the masters' sources check the password; if there are none, the backend does, if
     /// it is the one that checks passwords at all.
-    async fn act_for(&self, user: &str, master: &str, question: &Question<'_>) -> Told {
+    async fn act_for(&self, user: &str, master: &str, question: &Question<'_>, recalled: Option<Recalled>) -> Told {
         let own = &question.credentials;
         // The same for every name, and before it is looked up.
         let by_backend = self.users.iter().any(Link::leaves_it_to_the_backend);
@@ -244,7 +272,7 @@ impl Chain {
                 proof: own.proof.duplicate(),
                 mechanism: own.mechanism,
             };
-            let told = self.masters.ask(&Question { credentials: &credentials, ..*question }).await;
+            let told = self.masters.ask(&Question { credentials: &credentials, ..*question }, recalled).await;
             by = told.by;
             match told.outcome {
                 Ok(grant) => unproven = grant.unproven,

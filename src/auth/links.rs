@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::cache::{About, Cache, Kind, Origin, Recalled};
+use super::cache::{About, Cache, Kind, Origin, Recall, Recalled};
 use super::link::{Answer, Link};
 use super::pace::Pace;
 use super::{Grant, LONGEST_WAIT, Lookup, Question, Refused, SourceStats};
-use crate::model::{Proof, Refusal};
+use crate::model::Refusal;
 
 mod scram;
 #[cfg(test)]
@@ -78,17 +78,18 @@ impl Links {
         self.links.iter().map(move |link| link.stats(master))
     }
 
-    /// The first that knows the user decides.
-    pub(super) async fn ask(&self, question: &Question<'_>) -> Told {
+    /// What the fleet would be asked about a user who logs in; `None` if nothing.
+    pub(super) fn to_recall(&self, about: &About<'_>) -> Option<Recall> {
+        let (cache, labels) = (self.cache.as_ref()?, self.labels());
+        (!labels.is_empty()).then(|| cache.to_recall(&labels, about))
+    }
+
+    /// The first that knows the user decides. `recalled` is what the fleet has said, if it was asked before.
+    pub(super) async fn ask(&self, question: &Question<'_>, recalled: Option<Recalled>) -> Told {
         let client = question.client;
-        let kind = match &question.credentials.proof {
-            Proof::Password(_) => Some(Kind::Login),
-            Proof::Token(_) => Some(Kind::Token),
-            Proof::Proven => Some(Kind::Proven),
-            Proof::Failed(_) => None,
-        };
+        let kind = Kind::of(&question.credentials.proof);
         let is_token = question.credentials.token().is_some();
-        let mut memory = Memory::of(question, kind.unwrap_or(Kind::Login));
+        let mut memory = Memory { recalled, ..Memory::of(question, kind.unwrap_or(Kind::Login)) };
         let is_asked = |link: &&Link| !is_token || link.source().takes_tokens(question.credentials.mechanism);
         for link in self.links.iter().filter(is_asked) {
             let (answer, origin) = match kind {

@@ -3,7 +3,7 @@
 //! `chain.rs` says who logs in as whom; `links.rs` asks the `sources/` in their order behind the fleet's `cache/`, each through
 //! a `link.rs`, which bounds how long and how often. Sources that store
 //! passwords only look them up: `verifier.rs` compares, `scheme.rs` reads what is stored, and `hasher.rs` keeps the work
-//! off the event loop. `extra.rs` reads the fields of a passdb. No password is ever logged, nor quoted in an error.
+//! off the event loop. `extra.rs` reads the fields of a passdb. `penalty/` makes failures cost time. No password is ever logged, nor quoted in an error.
 
 pub mod cache;
 mod chain;
@@ -14,6 +14,7 @@ mod keys;
 mod link;
 mod links;
 mod pace;
+pub mod penalty;
 mod policy;
 mod scheme;
 pub mod sources;
@@ -28,6 +29,7 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 use ipnet::IpNet;
 
+pub use cache::{Recall, Recalled};
 pub use chain::{Chain, Trial};
 pub use link::{LATENCY_BOUNDS, SourceStats};
 pub use policy::PolicyStats;

@@ -12,12 +12,12 @@ use zeroize::Zeroizing;
 
 use super::status::{Door, table};
 use super::{Failure, count, runtime};
-use crate::admin::wire::{AuthStats, FlushAsk, Flushed, PolicyCounts, Trial, TrialAsk};
+use crate::admin::wire::{AuthStats, FlushAsk, Flushed, ForgiveAsk, Forgiven, PolicyCounts, Trial, TrialAsk};
 
 /// Longest password, in bytes.
 const LONGEST: u64 = 4096;
 
-/// Try passwords out, and see or clear what the fleet remembers of passdbs.
+/// Try passwords out, and see or clear what the fleet remembers of passdbs and of failed logins.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(subcommand)]
@@ -54,7 +54,15 @@ enum Action {
         #[command(flatten)]
         door: Door,
     },
-    /// How this proxy's passdbs and the cache before them fare
+    /// Have the fleet forget the failed logins of a user, or those at an address, so that nobody waits for them
+    Forgive {
+        /// An address, or the user's name; of an IPv6 address all of its network is forgiven
+        #[arg(value_parser = clap::builder::NonEmptyStringValueParser::new())]
+        whom: String,
+        #[command(flatten)]
+        door: Door,
+    },
+    /// How this proxy's passdbs and the cache before them fare, and how many logins fail
     Stats {
         #[command(flatten)]
         door: Door,
@@ -69,6 +77,7 @@ impl Args {
                 test(TrialAsk { user, password, service, client }, &door)
             }
             Action::Flush { user, door, .. } => flush(FlushAsk { user }, &door),
+            Action::Forgive { whom, door } => forgive(ForgiveAsk { whom }, &door),
             Action::Stats { door } => {
                 let stats: AuthStats =
                     runtime()?.block_on(door.client().get("/v1/auth")).map_err(anyhow::Error::from)?;
@@ -110,8 +119,14 @@ fn flush(ask: FlushAsk, door: &Door) -> Result<(), Failure> {
     door.print(&done, |done| format!("forgot {}", count(done.records, "record")))
 }
 
+fn forgive(ask: ForgiveAsk, door: &Door) -> Result<(), Failure> {
+    let work = async { door.client().work("/v1/auth/forgive", &ask).await };
+    let done: Forgiven = runtime()?.block_on(work).map_err(anyhow::Error::from)?;
+    door.print(&done, |done| format!("forgave {}", count(u64::from(done.failures), "failed login")))
+}
+
 fn stats_text(stats: &AuthStats) -> String {
-    let cache = &stats.cache;
+    let AuthStats { cache, penalties, .. } = stats;
     let mut rows = table(
         &["passdb", "asked", "granted", "denied", "unknown", "failed", "late", "not asked", "mean", "state"],
         &[1, 2, 3, 4, 5, 6, 7, 8],
@@ -129,8 +144,18 @@ fn stats_text(stats: &AuthStats) -> String {
     }
     let policy = stats.policy.as_ref().map(policy_text).unwrap_or_default();
     format!(
-        "Cache: {} answered, {} while a passdb was away, {} asked, {} shared a question, {} without the store\n{policy}{rows}",
-        cache.fresh, cache.stale, cache.missed, cache.shared, cache.unreachable
+        "Cache: {} answered, {} while a passdb was away, {} asked, {} shared a question, {} without the store\n\
+         Failed logins: {}; {} logins waited for that, {} were turned away, {} were forgiven, {} judged without the store\n{policy}{rows}",
+        cache.fresh,
+        cache.stale,
+        cache.missed,
+        cache.shared,
+        cache.unreachable,
+        penalties.failed,
+        penalties.delayed,
+        penalties.too_fast,
+        penalties.forgiven,
+        penalties.alone
     )
 }
 

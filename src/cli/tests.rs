@@ -66,5 +66,6 @@ fn passdbs_are_tried_for_somebody_and_forgotten_for_one_or_for_all() {
     assert!(parsed("homing auth test ann --password-file word --client 192.0.2.1 --json").is_ok());
     assert!(parsed("homing auth test").is_err(), "who?");
     assert!(parsed("homing auth flush --all").is_ok() && parsed("homing auth flush ann").is_ok());
+    assert!(parsed("homing auth forgive 192.0.2.1").is_ok() && parsed("homing auth forgive").is_err());
     assert!(parsed("homing auth flush").is_err() && parsed("homing auth flush ann --all").is_err());
 }

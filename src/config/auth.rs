@@ -42,6 +42,20 @@ section! {
         /// readable for nobody else. A second line is a secret that was in use before and still opens. By default `secret`
         /// in the directory of `fleet.state_file`, where one is made if there is none.
         pub secret_file: Option<PathBuf> = None, example("\"/etc/homing/secret\"");
+        /// The longest time for which a login waits after failures at its address, or of its user, before the password is
+        /// looked at: 1s after the first, twice as long after each further one; half of `limits.login_timeout` at most. 0s for
+        /// no waiting.
+        pub penalty_max: Duration = Duration::from_secs(15), max("1min");
+        /// How long after the last new failure all failures of an address, or of a user, are forgotten.
+        pub penalty_forget: Duration = Duration::from_secs(3600), min("1s"), max("30d");
+        /// How long an address is known from which a user has logged in: failures elsewhere do not make the user wait there.
+        /// 0s for never.
+        pub penalty_known: Duration = Duration::from_secs(30 * 24 * 3600), max("365d");
+        /// How many bits of an IPv6 address stand for one client.
+        pub penalty_ipv6_prefix: u8 = 64, min("16"), max("128");
+        /// Networks from which many users come, such as a webmail: they neither wait nor are limited. The client that they
+        /// announce (`x-originating-ip` of IMAP's ID) is believed, and counts instead.
+        pub penalty_exempt: Vec<ipnet::IpNet> = Vec::new(), example("[\"192.0.2.7\", \"fd00::/8\"]");
     }
 }
 

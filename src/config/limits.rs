@@ -12,6 +12,12 @@ section! {
         pub connections: usize = 100_000, min("1"), max("10000000");
         /// Sessions of one user, fleet-wide; 0 for any number. With a limit every login asks the store.
         pub sessions_per_key: u32 = 0;
+        /// Sessions of one user from one address, fleet-wide (as Dovecot's `mail_max_userip_connections`); 0 for any number.
+        pub user_ip_connections: u32 = 10;
+        /// Connections of mail clients of one address, fleet-wide; 0 for any number. With a limit every connection asks the store.
+        pub address_connections: u32 = 0;
+        /// Logins of one address in a minute, fleet-wide; 0 for any number.
+        pub logins_per_minute: u32 = 0;
         /// Time from accept to login, in all.
         pub login_timeout: Duration = Duration::from_secs(60), min("1s"), max("30min");
         /// Time for a TLS handshake.

@@ -141,7 +141,7 @@ macro_rules! whole_number {
     )+};
 }
 
-whole_number!(u16, u32, u64, usize);
+whole_number!(u8, u16, u32, u64, usize);
 
 impl Value for f64 {
     fn read(&mut self, given: &DeValue<'_>, _base: &Path) -> Result<(), Wrong> {

@@ -21,6 +21,10 @@ pub enum Refusal {
     HomeUnsettled,
     /// The key has as many sessions as it may.
     TooManySessions,
+    /// The user has as many sessions from that address as may be.
+    TooManyFromAddress,
+    /// There were as many logins from that address within a minute as may be.
+    TooManyLogins,
     /// This proxy is going down.
     ShuttingDown,
 }
@@ -38,6 +42,8 @@ impl Refusal {
             Self::BackendFull => "backend_full",
             Self::HomeUnsettled => "home_unsettled",
             Self::TooManySessions => "too_many_sessions",
+            Self::TooManyFromAddress => "too_many_from_address",
+            Self::TooManyLogins => "too_many_logins",
             Self::ShuttingDown => "shutting_down",
         }
     }

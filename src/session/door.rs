@@ -8,7 +8,8 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::ending::{End, Record};
-use super::{Services, administration, delivery, login};
+use super::{Services, administration, delivery, guarding, login};
+use crate::auth::penalty::Seat;
 use crate::config::{ListenerConfig, ListenerTls};
 use crate::model::{Ending, Mechanism, Phase, Protocol, SessionId};
 use crate::net::{
@@ -54,6 +55,8 @@ pub(super) struct Guest {
     pub(super) identity: Identity,
     /// It has asked for UTF-8 before its login (POP3).
     pub(super) utf8: bool,
+    /// Its place among the connections of its address, where those are limited.
+    pub(super) place: Option<Seat>,
 }
 
 /// What TLS shows of who is at its ends. Empty where TLS ends in front of us.
@@ -119,6 +122,7 @@ impl Door {
             server_name: None,
             identity: Identity::default(),
             utf8: false,
+            place: None,
         }
     }
 
@@ -153,6 +157,14 @@ impl Door {
             record.session = SessionId::new(name);
         }
         record.tls = header.tls.as_ref().map(version);
+        let is_of_mail_clients = !matches!(self.listener.protocol, Protocol::Lmtp | Protocol::Doveadm);
+        let client = Some(record.client.ip()).filter(|_| is_of_mail_clients);
+        let Ok(place) = guarding::come_in(&self.services, client).await else {
+            if self.listener.tls != ListenerTls::Implicit {
+                self.say_no(Stream::Plain(tcp)).await;
+            }
+            return Err((Ending::Overloaded, Some("limits.address_connections is reached".to_owned())));
+        };
         let guest = Guest {
             stream: Stream::Plain(tcp),
             session: record.session.clone(),
@@ -163,6 +175,7 @@ impl Door {
             server_name: header.authority,
             identity: Identity::default(),
             utf8: false,
+            place,
         };
         if self.listener.tls == ListenerTls::Implicit { self.encrypt(guest, record).await } else { Ok(guest) }
     }

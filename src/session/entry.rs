@@ -11,9 +11,11 @@ use tracing::{error, info, warn};
 
 use super::door::Guest;
 use super::ending::Record;
+use super::guarding::{self, Try};
 use super::refusing::Failure;
 use super::{Ender, Services};
-use crate::auth::{Circumstances, Fields, Grant, Question};
+use crate::auth::penalty::Seat;
+use crate::auth::{Circumstances, Fields, Grant, Question, Recalled};
 use crate::backend::{Arrival, Request, Server, Servers, StrangerTls, connect};
 use crate::ledger::Slot;
 use crate::model::{
@@ -37,6 +39,8 @@ pub(super) struct Entry {
     pub(super) arrival: Arrival,
     /// The place in the ledger; `None` at a host that the passdb named and the table lacks.
     pub(super) slot: Option<Slot>,
+    /// The place among the sessions of the user at the address, where those are limited.
+    pub(super) seat: Option<Seat>,
     pub(super) stop: StopSignal,
     /// The other end of `stop`; the ledger has one, too.
     pub(super) handle: StopHandle,
@@ -49,6 +53,7 @@ struct Found {
     key: Key,
     server: Arc<Server>,
     slot: Option<Slot>,
+    seat: Option<Seat>,
 }
 
 /// Checks, places, connects. `over` resolves when the connection is, whatever the login is doing then.
@@ -58,7 +63,8 @@ struct Found {
 pub(super) async fn enter(
     services: &Services,
     guest: &Guest,
-    credentials: &Credentials,
+    tried: &Try<'_>,
+    recalled: Option<Recalled>,
     announcement: &Announcement,
     mut over: Pin<&mut impl Future<Output = Ending>>,
     record: &mut Record,
@@ -66,18 +72,17 @@ pub(super) async fn enter(
     let mut grant = tokio::select! {
         biased;
         why = over.as_mut() => return Err(Failure::Over(why)),
-        grant = check(services, guest, credentials, announcement, record) => grant?,
+        grant = check(guest, tried, recalled, announcement, record) => grant?,
     };
     let unproven = grant.unproven;
     let settle = |success: bool, record: &Record| {
         if unproven {
-            services.passdb.load().settle(&question(guest, credentials, &announcement.client_id, record), success);
+            tried.chain.settle(&question(guest, tried.credentials, &announcement.client_id, record), success);
         }
     };
     let mut referrals = services.limits.load().max_referrals;
     loop {
-        let failure = match enter_home(services, guest, credentials, announcement, &grant, over.as_mut(), record).await
-        {
+        let failure = match enter_home(services, guest, tried, announcement, &grant, over.as_mut(), record).await {
             Ok(entry) => {
                 settle(true, record);
                 return Ok(entry);
@@ -122,7 +127,7 @@ fn follow(grant: &mut Grant, referral: Referral) {
 async fn enter_home(
     services: &Services,
     guest: &Guest,
-    credentials: &Credentials,
+    tried: &Try<'_>,
     announcement: &Announcement,
     grant: &Grant,
     mut over: Pin<&mut impl Future<Output = Ending>>,
@@ -130,14 +135,14 @@ async fn enter_home(
 ) -> Result<Entry, Failure> {
     let (handle, stop) = stop_pair();
     // Up to here a login may be dropped anywhere; a connect may not.
-    let Found { key, server, slot } = tokio::select! {
+    let Found { key, server, slot, seat } = tokio::select! {
         biased;
         why = over.as_mut() => return Err(Failure::Over(why)),
-        found = find(services, guest, grant, &handle, record) => found?,
+        found = find(services, guest, tried, grant, &handle, record) => found?,
     };
     record.reached(Phase::Connect);
     must_be_proven(&server, grant, guest, record.protocol)?;
-    let (master, password, means) = backend_identity(&server, grant, credentials, guest)?;
+    let (master, password, means) = backend_identity(&server, grant, tried.credentials, guest)?;
     let request = Request {
         protocol: record.protocol,
         user: grant.home_name(),
@@ -171,8 +176,8 @@ async fn enter_home(
     if let Some(slot) = &slot {
         slot.prove();
     }
-    let (user, mechanism) = (grant.user.as_str().into(), credentials.mechanism);
-    Ok(Entry { user, key, mechanism, backend: server.id.clone(), arrival, slot, stop, handle, isolation })
+    let (user, mechanism) = (grant.user.as_str().into(), tried.credentials.mechanism);
+    Ok(Entry { user, key, mechanism, backend: server.id.clone(), arrival, slot, seat, stop, handle, isolation })
 }
 
 /// A submission server that takes our word, and the password of a passdb's `pass`, are only for those whose own password
@@ -241,16 +246,16 @@ fn question<'a>(
 
 /// Asks the passdb.
 async fn check(
-    services: &Services,
     guest: &Guest,
-    credentials: &Credentials,
+    tried: &Try<'_>,
+    recalled: Option<Recalled>,
     announcement: &Announcement,
     record: &mut Record,
 ) -> Result<Grant, Failure> {
     record.reached(Phase::Auth);
     record.attempt += 1;
-    let question = question(guest, credentials, &announcement.client_id, record);
-    let refused = match services.passdb.load_full().authenticate(&question).await {
+    let question = question(guest, tried.credentials, &announcement.client_id, record);
+    let refused = match tried.chain.authenticate_knowing(&question, recalled).await {
         Ok(grant) => return Ok(grant),
         Err(refused) => refused,
     };
@@ -262,6 +267,7 @@ async fn check(
 async fn find(
     services: &Services,
     guest: &Guest,
+    tried: &Try<'_>,
     grant: &Grant,
     stop: &StopHandle,
     record: &mut Record,
@@ -270,8 +276,13 @@ async fn find(
     record.reached(Phase::Placement);
     let ender = Ender { handle: stop.clone(), client: guest.client.ip() };
     let limit = services.limits.load().sessions_per_key;
-    let (server, slot) = home(services, record.protocol, grant, &key, limit, ender).await?;
-    Ok(Found { key, server, slot })
+    // At the same time: neither is to cost a round trip of its own.
+    let (home, seat) = tokio::join!(
+        home(services, record.protocol, grant, &key, limit, ender),
+        guarding::sit(services, grant.user.as_str(), tried.client)
+    );
+    let ((server, slot), seat) = (home?, seat?);
+    Ok(Found { key, server, slot, seat })
 }
 
 /// The server where the user is at home, and the place in the ledger. `limit`: the most sessions of the key; 0 for any number.

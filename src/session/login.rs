@@ -12,6 +12,7 @@ use tracing::info;
 use super::door::{Door, Guest, LAST_WORDS};
 use super::ending::{End, Login, Record};
 use super::entry::{Entry, announce, enter, scram_keys};
+use super::guarding::{self, Try};
 use super::refusing::Failure;
 use super::{Counted, Services};
 use crate::model::{Credentials, Ending, Phase, Proof};
@@ -192,14 +193,21 @@ async fn try_to_enter(
     deadline: Instant,
     record: &mut Record,
 ) -> Result<Entry, Failure> {
-    let over = pin!(async {
+    let mut over = pin!(async {
         tokio::select! {
             why = door.over(deadline) => why,
             () = guest.stream.broken() => Ending::ClientLost,
         }
     });
+    record.reached(Phase::Auth);
+    let services = &door.services;
+    let client = guarding::counted(services, guest, announcement);
+    let tried = Try { credentials, protocol: record.protocol, client, chain: services.passdb.load_full() };
+    let (standing, recalled) = guarding::wait_out(services, &tried, over.as_mut()).await?;
     // Boxed: it is the largest of the states, and seldom the present one.
-    Box::pin(enter(&door.services, guest, credentials, announcement, over, record)).await
+    let outcome = Box::pin(enter(services, guest, &tried, recalled, announcement, over, record)).await;
+    guarding::settle(services, &tried, &standing, &outcome, record.phase()).await;
+    outcome
 }
 
 /// Tells the client, and the log, why it is not in. Gives the end, unless the dialogue goes on.
@@ -245,7 +253,7 @@ async fn hand_over(
     mut record: Record,
     counted: Counted,
 ) {
-    let Entry { user, key, mechanism, backend, arrival, slot, stop, handle, isolation } = *entry;
+    let Entry { user, key, mechanism, backend, arrival, slot, seat, stop, handle, isolation } = *entry;
     record.reached(Phase::Relay);
     record.login = Some(Login { user, key, mechanism, backend, address: arrival.address });
     dialogue.frontend.welcome(&arrival.handover, &mut dialogue.out);
@@ -268,13 +276,14 @@ async fn hand_over(
     };
     let is_stranger = slot.is_none();
     let mut record = Box::new(record);
+    let place = dialogue.guest.place;
     let relay = relay(dialogue.guest.stream, arrival.stream, session, move |outcome| {
         record.relayed(outcome);
         drop(slot);
     });
     let relay = async move {
         relay.await;
-        drop(counted);
+        drop((counted, seat, place));
     };
     if is_stranger {
         services.tasks.spawn(outside_the_ledger(relay, handle, services.closing.clone()));

@@ -10,6 +10,7 @@ mod delivery;
 mod door;
 mod ending;
 mod entry;
+mod guarding;
 mod login;
 mod refusing;
 
@@ -33,12 +34,15 @@ use crate::relay::{RelaySettings, StopHandle};
 pub use administration::Administration;
 pub use delivery::Deliveries;
 pub use door::Door;
+pub use guarding::Guards;
 
 /// What every session of this proxy uses. The parts behind an [`ArcSwap`] are replaced by a reload; who is at work with
 /// the old part finishes with it.
 pub struct Services {
     /// Who knows the passwords.
     pub passdb: ArcSwap<Chain>,
+    /// Who keeps passwords from being guessed.
+    pub guards: Guards,
     /// Who finds homes.
     pub placement: Placement,
     /// The mail servers, which follow the file and the fleet's table.

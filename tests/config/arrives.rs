@@ -291,6 +291,16 @@ const CASES: &[Case] = &[
     ("passdb", "tls_ca", WEB, |c, dir| web(c).is_some_and(|keys| keys.tls_ca == Some(dir.join("ca.pem")))),
     ("passdb", "tls_verify", WEB, |c, _| web(c).is_some_and(|keys| !keys.tls_verify)),
     ("auth", "master_separator", "master_separator = \"\"", |c, _| c.auth.master_separator.0.is_none()),
+    ("auth", "penalty_max", "penalty_max = \"0s\"", |c, _| c.auth.penalty_max == Duration::ZERO),
+    ("auth", "penalty_forget", "penalty_forget = \"7s\"", |c, _| c.auth.penalty_forget == 7 * SECOND),
+    ("auth", "penalty_known", "penalty_known = \"7s\"", |c, _| c.auth.penalty_known == 7 * SECOND),
+    ("auth", "penalty_ipv6_prefix", "penalty_ipv6_prefix = 48", |c, _| c.auth.penalty_ipv6_prefix == 48),
+    ("auth", "penalty_exempt", "penalty_exempt = [\"192.0.2.7\"]", |c, _| {
+        c.auth.penalty_exempt.iter().map(ToString::to_string).eq(["192.0.2.7/32"])
+    }),
+    ("limits", "user_ip_connections", "user_ip_connections = 7", |c, _| c.limits.user_ip_connections == 7),
+    ("limits", "address_connections", "address_connections = 7", |c, _| c.limits.address_connections == 7),
+    ("limits", "logins_per_minute", "logins_per_minute = 7", |c, _| c.limits.logins_per_minute == 7),
     ("health", "interval", "interval = \"10s\"", |c, _| c.health.interval == 10 * SECOND),
     ("health", "fast_interval", "fast_interval = \"500ms\"", |c, _| c.health.fast_interval == SECOND / 2),
     ("health", "timeout", "timeout = \"3s\"", |c, _| c.health.timeout == 3 * SECOND),

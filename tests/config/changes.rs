@@ -34,6 +34,7 @@ fn backends_health_limits_the_pace_of_moves_passdb_sieve_tls_and_the_log_level_a
     assert_eq!(with("[sieve]\nnotify = [\"mailto\"]"), live(&["sieve.notify"]));
     assert_eq!(with("[tls]\nmin_version = \"1.3\""), live(&["tls.min_version"]));
     assert_eq!(with("[auth]\nmaster_separator = \"\""), live(&["auth.master_separator"]));
+    assert_eq!(with("[auth]\npenalty_max = \"1s\""), live(&["auth.penalty_max"]));
     assert_eq!(
         with("[[tls.certificate]]\ncertificate = \"/etc/hosts\"\nkey = \"/etc/hosts\""),
         live(&["tls.certificate[1]"])

@@ -1,8 +1,7 @@
 //! The README as its reader uses it: every configuration in it is right, and every setting that it names exists.
 
 use std::collections::BTreeSet;
-use std::fs::Permissions;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::Command;
@@ -35,12 +34,11 @@ fn write_files(dir: &Path) {
     }
     std::fs::write(dir.join("users.passwd"), "ann:{PLAIN}word\n").unwrap();
     std::fs::write(dir.join("auth.header"), "X-Auth-Key: secret\n").unwrap();
-    let secret = dir.join("secret");
-    std::fs::write(&secret, "a secret of the fleet with more than 32 bytes\n").unwrap();
-    std::fs::set_permissions(&secret, Permissions::from_mode(0o600)).unwrap();
     let made = rcgen::generate_simple_self_signed(["mail.example.org".to_owned()]).unwrap();
     std::fs::write(dir.join("mail.example.org.pem"), made.cert.pem()).unwrap();
     std::fs::write(dir.join("mail.example.org.key"), made.signing_key.serialize_pem()).unwrap();
+    std::fs::write(dir.join("secret"), "a line of at least thirty-two bytes\n").unwrap();
+    std::fs::set_permissions(dir.join("secret"), std::fs::Permissions::from_mode(0o600)).unwrap();
 }
 
 #[test]

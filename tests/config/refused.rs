@@ -149,6 +149,7 @@ fault! {
     a_backend_without_host: "[backend.mail1]\nport = 143" => "backend.mail1.host", 1, "is missing", "add host";
     a_certificate_without_key: "[[tls.certificate]]\ncertificate = \"cert.pem\"" => "tls.certificate[1].key", 1, "is missing", "add key";
     a_key_without_certificate: "[[tls.certificate]]\nkey = \"key.pem\"" => "tls.certificate[1].certificate", 1, "is missing", "add certificate";
+    a_prefix_longer_than_an_address: "[auth]\npenalty_ipv6_prefix = 129" => "auth.penalty_ipv6_prefix", 2, "128", "128";
     a_passdb_without_kind: "[[passdb]]" => "passdb[1].kind", 1, "is missing", "add kind";
     a_dovecot_without_socket: "[[passdb]]\nkind = \"dovecot\"" => "passdb[1].auth_socket", 1, "is missing", "add auth_socket";
     a_web_service_without_url: "[[passdb]]\nkind = \"http\"" => "passdb[1].url", 1, "is missing", "add url";

@@ -153,6 +153,8 @@ fn refusal(word: &str) -> Refusal {
         Refusal::BackendFull,
         Refusal::HomeUnsettled,
         Refusal::TooManySessions,
+        Refusal::TooManyFromAddress,
+        Refusal::TooManyLogins,
         Refusal::ShuttingDown,
     ];
     all.into_iter().find(|refusal| refusal.word() == word).unwrap_or_else(|| panic!("no such refusal: {word}"))

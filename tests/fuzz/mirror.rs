@@ -157,7 +157,7 @@ proptest! {
     }
 
     #[test]
-    fn what_our_frontend_side_refuses_for_now_is_temporary_to_our_backend_side(which in 0..9_usize, flags: (bool, bool)) {
+    fn what_our_frontend_side_refuses_for_now_is_temporary_to_our_backend_side(which in 0..11_usize, flags: (bool, bool)) {
         let refusals = [
             (Refusal::BadCredentials, false),
             (Refusal::PassdbUnavailable, true),
@@ -167,6 +167,8 @@ proptest! {
             (Refusal::BackendFull, true),
             (Refusal::HomeUnsettled, true),
             (Refusal::TooManySessions, true),
+            (Refusal::TooManyFromAddress, true),
+            (Refusal::TooManyLogins, true),
             (Refusal::ShuttingDown, true),
         ];
         for protocol in SPOKEN {

@@ -55,6 +55,8 @@ key = "{}"
 [[passdb]]
 kind = "file"
 path = "{}"
+[limits]
+user_ip_connections = 0
 [log]
 level = "info"
 [admin]

@@ -64,9 +64,25 @@ pub struct Flushed {
     pub records: u64,
 }
 
-/// `GET /v1/auth`: how this proxy's passdbs and their cache fare.
+/// `POST /v1/auth/forgive`
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ForgiveAsk {
+    /// Whose failed logins are to cost nothing any more: an address, or a user's name.
+    pub whom: String,
+}
+
+/// What came of it.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Forgiven {
+    /// Failures that are forgotten.
+    pub failures: u32,
+}
+
+/// `GET /v1/auth`: how this proxy's passdbs and their cache fare, and who fails.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct AuthStats {
+    /// Since the start.
+    pub penalties: PenaltyCounts,
     /// Since the start.
     pub cache: CacheCounts,
     /// In their order, those of users first; since the start or the last reload.
@@ -94,6 +110,21 @@ pub struct PolicyCounts {
     pub lost: u64,
     /// It is left alone at the moment.
     pub paused: bool,
+}
+
+/// What failed logins came to.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct PenaltyCounts {
+    /// Failures that were noted.
+    pub failed: u64,
+    /// Logins that had to wait for earlier failures.
+    pub delayed: u64,
+    /// Logins that were turned away, above `limits.logins_per_minute` or because too many waited at their address.
+    pub too_fast: u64,
+    /// Successes that took failures away.
+    pub forgiven: u64,
+    /// Logins that were judged by this proxy's own notes, because the store could not be asked.
+    pub alone: u64,
 }
 
 /// What the cache has done.

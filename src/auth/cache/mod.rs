@@ -21,10 +21,10 @@ use arc_swap::ArcSwap;
 
 use self::flight::Flights;
 use self::record::{Record, Said};
-use self::seal::{Purpose, Seals};
+use self::seal::{Purpose, Seals, SharedSeals};
 use super::keys::MadeUp;
 use super::link::Answer;
-use crate::model::{Protocol, ScramHash, Secret};
+use crate::model::{Proof, Protocol, ScramHash, Secret};
 use crate::store::notes::{Name, Note, Noted, Notes};
 
 pub use record::Times;
@@ -66,6 +66,16 @@ pub(super) enum Kind {
 const TOKENS: usize = 8;
 
 impl Kind {
+    /// Of a login with that proof; `None` for one that has failed already.
+    pub(super) fn of(proof: &Proof) -> Option<Self> {
+        match proof {
+            Proof::Password(_) => Some(Self::Login),
+            Proof::Token(_) => Some(Self::Token),
+            Proof::Proven => Some(Self::Proven),
+            Proof::Failed(_) => None,
+        }
+    }
+
     const ALL: [Self; 6] = [
         Self::Login,
         Self::Token,
@@ -96,7 +106,7 @@ impl Kind {
 pub struct Cache {
     notes: Arc<dyn Notes>,
     shards: u16,
-    seals: ArcSwap<Seals>,
+    seals: SharedSeals,
     times: ArcSwap<Times>,
     flights: Flights<Flight, Answer>,
     counters: Counters,
@@ -142,8 +152,21 @@ pub enum Origin {
     Stale,
 }
 
+/// What is to be asked about one user: in which shard, and by which names, of each source newest secret first.
+pub struct Recall {
+    pub(super) shard: u16,
+    names: Vec<Vec<Name>>,
+    seals: Arc<Seals>,
+}
+
+impl Recall {
+    pub(super) fn notes(&self) -> Vec<Note> {
+        self.names.iter().flatten().copied().map(Note::Recall).collect()
+    }
+}
+
 /// What was recalled about one user, in the order of the sources.
-pub(super) struct Recalled(Vec<Recollection>);
+pub struct Recalled(Vec<Recollection>);
 
 struct Recollection {
     /// Where it is kept; behind that, where it is if another secret sealed it.
@@ -156,12 +179,12 @@ struct Recollection {
 
 impl Cache {
     /// A cache in those notes, of a store with so many shards.
-    pub fn new(notes: Arc<dyn Notes>, shards: u16, seals: Seals, times: Times) -> Self {
-        let (seals, times) = (ArcSwap::from_pointee(seals), ArcSwap::from_pointee(times));
+    pub fn new(notes: Arc<dyn Notes>, shards: u16, seals: SharedSeals, times: Times) -> Self {
+        let times = ArcSwap::from_pointee(times);
         Self { notes, shards, seals, times, flights: Flights::default(), counters: Counters::default() }
     }
 
-    /// From now on with these secrets.
+    /// From now on with these secrets, here and with whomever it shares them.
     pub fn reseal(&self, seals: Seals) {
         self.seals.store(Arc::new(seals));
     }
@@ -178,20 +201,29 @@ impl Cache {
 
     /// What is kept about the user by these sources, in one round trip. Nothing, if the store cannot be asked.
     pub(super) async fn recall(&self, sources: &[&str], about: &About<'_>) -> Recalled {
+        let recall = self.to_recall(sources, about);
+        let answers = self.notes.exchange(recall.shard, &recall.notes()).await.ok();
+        self.recalled(&recall, answers)
+    }
+
+    /// What has to be asked for that, for whoever asks more in the same round trip.
+    pub(super) fn to_recall(&self, sources: &[&str], about: &About<'_>) -> Recall {
         let seals = self.seals.load_full();
-        let names: Vec<Vec<Name>> = sources.iter().map(|source| names(&seals, source, about)).collect();
-        let notes: Vec<Note> = names.iter().flatten().copied().map(Note::Recall).collect();
-        let kept = match self.notes.exchange(self.shard(about), &notes).await {
-            Ok(kept) => kept,
-            Err(_) => {
-                self.counters.unreachable.fetch_add(1, Ordering::Relaxed);
-                Vec::new() // the links complain of a store that is gone
-            }
-        };
-        let mut kept = kept.into_iter();
-        let recollection = |names: Vec<Name>| {
+        let names = sources.iter().map(|source| names(&seals, source, about)).collect();
+        Recall { shard: self.shard(about), names, seals }
+    }
+
+    /// What the answers say; `None` if the store could not be asked.
+    pub(super) fn recalled(&self, recall: &Recall, answers: Option<Vec<Noted>>) -> Recalled {
+        if answers.is_none() {
+            // The links complain of a store that is gone.
+            self.counters.unreachable.fetch_add(1, Ordering::Relaxed);
+        }
+        let Recall { names, seals, .. } = recall;
+        let mut kept = answers.unwrap_or_default().into_iter();
+        let recollection = |names: &Vec<Name>| {
             let mut found = None;
-            for name in &names {
+            for name in names {
                 // The newest secret's first; the other's only if that has nothing.
                 if let Some(Noted::Kept(Some(sealed))) = kept.next() {
                     found = found.or_else(|| Record::read(&seals.open(name, &sealed)?));
@@ -201,7 +233,7 @@ impl Cache {
             let (was_kept, record) = (found.is_some(), found.unwrap_or_default());
             Some(Recollection { name: *name, elsewhere: elsewhere.to_vec(), record, was_kept })
         };
-        Recalled(names.into_iter().filter_map(recollection).collect())
+        Recalled(names.iter().filter_map(recollection).collect())
     }
 
     /// The answer of source number `source` of those recalled: what is kept, or else what `ask` says now.
@@ -311,16 +343,27 @@ impl Cache {
 
     /// All about one user is in one shard, whatever the secret: so that one round trip brings it all.
     fn shard(&self, about: &About<'_>) -> u16 {
-        // FNV-1a: it need only spread, and be the same at every proxy.
-        let step = |hash: u32, byte: u8| (hash ^ u32::from(byte.to_ascii_lowercase())).wrapping_mul(0x0100_0193);
-        let nameless = about.proof.filter(|_| about.user.is_empty()).map_or(&[][..], Secret::expose);
-        let whose = about.user.as_bytes().iter().chain(nameless).copied();
-        (whose.fold(0x811c_9dc5, step) % u32::from(self.shards.max(1))) as u16 // below a u16
+        match about.proof {
+            // Nobody knows yet whose token it is.
+            Some(token) if about.user.is_empty() => spread(token.expose(), self.shards),
+            _ => shard_of(about.user, self.shards),
+        }
     }
 }
 
+/// Where everything is that concerns that user, or address, whatever the secret.
+pub(super) fn shard_of(whom: &str, shards: u16) -> u16 {
+    spread(whom.as_bytes(), shards)
+}
+
+/// FNV-1a: it need only spread, and be the same at every proxy.
+fn spread(whom: &[u8], shards: u16) -> u16 {
+    let step = |hash: u32, byte: &u8| (hash ^ u32::from(byte.to_ascii_lowercase())).wrapping_mul(0x0100_0193);
+    (whom.iter().fold(0x811c_9dc5, step) % u32::from(shards.max(1))) as u16 // below a u16
+}
+
 /// For what does not depend on where the client is.
-const NOBODY: IpAddr = IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
+pub(super) const NOBODY: IpAddr = IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
 
 /// Where a source's record about a user is, newest secret first. A token without a name has a record of its own.
 fn names(seals: &Seals, source: &str, about: &About<'_>) -> Vec<Name> {

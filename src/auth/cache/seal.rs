@@ -6,6 +6,9 @@
 //! random nonces need not last for more than the notes of one name. Secrets may be two while one replaces the other:
 //! the first seals, each opens.
 
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::{hkdf, hmac, rand};
 use subtle::ConstantTimeEq;
@@ -20,6 +23,9 @@ pub const MIN_SECRET: usize = 32;
 /// In front of every sealed note. Another form would have another.
 const VERSION: u8 = 1;
 const TAG: usize = 16;
+
+/// The secrets in force, for all who use them: a reload replaces them for all at once.
+pub type SharedSeals = Arc<ArcSwap<Seals>>;
 
 /// The secrets of a fleet, ready for use.
 #[derive(Debug)]
@@ -39,11 +45,11 @@ struct Keys {
 pub enum Purpose {
     /// The answer of a passdb about a user.
     Answer = 1,
-    /// Failures of an address.
+    /// Failures and logins of an address.
     Address = 2,
-    /// Failures of a user.
+    /// Failures of a user, and where the user is known.
     User = 3,
-    /// Sessions of a user from one address.
+    /// Sessions of a user from one address, and connections of an address.
     Sessions = 4,
     /// A password or token.
     Proof = 5,

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
+use arc_swap::ArcSwap;
 use proptest::prelude::*;
 
 use super::record::{Record, Said};
-use super::seal::{MIN_SECRET, Purpose, Seals};
+use super::seal::{MIN_SECRET, Purpose, Seals, SharedSeals};
 use super::{About, Cache, Kind, Times};
 use crate::auth::link::Answer;
 use crate::auth::{Denial, FieldTls, Fields, Grant};
@@ -22,6 +23,10 @@ fn secret(byte: u8) -> Secret {
 
 fn seals(first: u8, second: Option<u8>) -> Seals {
     Seals::new(&secret(first), second.map(secret).as_ref()).unwrap()
+}
+
+fn shared(seals: Seals) -> SharedSeals {
+    SharedSeals::new(ArcSwap::from_pointee(seals))
 }
 
 #[test]
@@ -103,7 +108,7 @@ const TIMES: Times =
     Times { positive: Duration::from_secs(600), negative: Duration::from_secs(60), stale: Duration::from_secs(600) };
 
 fn cache_over(notes: &Memory, secret: u8) -> Cache {
-    Cache::new(Arc::new(notes.clone()), 1, seals(secret, None), TIMES)
+    Cache::new(Arc::new(notes.clone()), 1, shared(seals(secret, None)), TIMES)
 }
 
 fn granted() -> Answer {
@@ -250,7 +255,7 @@ async fn another_password_is_shown_to_the_source_and_a_wrong_one_but_once() {
 async fn a_password_that_the_source_takes_no_more_is_good_no_more() {
     let (notes, asked) = (Memory::embedded(Rules::default()), Asked::default());
     let old = Times { positive: Duration::ZERO, ..TIMES };
-    let cache = Cache::new(Arc::new(notes.clone()), 1, seals(1, None), old);
+    let cache = Cache::new(Arc::new(notes.clone()), 1, shared(seals(1, None)), old);
     ask(&cache, "right", &asked, granted()).await;
     ask(&cache, "right", &asked, Answer::Denied(Denial::Password)).await;
     let down = Answer::Unavailable;
@@ -261,7 +266,7 @@ async fn a_password_that_the_source_takes_no_more_is_good_no_more() {
 async fn an_old_answer_is_good_while_the_source_is_away_and_only_for_its_password() {
     let (notes, asked) = (Memory::embedded(Rules::default()), Asked::default());
     let old = Times { positive: Duration::ZERO, ..TIMES };
-    let cache = Cache::new(Arc::new(notes.clone()), 1, seals(1, None), old);
+    let cache = Cache::new(Arc::new(notes.clone()), 1, shared(seals(1, None)), old);
     ask(&cache, "right", &asked, granted()).await;
     let down = Answer::Unavailable;
     assert!(matches!(ask(&cache, "right", &asked, down.duplicate()).await, Answer::Granted(_)));
@@ -353,7 +358,7 @@ async fn until(mut holds: impl FnMut() -> bool) {
 async fn who_may_no_longer_log_in_is_not_let_in_by_an_old_answer() {
     let (notes, asked) = (Memory::embedded(Rules::default()), Asked::default());
     let old = Times { positive: Duration::ZERO, ..TIMES };
-    let cache = Cache::new(Arc::new(notes.clone()), 1, seals(1, None), old);
+    let cache = Cache::new(Arc::new(notes.clone()), 1, shared(seals(1, None)), old);
     ask(&cache, "right", &asked, granted()).await;
     ask(&cache, "right", &asked, Answer::Denied(Denial::Forbidden)).await;
     assert!(matches!(ask(&cache, "right", &asked, Answer::Unavailable).await, Answer::Unavailable));
@@ -363,7 +368,7 @@ async fn who_may_no_longer_log_in_is_not_let_in_by_an_old_answer() {
 async fn a_password_that_is_taken_no_more_is_forgotten_though_wrong_ones_are_not_kept_and_another_secret_sealed_it() {
     let (notes, asked) = (Memory::embedded(Rules::default()), Asked::default());
     let times = Times { positive: Duration::ZERO, negative: Duration::ZERO, ..TIMES };
-    let cache = |seals| Cache::new(Arc::new(notes.clone()), 1, seals, times);
+    let cache = |seals| Cache::new(Arc::new(notes.clone()), 1, shared(seals), times);
     let (old, both) = (cache(seals(1, None)), cache(seals(2, Some(1))));
     ask(&old, "right", &asked, granted()).await;
     assert!(matches!(ask(&both, "right", &asked, Answer::Unavailable).await, Answer::Granted(_)), "both open");

@@ -101,22 +101,30 @@ fn notes() -> Arc<Counted> {
 /// Of one proxy of many.
 fn proxy(notes: &Arc<Counted>, links: Vec<Link>) -> Links {
     let seals = Seals::new(&Secret::new(vec![7; MIN_SECRET]), None).unwrap();
-    Links::new(links).with_cache(&Arc::new(Cache::new(notes.clone(), 3, seals, TIMES)))
+    Links::new(links).with_cache(&Arc::new(Cache::new(
+        notes.clone(),
+        3,
+        Arc::new(arc_swap::ArcSwap::from_pointee(seals)),
+        TIMES,
+    )))
 }
 
 async fn ask_from(client: &str, links: &Links, user: &str, password: &str) -> Told {
     let proof = Proof::Password(Secret::new(password.as_bytes().to_vec()));
     let credentials = Credentials { user: user.to_owned(), authzid: None, proof, mechanism: Mechanism::Plain };
     let told = links
-        .ask(&Question {
-            credentials: &credentials,
-            service: Protocol::Imap,
-            client: format!("{client}:50000").parse().unwrap(),
-            local: "192.0.2.1:993".parse().unwrap(),
-            secured: true,
-            session: &SessionId::random(),
-            around: Circumstances::default(),
-        })
+        .ask(
+            &Question {
+                credentials: &credentials,
+                service: Protocol::Imap,
+                client: format!("{client}:50000").parse().unwrap(),
+                local: "192.0.2.1:993".parse().unwrap(),
+                secured: true,
+                session: &SessionId::random(),
+                around: Circumstances::default(),
+            },
+            None,
+        )
         .await;
     tokio::task::yield_now().await; // notes are written by tasks of their own
     told

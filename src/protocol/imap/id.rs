@@ -18,12 +18,15 @@ const LIST: usize = 3584;
 
 /// How many more proxies may follow, in the words of Dovecot's.
 const TTL: &str = "x-proxy-ttl";
+/// The client of a webmail.
+const ORIGIN: &str = "x-originating-ip";
 
 /// Keeps a client's pair, if it is worth keeping: within the RFC's bounds, text, and not one of the `x-` fields, by which
-/// proxies tell backends who the client is. Whoever could set those would appear in the log under any address. Only the
-/// TTL is kept, for [`take_ttl`]: it ends loops of proxies, and can do harm to nobody but its sender.
+/// proxies tell backends who the client is. Whoever could set those would appear in the log under any address. Kept
+/// are the TTL, for [`take_ttl`]: it ends loops of proxies, and can do harm to nobody but its sender; and the origin, which the
+/// session believes of exempt networks alone. [`list`] passes neither on.
 pub(super) fn keep(pairs: &mut Vec<Pair>, field: &[u8], value: Option<&[u8]>) {
-    if pairs.len() == PAIRS || (is_reserved(field) && !field.eq_ignore_ascii_case(TTL.as_bytes())) {
+    if pairs.len() == PAIRS || (is_reserved(field) && !is_kept(field)) {
         return;
     }
     let (Some(field), value) = (text(field, FIELD), value.map(|value| text(value, VALUE))) else { return };
@@ -32,6 +35,10 @@ pub(super) fn keep(pairs: &mut Vec<Pair>, field: &[u8], value: Option<&[u8]>) {
         Some(Some(value)) => pairs.push((field, Some(value))),
         Some(None) => {}
     }
+}
+
+fn is_kept(field: &[u8]) -> bool {
+    [TTL, ORIGIN].iter().any(|kept| field.eq_ignore_ascii_case(kept.as_bytes()))
 }
 
 fn is_reserved(field: &[u8]) -> bool {

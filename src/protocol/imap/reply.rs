@@ -161,6 +161,10 @@ fn refusal_words(why: Refusal) -> &'static str {
         Refusal::TooManySessions => {
             "NO [LIMIT] Too many connections to this mailbox; close some of them and try again."
         }
+        Refusal::TooManyFromAddress => {
+            "NO [LIMIT] Too many connections from your address to this mailbox; close some of them and try again."
+        }
+        Refusal::TooManyLogins => "NO [LIMIT] Too many logins from your address; try again in a minute.",
         Refusal::ShuttingDown => "NO [UNAVAILABLE] This server is going down; connect again.",
     }
 }

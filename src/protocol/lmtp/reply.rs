@@ -115,7 +115,7 @@ impl From<Refusal> for Reply {
             Refusal::StoreUnavailable => Self::new(451, "4.4.3 The mailbox cannot be located, try again later"),
             Refusal::HomeUnsettled => STOPPED,
             Refusal::NoBackend | Refusal::BackendUnavailable | Refusal::BackendFull => BACKEND_UNAVAILABLE,
-            Refusal::TooManySessions => TOO_MANY_DELIVERIES,
+            Refusal::TooManySessions | Refusal::TooManyFromAddress | Refusal::TooManyLogins => TOO_MANY_DELIVERIES,
             Refusal::ShuttingDown => Self::new(451, "4.3.2 Going down, try again"),
         }
     }

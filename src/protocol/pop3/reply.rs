@@ -156,7 +156,7 @@ fn fault_words(fault: Fault) -> &'static str {
     }
 }
 
-/// Only [AUTH] lets a client ask for another password. LOGIN-DELAY is for backends to say.
+/// Only [AUTH] lets a client ask for another password.
 fn refusal_words(why: Refusal) -> &'static str {
     match why {
         Refusal::BadCredentials => "[AUTH] Wrong user name or password.",
@@ -167,6 +167,10 @@ fn refusal_words(why: Refusal) -> &'static str {
         }
         Refusal::HomeUnsettled => "[SYS/TEMP] Your mailbox is not ready yet; try again in a minute.",
         Refusal::TooManySessions => "[IN-USE] Too many connections to this mailbox; close some of them and try again.",
+        Refusal::TooManyFromAddress => {
+            "[IN-USE] Too many connections from your address to this mailbox; close some of them and try again."
+        }
+        Refusal::TooManyLogins => "[LOGIN-DELAY] Too many logins from your address; try again in a minute.",
         Refusal::ShuttingDown => "[SYS/TEMP] This server is going down; connect again.",
     }
 }

@@ -53,6 +53,11 @@ impl Words for Frontend {
             Refusal::TooManySessions => {
                 ("TRYLATER", "Too many connections to this mailbox; close some of them and try again.")
             }
+            Refusal::TooManyFromAddress => (
+                "TRYLATER",
+                "Too many connections from your address to this mailbox; close some of them and try again.",
+            ),
+            Refusal::TooManyLogins => ("TRYLATER", "Too many logins from your address; try again in a minute."),
             Refusal::ShuttingDown => ("TRYLATER", "This server is going down; connect again."),
         };
         status("NO", code, words, out);

@@ -172,6 +172,10 @@ fn refusal_words(why: Refusal) -> &'static str {
         }
         Refusal::HomeUnsettled => "454 4.7.0 Your mailbox is not ready yet; try again in a minute.",
         Refusal::TooManySessions => "454 4.7.0 Too many connections of this account; close some of them and try again.",
+        Refusal::TooManyFromAddress => {
+            "454 4.7.0 Too many connections of this account from your address; close some of them and try again."
+        }
+        Refusal::TooManyLogins => "454 4.7.0 Too many logins from your address; try again in a minute.",
         Refusal::ShuttingDown => "454 4.7.0 This server is going down; connect again.",
     }
 }

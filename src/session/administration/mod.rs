@@ -157,6 +157,8 @@ impl From<Refusal> for Trouble {
             Refusal::BackendFull => "the user's backend has as many sessions as it may",
             Refusal::HomeUnsettled => "the user is held, or being moved",
             Refusal::TooManySessions => "the user has too many sessions",
+            Refusal::TooManyFromAddress => "the user has too many sessions from one address",
+            Refusal::TooManyLogins => "there are too many logins",
             Refusal::ShuttingDown => "this proxy is going down",
         };
         Self::temporary(text)

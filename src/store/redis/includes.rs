@@ -29,6 +29,7 @@ pub(super) static FILES: &[(&str, &str)] = files![
     "fields",
     "finish",
     "gather",
+    "guard_key",
     "halt",
     "has_room",
     "heading",

@@ -39,12 +39,17 @@ impl Keys {
         self.named("rights")
     }
 
-    /// What was noted under that name.
+    /// What was kept under that name.
     pub(super) fn note(&self, name: &Name) -> String {
         self.named(&format!("note:{name}"))
     }
 
-    /// Of all notes of the shard, for SCAN. The namespace has no characters that mean anything there.
+    /// Traces, a count or holders of that name. Not a note, for those are forgotten all at once when passdbs' answers are.
+    pub(super) fn guard(&self, name: &Name) -> String {
+        self.named(&format!("guard:{name}"))
+    }
+
+    /// Of all that is kept in the shard, for SCAN. The namespace has no characters that mean anything there.
     pub(super) fn notes_pattern(&self) -> String {
         self.named("note:*")
     }

@@ -10,10 +10,13 @@ use redis::{Cmd, RedisResult, Value};
 
 use super::doors::{ask_within, no_answer};
 use super::keys::Keys;
+use super::reply::{Garbled, Words};
+use super::scripts::{self, Arguments};
 use super::{Redis, parse};
 use crate::config::StoreAddress;
+use crate::model::Incarnation;
 use crate::store::StoreError;
-use crate::store::notes::{Note, Noted, Notes};
+use crate::store::notes::{Name, Note, Noted, Notes, Trace};
 
 /// After a failure nobody tries again for so long: a login that goes without notes is better than one that waits.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -56,7 +59,12 @@ impl Redis {
         let keys = self.keys(shard);
         let opened = async {
             let at = self.masters.of(&keys, &self.doors).await?.at;
-            let connection = self.doors.own(&at).await?;
+            let mut connection = self.doors.own(&at).await?;
+            let mut scripts = redis::pipe();
+            for source in [&scripts::TRACE, &scripts::TALLY, &scripts::OCCUPY] {
+                scripts.add_command(source.load()).ignore();
+            }
+            ask_within(self.doors.patience(), &at, &mut connection, &scripts).await?;
             Ok((at, connection))
         };
         match opened.await {
@@ -133,7 +141,34 @@ fn command(note: &Note, keys: &Keys) -> Cmd {
         Note::Recall(name) => Cmd::get(keys.note(name)),
         Note::Keep { name, value, ttl } => Cmd::pset_ex(keys.note(name), value, (*ttl).max(1)),
         Note::Drop(name) => Cmd::del(keys.note(name)),
+        Note::Traces(name) => Cmd::smembers(keys.guard(name)),
+        Note::Wipe { name, traces } => {
+            Cmd::srem(keys.guard(name), traces.iter().map(Trace::to_string).collect::<Vec<_>>())
+        }
+        Note::Leave { name, trace, ttl, most } => scripts::TRACE.call(&keys.stem(), &left(name, trace, *ttl, *most)),
+        Note::Tally { name, ttl } => scripts::TALLY.call(&keys.stem(), &tallied(name, *ttl)),
+        Note::Occupy { name, holder, count, most, ttl } => {
+            scripts::OCCUPY.call(&keys.stem(), &occupied(name, holder, [*count, *most], *ttl))
+        }
     }
+}
+
+pub(super) fn left(name: &Name, trace: &Trace, ttl: u64, most: u32) -> Arguments {
+    let mut a = Arguments::default();
+    a.put("name", name).put("trace", trace).put("ttl", ttl.max(1)).put("most", most.max(1));
+    a
+}
+
+pub(super) fn tallied(name: &Name, ttl: u64) -> Arguments {
+    let mut a = Arguments::default();
+    a.put("name", name).put("ttl", ttl.max(1));
+    a
+}
+
+pub(super) fn occupied(name: &Name, holder: &Incarnation, [count, most]: [u32; 2], ttl: u64) -> Arguments {
+    let mut a = Arguments::default();
+    a.put("name", name).put("holder", holder).put("count", count).put("most", most).put("ttl", ttl.max(1));
+    a
 }
 
 fn decode(note: &Note, value: Value) -> RedisResult<Noted> {
@@ -141,5 +176,25 @@ fn decode(note: &Note, value: Value) -> RedisResult<Noted> {
         Note::Recall(_) => parse(value).map(Noted::Kept),
         Note::Keep { .. } => parse::<()>(value).map(|()| Noted::Done),
         Note::Drop(_) => parse(value).map(Noted::Dropped),
+        Note::Traces(_) => {
+            let found: Vec<String> = parse(value)?;
+            // What is no trace was not left by us, and says nothing.
+            Ok(Noted::Traces(found.iter().filter_map(|text| text.parse().ok()).collect()))
+        }
+        Note::Wipe { .. } => parse(value).map(Noted::Counted),
+        Note::Leave { .. } | Note::Tally { .. } | Note::Occupy { .. } => scripted(note, value).map_err(|_| {
+            (redis::ErrorKind::UnexpectedReturnType, "an answer that homing's scripts do not give").into()
+        }),
+    }
+}
+
+fn scripted(note: &Note, value: Value) -> Result<Noted, Garbled> {
+    let mut words = Words::of(value)?;
+    let status = words.text()?;
+    let number = words.count()?;
+    match (note, status.as_str()) {
+        (Note::Occupy { .. }, "ok" | "full") => Ok(Noted::Occupied { fits: status == "ok", others: number }),
+        (_, "ok") => Ok(Noted::Counted(number)),
+        _ => Err(Garbled),
     }
 }

@@ -32,6 +32,7 @@ const COMMANDS: &[&str] = &[
     "HINCRBY KEY field 1",
     "HMGET KEY field",
     "HSET KEY field value",
+    "INCR KEY",
     "LPUSH KEY value",
     "LRANGE KEY 0 1",
     "LTRIM KEY 0 1",

@@ -55,10 +55,14 @@ pub(super) static ASK: Source = source!("ask");
 pub(super) static ANSWER: Source = source!("answer");
 pub(super) static ANSWERS: Source = source!("answers");
 
+pub(super) static TRACE: Source = source!("trace");
+pub(super) static TALLY: Source = source!("tally");
+pub(super) static OCCUPY: Source = source!("occupy");
+
 /// All scripts, as they are loaded when a connection is opened.
-pub(super) static ALL: [&Source; 17] = [
+pub(super) static ALL: [&Source; 20] = [
     &HELLO, &HEARTBEAT, &CLAIM, &DECLARE, &HELD, &REAP, &FORGET, &TABLE, &MOVE, &SETTLE, &MARK, &REVISE, &COPY, &LIFT,
-    &ASK, &ANSWER, &ANSWERS,
+    &ASK, &ANSWER, &ANSWERS, &TRACE, &TALLY, &OCCUPY,
 ];
 
 impl Source {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::includes;
 use super::keys::Keys;
-use super::scripts::{ALL, Source, script_and_arguments};
+use super::scripts::{self, ALL, Source, script_and_arguments};
 use crate::config::{RedisConfig, RedisLogin, RedisServers, StoreAddress};
 use crate::model::{BackendId, Generation, Incarnation, Key, Pool, Secret};
 use crate::store::*;
@@ -92,7 +92,13 @@ fn every_script_names_its_arguments_as_the_caller_sends_them() {
         let (source, arguments) = super::orders::script_and_arguments(&order, &Rules::default(), None);
         (source, arguments.names)
     });
-    for (source, names) in one_of_each().into_iter().map(encoded).chain(orders) {
+    let (name, trace) = (notes::Name([0; 16]), notes::Trace([0; 16]));
+    let notes = [
+        (&scripts::TRACE, super::notes::left(&name, &trace, 1, 1).names),
+        (&scripts::TALLY, super::notes::tallied(&name, 1).names),
+        (&scripts::OCCUPY, super::notes::occupied(&name, &Incarnation::new("i"), [1, 1], 1).names),
+    ];
+    for (source, names) in one_of_each().into_iter().map(encoded).chain(orders).chain(notes) {
         assert_eq!(named_in_header(source.body, "ARGV"), names, "{}", source.name);
         seen.insert(source.name);
     }

@@ -14,7 +14,8 @@ use super::{Dovecot, Lan, MailStore, Net, Protocol, Proxy, Redis, Result, Sink, 
 
 /// Times that make a test take seconds where a real fleet takes minutes. However long this machine stands still, the store's
 /// clock makes a step of 2 s at most when it goes on: a lease that is longer by more than a heartbeat does not end by that.
-/// Where the store falls silent, a test has a shorter timeout.
+/// Where the store falls silent, a test has a shorter timeout. All clients come from one address, so nobody is slowed or
+/// limited for that, but where a test wants it.
 const TIMES: &str = r#"
 [store]
 timeout = "5s"
@@ -25,6 +26,10 @@ recovery = "2s"
 user_expire = "10s"
 remember = "60s"
 login_wait = "8s"
+[auth]
+penalty_max = "0s"
+[limits]
+user_ip_connections = 0
 "#;
 
 /// A listener that takes passwords without TLS.
