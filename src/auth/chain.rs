@@ -180,7 +180,8 @@ impl Chain {
         question: &Question<'_>,
         recalled: Option<Recalled>,
     ) -> Result<Grant, Refused> {
-        let told = self.told(question, recalled);
+        // Boxed: what is asked of a source is large, and would be moved through all that surrounds it.
+        let told = Box::pin(self.told(question, recalled));
         match &self.policy {
             Some(policy) => policy.surround(self.claimant(question.credentials), question, told).await.outcome,
             None => told.await.outcome,

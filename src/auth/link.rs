@@ -22,7 +22,7 @@ use super::scheme::Stored;
 use super::verifier::Verifier;
 use super::{Decoy, Denial, Grant, Lookup, Question, Source, Verdict};
 use crate::config::RemoteKeys;
-use crate::model::{Mechanism, ScramHash, ScramKeys, SessionId};
+use crate::model::{ScramHash, ScramKeys, SessionId};
 use stats::{Counters, Outcome};
 
 pub(super) use breaker::{Breaker, Change};
@@ -104,11 +104,6 @@ impl Link {
     /// See [`Source::leaves_it_to_the_backend`].
     pub(super) fn leaves_it_to_the_backend(&self) -> bool {
         self.source.leaves_it_to_the_backend()
-    }
-
-    /// See [`Source::takes_tokens`]: by any mechanism.
-    pub(super) fn takes_tokens(&self) -> bool {
-        [Mechanism::OAuthBearer, Mechanism::XOAuth2].into_iter().any(|mechanism| self.source.takes_tokens(mechanism))
     }
 
     /// Who is it?

@@ -97,12 +97,10 @@ impl Links {
                 None => (link.ask(question).await, Origin::Source),
             };
             let outcome = match answer {
-                // Neither a source nor a token has a name for them.
+                // Nobody without a name has a home: neither the client nor the token has said one.
                 Answer::Granted(grant) if grant.user.as_str().is_empty() => Err(Refusal::BadCredentials.into()),
                 // Whoever answered: what is kept says only who, not from where.
                 Answer::Granted(grant) if !grant.fields.admits(client.ip()) => Err(Refusal::Forbidden.into()),
-                // Nobody without a name has a home: a token that names nobody is no use.
-                Answer::Granted(grant) if grant.user.as_str().is_empty() => Err(Refusal::BadCredentials.into()),
                 Answer::Granted(grant) => {
                     let until = grant.fields.delay_until.unwrap_or(SystemTime::UNIX_EPOCH);
                     pause(until.duration_since(SystemTime::now()).unwrap_or_default()).await;
@@ -159,9 +157,9 @@ impl Links {
     }
 }
 
-/// What the link's answers are kept by. Who takes no tokens has nothing to say about one that were worth it.
+/// What the link's answers are kept by. Of a token it must say when that ends: nobody shall be let in by it for longer.
 fn kept_by(link: &Link, by_token: bool) -> Option<&str> {
-    link.label().filter(|_| !by_token || link.takes_tokens())
+    link.label().filter(|_| !by_token || link.source().dates_tokens())
 }
 
 /// As long as a source says that a login is to wait. The source has done its part, and is not waited for.

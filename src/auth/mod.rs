@@ -131,6 +131,11 @@ pub trait Source: Send + Sync {
         false
     }
 
+    /// What it grants by a token says until when that is good ([`Fields::until`]), if anybody knows.
+    fn dates_tokens(&self) -> bool {
+        false
+    }
+
     /// Says what is known about the user, without any password. Never `Denied` for a password; what concerns logins alone
     /// (`nologin`) does not count.
     async fn find(&self, lookup: &Lookup<'_>) -> Verdict;

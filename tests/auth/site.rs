@@ -42,9 +42,18 @@ impl Fleet {
 impl Site {
     /// With these tables of the configuration.
     pub(crate) async fn new(passdb: &str) -> Self {
+        Self::open("", passdb).await
+    }
+
+    /// The same, where masters may log in as "ann*boss".
+    pub(crate) async fn with_masters(passdb: &str) -> Self {
+        Self::open("*", passdb).await
+    }
+
+    async fn open(separator: &str, passdb: &str) -> Self {
         let text = format!(
             "[[listener]]\naddress = \"127.0.0.1:0\"\ntls = \"none\"\nplaintext_login = true\n[backend.a]\nhost = \"h\"\n\
-             [auth]\nmaster_separator = \"\"\n{passdb}"
+             [auth]\nmaster_separator = \"{separator}\"\n{passdb}"
         );
         let config = Config::parse(&text, "test.toml").unwrap_or_else(|faults| panic!("{}", faults.report(false)));
         Self { chain: Chain::open(&config.passdb, &config.auth, 2).await.with_policy(&config.auth_policy) }

@@ -334,7 +334,7 @@ async fn keys_in_a_file_are_read_again() {
 async fn who_lets_the_token_say_the_name_is_nobodys_master() {
     let ec = Signer::ec("e1");
     let issuer = Issuer::new(&[&ec]).await;
-    let site = Site::new(&passdb(&issuer, "").replace("[[passdb]]", "master_separator = \"*\"\n[[passdb]]")).await;
+    let site = Site::with_masters(&passdb(&issuer, "")).await;
     let token = |user: &str| ec.sign(&issuer.claims(user));
     assert_eq!(site.ask_token("", &token("Ann@x.org")).await.unwrap().user.as_str(), ANN);
     for user in ["ann@x.org*boss", "*boss", "ann\0@x.org", &"a".repeat(300)] {

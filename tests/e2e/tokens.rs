@@ -14,7 +14,7 @@ use crate::harness::fleet::Plan;
 use crate::harness::imap::Status;
 use crate::harness::{Fleet, Imap, Protocol, Proxy, Result, Workdir, eventually, tools};
 
-#[allow(dead_code, reason = "not every test needs all that an issuer can do")]
+#[expect(dead_code, reason = "tests/auth has it do more")]
 #[path = "../auth/issuer.rs"]
 mod issuer;
 

@@ -211,3 +211,52 @@ async fn an_answer_that_is_remembered_costs_little() {
     // Unoptimised; bench/store measures what is shipped.
     assert!(least < Duration::from_millis(20), "{least:?}");
 }
+
+/// Grants whatever token comes, and may know when it ends.
+#[derive(Clone)]
+struct Tokens {
+    dates: bool,
+    asked: Arc<AtomicUsize>,
+}
+
+#[async_trait]
+impl Source for Tokens {
+    fn name(&self) -> String {
+        "tokens".to_owned()
+    }
+
+    fn takes_tokens(&self, _: Mechanism) -> bool {
+        true
+    }
+
+    fn dates_tokens(&self) -> bool {
+        self.dates
+    }
+
+    async fn ask(&self, _: &Question<'_>) -> Verdict {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        One::new("ann", "").grant()
+    }
+
+    async fn find(&self, _: &Lookup<'_>) -> Verdict {
+        Verdict::Unknown
+    }
+}
+
+#[tokio::test]
+async fn what_a_token_grants_is_remembered_only_of_sources_that_know_when_it_ends() {
+    for (dates, times) in [(true, 1), (false, 3)] {
+        let source = Tokens { dates, asked: Arc::default() };
+        let link = Link::local(Box::new(source.clone()), Verifier::new(Hasher::new(1)));
+        let links = proxy(&notes(), vec![link.kept_by(Some("tokens".to_owned()))]);
+        let proof = Proof::Token(Secret::new(b"token".to_vec()));
+        let credentials =
+            Credentials { user: "ann".to_owned(), authzid: None, proof, mechanism: Mechanism::OAuthBearer };
+        let session = SessionId::random();
+        for _ in 0..3 {
+            assert!(links.ask(&crate::auth::tests::question(&credentials, &session)).await.outcome.is_ok());
+            tokio::task::yield_now().await; // notes are written by tasks of their own
+        }
+        assert_eq!(source.asked.load(Ordering::Relaxed), times);
+    }
+}

@@ -20,7 +20,7 @@ section! {
         pub pause: Duration = Duration::from_secs(2), min("10ms"), max("10min");
         /// The fleet remembers its answers, sealed in the store: see `cache_ttl` in [auth]. Not those of a query with :client or
         /// :server, which is always asked. The kinds "dovecot" and "http" are told the client's address, and may answer by it: there
-        /// it is false by default, and true only fits if they do not.
+        /// it is false by default, and true only fits if they do not. Of tokens only what "introspection" says is remembered, until they end.
         pub cache: bool = true;
     }
 }

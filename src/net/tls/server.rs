@@ -71,7 +71,7 @@ impl ServerTls {
         let facts = TlsFacts {
             client_name: client.and_then(|der| binding::client_name(der, setup.client_name)),
             exporter: binding::exporter(connection),
-            end_point: setup.certificates.only(connection.server_name()).and_then(|der| binding::end_point(der)),
+            end_point: setup.certificates.only(connection.server_name()).and_then(binding::end_point),
             ..TlsFacts::of(connection, connection.server_name())
         };
         Ok((Stream::Tls(Box::new(tls.into())), facts))

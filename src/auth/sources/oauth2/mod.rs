@@ -179,6 +179,10 @@ impl Source for Oauth2Source {
         true
     }
 
+    fn dates_tokens(&self) -> bool {
+        true
+    }
+
     /// Nothing is known about anybody without a token.
     async fn find(&self, _: &Lookup<'_>) -> Verdict {
         Verdict::Unknown
