@@ -35,7 +35,7 @@ impl Database {
     /// `[[passdb]]` and `[auth]` of the proxies.
     fn config(&self) -> String {
         format!(
-            "[auth]\ncache_ttl = \"1h\"\n[[passdb]]\nkind = \"sql\"\nurl = \"sqlite://{}\"\ntimeout = \"300ms\"\n\
+            "[auth]\ncache_ttl = \"1h\"\n[[passdb]]\nkind = \"sql\"\nurl = \"sqlite://{}\"\ntimeout = \"1s\"\n\
              query = \"SELECT word AS password FROM users WHERE name = :user\"\n",
             self.dir.join("users.db").display()
         )

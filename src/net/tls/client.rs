@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
@@ -17,7 +17,7 @@ use super::{TlsFault, provider};
 use crate::config::Certificate;
 use crate::net::Stream;
 
-/// How a mail server must prove who it is. Sessions with the same server are resumed.
+/// How a mail server must prove who it is. Sessions with the same server are resumed, unless it is shown a certificate.
 pub struct ClientTls {
     config: OnceCell<Arc<ClientConfig>>,
     identity: Option<Identity>,
@@ -93,10 +93,12 @@ fn configure(
         .map_err(refused)?
         .dangerous()
         .with_custom_certificate_verifier(verifier);
-    Ok(Arc::new(match identity {
-        Some((chain, key)) => builder.with_client_auth_cert(chain.clone(), key.clone_key()).map_err(refused)?,
-        None => builder.with_no_client_auth(),
-    }))
+    let Some((chain, key)) = identity else { return Ok(Arc::new(builder.with_no_client_auth())) };
+    let mut config = builder.with_client_auth_cert(chain.clone(), key.clone_key()).map_err(refused)?;
+    // A Dovecot 2.3 that asks for certificates hands out tickets, and breaks the handshake of whoever comes with one
+    // ("session id context uninitialized").
+    config.resumption = Resumption::disabled();
+    Ok(Arc::new(config))
 }
 
 /// `tls_verify = false`: whoever holds the key of the certificate shown is taken for the mail server.

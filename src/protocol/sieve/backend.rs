@@ -70,6 +70,8 @@ struct LoggingIn {
     unsaid: Unsaid,
     /// What answers a prompt that we have nothing for.
     last: &'static str,
+    /// By a token: what is wrong with it comes as a prompt.
+    by_token: bool,
     /// Capabilities come, and an OK that ends them.
     listing: bool,
 }
@@ -163,13 +165,14 @@ impl Backend {
         Step::Next(State::Login(LoggingIn {
             unsaid: Unsaid::pieces([response]),
             last: self.login.nothing_more(mechanism),
+            by_token: mechanism.is_by_token(),
             listing: false,
         }))
     }
 
     fn during_login(&self, mut login: LoggingIn, response: Response<'_>, out: &mut Output) -> Outcome {
         match response {
-            Response::Strings(text, None) if text.is_empty() && !login.listing => {
+            Response::Strings(text, None) if !login.listing && login.is_prompt(&text) => {
                 login.unsaid.go_on(&format!("\"{}\"\r\n", login.last), out)?;
                 Ok(Step::Next(State::Login(login)))
             }
@@ -223,6 +226,14 @@ impl Backend {
         self.heard += length;
         self.left -= length;
         input.consume(length);
+    }
+}
+
+impl LoggingIn {
+    /// Nothing, or the JSON that says what is wrong with a token. A list of capabilities, which servers send by themselves,
+    /// has strings alone in a line, too.
+    fn is_prompt(&self, text: &[u8]) -> bool {
+        text.is_empty() || (self.by_token && sasl::decode(text).is_ok_and(|about| about.starts_with(b"{")))
     }
 }
 
