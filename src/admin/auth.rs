@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use super::stream::in_background;
 use super::{Admin, failure, wire};
 use crate::auth::cache::Origin;
-use crate::auth::{Circumstances, Fields, Question, SourceStats, Trial};
+use crate::auth::{Circumstances, Fields, PolicyStats, Question, SourceStats, Trial};
 use crate::model::{Credentials, Mechanism, Proof, Protocol, Secret, SessionId};
 
 /// What somebody sees instead of a password.
@@ -36,7 +36,8 @@ pub(super) async fn stats(State(admin): State<Arc<Admin>>) -> Json<wire::AuthSta
         forgiven: found.forgiven,
         alone: found.alone,
     };
-    Json(wire::AuthStats { penalties, cache, sources: chain.stats().into_iter().map(source).collect() })
+    let sources = chain.stats().into_iter().map(source).collect();
+    Json(wire::AuthStats { penalties, cache, sources, policy: chain.policy_stats().map(policy) })
 }
 
 /// Has the fleet forget.
@@ -166,5 +167,18 @@ fn source(stats: SourceStats) -> wire::SourceCounts {
         refused: stats.refused,
         paused: stats.paused,
         micros: stats.micros,
+    }
+}
+
+fn policy(stats: PolicyStats) -> wire::PolicyCounts {
+    wire::PolicyCounts {
+        server: stats.server,
+        welcome: stats.welcome,
+        delayed: stats.delayed,
+        unwelcome: stats.unwelcome,
+        unavailable: stats.unavailable,
+        reported: stats.reported,
+        lost: stats.lost,
+        paused: stats.paused,
     }
 }

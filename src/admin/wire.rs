@@ -10,7 +10,8 @@ mod users;
 
 pub use super::client::{Client, ClientError};
 pub use auth::{
-    AuthStats, CacheCounts, FlushAsk, Flushed, ForgiveAsk, Forgiven, PenaltyCounts, SourceCounts, Trial, TrialAsk,
+    AuthStats, CacheCounts, FlushAsk, Flushed, ForgiveAsk, Forgiven, PenaltyCounts, PolicyCounts, SourceCounts, Trial,
+    TrialAsk,
 };
 pub use backends::{BackendLine, BackendShown, Backends, Changed, Destination, JobLine, Planned, PlannedAt, Restoring};
 pub use errands::{Audit, Difference, KickMany, KickedMany, ProxyDifference, Stray, Whom};

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::memory::check_secret;
 use crate::auth::Schemes;
-use crate::auth::sources::{check_dovecot, check_http, check_passwd_file, check_remote};
+use crate::auth::sources::{check_dovecot, check_passwd_file, check_remote};
 use crate::backend::Servers;
 use crate::config::{BackendConfig, Config, FilePassdb, PassdbConfig, StoreConfig};
 use crate::doveadm::Doveadm;
@@ -51,8 +51,8 @@ fn check_passdb(passdb: &PassdbConfig, weak: bool) -> Vec<String> {
     match passdb {
         PassdbConfig::File(keys) => check_file(keys, weak),
         PassdbConfig::Dovecot(keys, _) => told("dovecot: ", check_dovecot(keys)),
-        PassdbConfig::Http(keys, _) => told("http: ", check_http(keys)),
-        PassdbConfig::Ldap(_) | PassdbConfig::Sql(_) => told("", check_remote(passdb)),
+        PassdbConfig::Http(..) => told("http: ", check_remote(passdb)),
+        PassdbConfig::Ldap(_) | PassdbConfig::Sql(_) | PassdbConfig::Oauth2(_) => told("", check_remote(passdb)),
         PassdbConfig::Backend => Vec::new(),
     }
 }

@@ -84,7 +84,10 @@ impl Proxy {
         let servers = Arc::new(ArcSwap::from_pointee(Servers::new(&config.backends, config.served())?));
         let (seals, shards) = (memory::open_seals(&config)?, config.store.shards());
         let cache = Arc::new(Cache::new(notes.clone(), shards, seals.clone(), memory::times(&config.auth)));
-        let passdb = Chain::open(&config.passdb, &config.auth, config.limits.hash_threads).await.with_cache(&cache);
+        let passdb = Chain::open(&config.passdb, &config.auth, config.limits.hash_threads)
+            .await
+            .with_cache(&cache)
+            .with_policy(&config.auth_policy);
         let tls = server_tls(&config)?;
         // Before any user comes, so that there is an opinion by then.
         let offers = Arc::new(Offers::default());

@@ -35,7 +35,10 @@ impl Proxy {
         let servers = Servers::new(&new.backends, new.served()).map_err(anyhow::Error::from)?;
         // The store stays what it is, whatever the new file says.
         let seals = memory::seals(&Config { store: config.store.clone(), fleet: config.fleet.clone(), ..new.clone() })?;
-        let passdb = Chain::open(&new.passdb, &new.auth, new.limits.hash_threads).await.with_cache(&self.cache);
+        let passdb = Chain::open(&new.passdb, &new.auth, new.limits.hash_threads)
+            .await
+            .with_cache(&self.cache)
+            .with_policy(&new.auth_policy);
         self.reload_tls(&new.tls)?;
         if let Some(seals) = seals {
             self.cache.reseal(seals);

@@ -1,23 +1,32 @@
 //! Who logs in as whom, and what the sources are asked for that.
 
+mod mechanisms;
+
 use std::collections::BTreeSet;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::cache::{About, Cache, CacheStats, NOBODY, Origin, Recall, Recalled};
+use super::cache::{Cache, CacheStats, Origin, Recall, Recalled};
 use super::hasher::Hasher;
 use super::link::{Link, SourceStats};
 use super::links::{Links, Told};
-use super::sources::{BackendSource, BrokenSource, DovecotSource, FileSource, HttpSource, LdapSource, SqlSource};
+use super::policy::{Policy, PolicyStats};
+use super::sources::{
+    BackendSource, BrokenSource, DovecotSource, FileSource, HttpSource, LdapSource, Oauth2Source, SqlSource,
+};
 use super::verifier::Verifier;
 use super::{Grant, Lookup, Question, Refused, Schemes, Source};
-use crate::config::{AuthConfig, FilePassdb, PassdbConfig};
-use crate::model::{Credentials, Proof, Protocol, Refusal, SessionId};
+use crate::config::{AuthConfig, AuthPolicyConfig, FilePassdb, PassdbConfig};
+use crate::model::{Credentials, Mechanism, Proof, Refusal, SessionId};
 use crate::store::StoreError;
 use crate::store::notes::Noted;
 
 /// Longest user name in bytes. RFC 5321 4.5.3.1 allows no longer address, and a name becomes a key of the store.
 const MAX_USER: usize = 255;
+
+/// RFC 7677 section 4; also what Dovecot stores by default.
+const SCRAM_ROUNDS: NonZeroU32 = NonZeroU32::new(4096).unwrap();
 
 /// The passdb as configured. Immutable: a reload makes a new one, and logins under way end with the old one.
 pub struct Chain {
@@ -26,6 +35,11 @@ pub struct Chain {
     masters: Links,
     /// What stands between a user's name and a master's.
     separator: Option<char>,
+    /// The mechanisms that may be offered; none named: all that can work.
+    named: Vec<Mechanism>,
+    /// Of keys that are made of passwords, and of made-up ones.
+    scram_rounds: NonZeroU32,
+    policy: Option<Arc<Policy>>,
     cache: Option<Arc<Cache>>,
 }
 
@@ -61,13 +75,30 @@ impl Chain {
             if config.has_users() { &mut users } else { &mut masters }.push(link);
         }
         let (users, masters) = (Links::new(users), Links::new(masters));
-        Self { users, masters, separator: auth.master_separator.0, cache: None }
+        Self {
+            users,
+            masters,
+            separator: auth.master_separator.0,
+            named: auth.mechanisms.0.clone(),
+            scram_rounds: NonZeroU32::new(auth.scram_rounds).unwrap_or(SCRAM_ROUNDS),
+            cache: None,
+            policy: None,
+        }
     }
 
     /// The same, behind what the fleet remembers.
     pub fn with_cache(self, cache: &Arc<Cache>) -> Self {
         let (users, masters) = (self.users.with_cache(cache), self.masters.with_cache(cache));
         Self { users, masters, cache: Some(cache.clone()), ..self }
+    }
+
+    /// Asks this policy server about each login. One that cannot be used is logged and left out.
+    pub fn with_policy(self, config: &AuthPolicyConfig) -> Self {
+        let policy = Policy::new(config).unwrap_or_else(|why| {
+            tracing::error!("[auth_policy] cannot be used: {why}");
+            None
+        });
+        Self { policy, ..self }
     }
 
     /// What stands between a user's name and a master's, if masters may log in so.
@@ -79,7 +110,15 @@ impl Chain {
     pub fn new(sources: Vec<Box<dyn Source>>, masters: Vec<Box<dyn Source>>) -> Self {
         let link = |source| Link::local(source, Verifier::new(Hasher::new(1)));
         let links = |sources: Vec<Box<dyn Source>>| Links::new(sources.into_iter().map(link).collect());
-        Self { users: links(sources), masters: links(masters), separator: None, cache: None }
+        Self {
+            users: links(sources),
+            masters: links(masters),
+            separator: None,
+            named: Vec::new(),
+            scram_rounds: SCRAM_ROUNDS,
+            cache: None,
+            policy: None,
+        }
     }
 
     /// How each source fares, those of users before those of master users.
@@ -90,6 +129,11 @@ impl Chain {
     /// What the fleet's memory has done here, if this chain has one.
     pub fn cache_stats(&self) -> Option<CacheStats> {
         self.cache.as_ref().map(|cache| cache.stats())
+    }
+
+    /// How the policy server fares, if there is one.
+    pub fn policy_stats(&self) -> Option<PolicyStats> {
+        self.policy.as_ref().map(|policy| policy.stats())
     }
 
     /// Has the fleet forget what the sources said about somebody, user or master. Says how many records that were.
@@ -107,7 +151,7 @@ impl Chain {
         }
     }
 
-    /// As [`Chain::authenticate`], and says how it came to that.
+    /// As [`Chain::authenticate`], and says how it came to that. No policy server hears of it: nobody logs in.
     pub async fn try_out(&self, question: &Question<'_>) -> Trial {
         let begun = Instant::now();
         let Told { outcome, by } = self.told(question, None).await;
@@ -127,7 +171,11 @@ impl Chain {
         question: &Question<'_>,
         recalled: Option<Recalled>,
     ) -> Result<Grant, Refused> {
-        self.told(question, recalled).await.outcome
+        let told = self.told(question, recalled);
+        match &self.policy {
+            Some(policy) => policy.surround(self.claimant(question.credentials), question, told).await.outcome,
+            None => told.await.outcome,
+        }
     }
 
     /// Whose password it is that was given: the master user's, where one logs in for somebody.
@@ -138,11 +186,10 @@ impl Chain {
 
     /// What the fleet can be asked before [`Chain::authenticate_knowing`], by whoever asks it something else about the same login in
     /// the same round trip; `None` if nothing.
-    pub fn to_recall(&self, credentials: &Credentials, service: Protocol) -> Option<Recall> {
-        let Roles { user, master } = self.roles(credentials);
+    pub fn to_recall(&self, question: &Question<'_>) -> Option<Recall> {
+        let Roles { user, master } = self.roles(question.credentials);
         let (links, user) = master.map_or((&self.users, user), |master| (&self.masters, master));
-        let about = About { user, service, client: NOBODY, proof: Some(credentials.password()?) };
-        if is_acceptable(user) { links.to_recall(&about) } else { None }
+        links.to_recall(question, user)
     }
 
     /// What its answers say; `None` if the store could not be asked.
@@ -152,15 +199,35 @@ impl Chain {
 
     async fn told(&self, question: &Question<'_>, recalled: Option<Recalled>) -> Told {
         let Roles { user, master } = self.roles(question.credentials);
-        if !is_acceptable(user) || !master.is_none_or(is_acceptable) {
-            return Told { outcome: Err(Refusal::BadCredentials.into()), by: None };
+        // A token names its user by itself (RFC 7628 section 3.1).
+        let by_token = user.is_empty() && question.credentials.token().is_some();
+        if !(is_acceptable(user) || by_token) || !master.is_none_or(is_acceptable) {
+            return Told::refused(Refusal::BadCredentials);
         }
-        if matches!(question.credentials.proof, Proof::Failed) {
-            return Told { outcome: Err(Refusal::BadCredentials.into()), by: None };
+        if let Proof::Failed(keys) = &question.credentials.proof {
+            return Told::refused(self.recheck(question, keys).await);
         }
         match master {
             Some(master) => self.act_for(user, master, question, recalled).await,
+            None if by_token => self.without_master(self.users.ask(question, recalled).await),
             None => self.users.ask(question, recalled).await,
+        }
+    }
+
+    /// Who lets the token say the name cannot act for others: whoever may choose a name at the issuer could put a master's
+    /// into it, which a mail server would understand.
+    fn without_master(&self, told: Told) -> Told {
+        let names_two = |grant: &Grant| self.separator.is_some_and(|separator| grant.user.as_str().contains(separator));
+        match &told.outcome {
+            Ok(grant) if names_two(grant) => Told { outcome: Err(Refusal::BadCredentials.into()), by: told.by },
+            _ => told,
+        }
+    }
+
+    /// A backend has decided about somebody who was unproven.
+    pub fn settle(&self, question: &Question<'_>, success: bool) {
+        if let Some(policy) = &self.policy {
+            policy.settle(self.claimant(question.credentials), question, success);
         }
     }
 
@@ -183,7 +250,7 @@ impl Chain {
         // The same for every name, and before it is looked up.
         let by_backend = self.users.iter().any(Link::leaves_it_to_the_backend);
         if self.masters.is_empty() && (!by_backend || matches!(own.proof, Proof::Proven)) {
-            return Told { outcome: Err(Refusal::Forbidden.into()), by: None };
+            return Told::refused(Refusal::Forbidden);
         }
         let (mut unproven, mut by) = (true, None);
         if !self.masters.is_empty() {
@@ -243,6 +310,7 @@ fn label(config: &PassdbConfig, auth: &AuthConfig) -> Option<String> {
         PassdbConfig::Sql(sql) => format!("sql {:?}", sql.keys),
         PassdbConfig::Dovecot(keys, _) => format!("dovecot {keys:?}"),
         PassdbConfig::Http(keys, _) => format!("http {keys:?}"),
+        PassdbConfig::Oauth2(oauth2) => format!("oauth2 {:?}", oauth2.keys),
         PassdbConfig::Backend => return None,
     };
     Some(format!("{role} {} {asked}", auth.weak_schemes))
@@ -265,7 +333,14 @@ async fn link(config: &PassdbConfig, weak: bool, verifier: Verifier) -> Link {
             Link::remote(source, &sql.remote, verifier)
         }
         PassdbConfig::Dovecot(keys, remote) => Link::remote(Box::new(DovecotSource::new(keys)), remote, verifier),
-        PassdbConfig::Http(keys, remote) => Link::remote(Box::new(HttpSource::open(keys).await), remote, verifier),
+        PassdbConfig::Http(keys, remote) => {
+            let source = made(HttpSource::new(keys, remote.timeout), || HttpSource::name_of(keys));
+            Link::remote(source, remote, verifier)
+        }
+        PassdbConfig::Oauth2(oauth2) => {
+            let source = made(Oauth2Source::new(oauth2), || Oauth2Source::name_of(oauth2));
+            Link::remote(source, &oauth2.remote, verifier)
+        }
         PassdbConfig::Backend => Link::local(Box::new(BackendSource), verifier),
     }
 }

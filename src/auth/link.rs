@@ -10,19 +10,23 @@ mod stats;
 mod tests;
 
 use std::future::Future;
+use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use super::keys::MadeUp;
+use super::pace::Pace;
+use super::scheme::Stored;
 use super::verifier::Verifier;
-use super::{Denial, Grant, Lookup, Question, Source, Verdict};
+use super::{Decoy, Denial, Grant, Lookup, Question, Source, Verdict};
 use crate::config::RemoteKeys;
-use crate::model::SessionId;
-use breaker::{Breaker, Change};
-use complaints::Complaints;
+use crate::model::{Mechanism, ScramHash, ScramKeys, SessionId};
 use stats::{Counters, Outcome};
 
+pub(super) use breaker::{Breaker, Change};
+pub(super) use complaints::Complaints;
 pub use stats::{LATENCY_BOUNDS, SourceStats};
 
 /// A source, and what surrounds it.
@@ -33,6 +37,8 @@ pub(super) struct Link {
     verifier: Verifier,
     counters: Counters,
     complaints: Complaints,
+    /// How long it takes to make keys for SCRAM of what is stored.
+    making: Pace,
     /// What its answers are kept by, if they are kept.
     label: Option<String>,
 }
@@ -42,6 +48,8 @@ pub(super) struct Link {
 pub(super) enum Answer {
     Granted(Box<Grant>),
     Denied(Denial),
+    /// To a question for them.
+    Keys(ScramKeys),
     Unknown,
     /// The operator has been told why.
     Unavailable,
@@ -64,8 +72,8 @@ enum NoVerdict {
 impl Link {
     /// A source of this machine: it is asked by all at once and as long as it takes.
     pub(super) fn local(source: Box<dyn Source>, verifier: Verifier) -> Self {
-        let (counters, complaints) = (Counters::default(), Complaints::default());
-        Self { source, gate: None, verifier, counters, complaints, label: None }
+        let (counters, complaints, making) = (Counters::default(), Complaints::default(), Pace::default());
+        Self { source, gate: None, verifier, counters, complaints, making, label: None }
     }
 
     /// A source that may be slow or away.
@@ -98,6 +106,11 @@ impl Link {
         self.source.leaves_it_to_the_backend()
     }
 
+    /// See [`Source::takes_tokens`]: by any mechanism.
+    pub(super) fn takes_tokens(&self) -> bool {
+        [Mechanism::OAuthBearer, Mechanism::XOAuth2].into_iter().any(|mechanism| self.source.takes_tokens(mechanism))
+    }
+
     /// Who is it?
     pub(super) async fn ask(&self, question: &Question<'_>) -> Answer {
         let begun = Instant::now();
@@ -106,6 +119,51 @@ impl Link {
             Err(why) => return self.without(why, begun, question.session),
         };
         self.settle(verdict, begun, question.session)
+    }
+
+    /// The source itself, for what it says of itself.
+    pub(super) fn source(&self) -> &dyn Source {
+        &*self.source
+    }
+
+    /// What a SCRAM exchange with somebody needs; who is known and has nothing of the kind is denied.
+    pub(super) async fn scram_keys(&self, question: &Question<'_>, hash: ScramHash, made_up: &MadeUp) -> Answer {
+        let begun = Instant::now();
+        let verdict = match self.pass(self.source.ask(question)).await {
+            Ok(verdict) => verdict,
+            Err(why) => return self.without(why, begun, question.session),
+        };
+        let verdict = match verdict {
+            Verdict::Stored(user) => {
+                let begun = Instant::now();
+                let made = self.verifier.scram_keys(*user, hash, made_up).await;
+                self.making.note(begun.elapsed());
+                match made {
+                    Ok(Some(keys)) => {
+                        self.counters.note(Outcome::Granted, begun.elapsed());
+                        return Answer::Keys(keys);
+                    }
+                    Ok(None) => Verdict::Denied(Denial::Password),
+                    Err(error) => Verdict::Faulty(error.to_string()),
+                }
+            }
+            // It has looked, and has nothing stored.
+            Verdict::Granted(_) => Verdict::Denied(Denial::Password),
+            Verdict::Unknown => {
+                self.making.keep().await;
+                Verdict::Unknown
+            }
+            other => other,
+        };
+        self.settle(verdict, begun, question.session)
+    }
+
+    /// How many rounds the keys of its users have, if it knows.
+    pub(super) fn usual_rounds(&self, hash: ScramHash) -> Option<NonZeroU32> {
+        match self.source.decoy()? {
+            Decoy(Stored::Scram(keys), _) if keys.hash == hash => Some(keys.rounds),
+            _ => None,
+        }
     }
 
     /// What is known about somebody who does not log in?
@@ -121,7 +179,7 @@ impl Link {
     /// names, so that it is not timed here.
     pub(super) async fn list(&self, session: &SessionId) -> Option<Result<Vec<String>, ()>> {
         let names = self.source.list().await?;
-        Some(names.map_err(|why| self.complaints.add(&self.source.name(), &why, session)))
+        Some(names.map_err(|why| self.complaints.add(&self.who(), &why, session)))
     }
 
     /// How it fares.
@@ -158,6 +216,11 @@ impl Link {
         }
     }
 
+    /// For complaints.
+    fn who(&self) -> String {
+        format!("passdb {}", self.source.name())
+    }
+
     fn tell(&self, gate: &Gate, change: Change) {
         let source = self.source.name();
         match change {
@@ -177,7 +240,7 @@ impl Link {
             Verdict::Unknown => (Outcome::Unknown, Answer::Unknown),
             Verdict::Stored(_) => (Outcome::Denied, Answer::Denied(Denial::Password)), // nobody verified it
             Verdict::Unavailable(why) | Verdict::Faulty(why) => {
-                self.complaints.add(&self.source.name(), &why, session);
+                self.complaints.add(&self.who(), &why, session);
                 (Outcome::Unavailable, Answer::Unavailable)
             }
         };
@@ -193,7 +256,7 @@ impl Link {
             }
             NoVerdict::TimedOut => (Outcome::TimedOut, "no answer in time"),
         };
-        self.complaints.add(&self.source.name(), text, session);
+        self.complaints.add(&self.who(), text, session);
         self.counters.note(outcome, begun.elapsed());
         Answer::Unavailable
     }

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::cache::{About, Cache, Origin, Recall, Recalled};
+use super::cache::{About, Cache, Kind, Origin, Recall, Recalled};
 use super::link::{Answer, Link};
+use super::pace::Pace;
 use super::{Grant, LONGEST_WAIT, Lookup, Question, Refused, SourceStats};
-use crate::model::Refusal;
+use crate::model::{Proof, Refusal};
 
+mod scram;
 #[cfg(test)]
 mod tests;
 
@@ -16,6 +18,8 @@ mod tests;
 pub(super) struct Links {
     links: Vec<Link>,
     cache: Option<Arc<Cache>>,
+    /// How long it takes to find what SCRAM needs.
+    pace: Pace,
 }
 
 /// What came of a question, and how.
@@ -25,15 +29,31 @@ pub(super) struct Told {
     pub(super) by: Option<(String, Origin)>,
 }
 
+impl Told {
+    /// Without asking anybody.
+    pub(super) fn refused(refusal: Refusal) -> Self {
+        Self { outcome: Err(refusal.into()), by: None }
+    }
+}
+
 /// What is kept about one user by all these sources, once somebody has looked.
 struct Memory<'a> {
     about: About<'a>,
     recalled: Option<Recalled>,
 }
 
+impl<'a> Memory<'a> {
+    fn of(question: &Question<'a>, kind: Kind) -> Self {
+        let Question { service, client, credentials, .. } = *question;
+        let proof = credentials.secret();
+        let about = About { user: &credentials.user, service, client: client.ip(), kind, proof, anew: false };
+        Self { about, recalled: None }
+    }
+}
+
 impl Links {
     pub(super) fn new(links: Vec<Link>) -> Self {
-        Self { links, cache: None }
+        Self { links, cache: None, pace: Pace::default() }
     }
 
     pub(super) fn with_cache(self, cache: &Arc<Cache>) -> Self {
@@ -53,28 +73,37 @@ impl Links {
         self.links.iter().filter_map(Link::label).collect()
     }
 
+    /// What those of them are kept by that have something to say to such a question.
+    fn labels_about(&self, kind: Kind) -> Vec<&str> {
+        self.links.iter().filter_map(|link| kept_by(link, kind == Kind::Token)).collect()
+    }
+
     /// How each fares.
     pub(super) fn stats(&self, master: bool) -> impl Iterator<Item = SourceStats> {
         self.links.iter().map(move |link| link.stats(master))
     }
 
     /// What the fleet would be asked about a user who logs in; `None` if nothing.
-    pub(super) fn to_recall(&self, about: &About<'_>) -> Option<Recall> {
-        let (cache, labels) = (self.cache.as_ref()?, self.labels());
-        (!labels.is_empty()).then(|| cache.to_recall(&labels, about))
+    pub(super) fn to_recall(&self, question: &Question<'_>, user: &str) -> Option<Recall> {
+        let (cache, kind) = (self.cache.as_ref()?, kind_of(&question.credentials.proof)?);
+        let about = About { user, ..Memory::of(question, kind).about };
+        let labels = self.labels_about(kind);
+        (!labels.is_empty()).then(|| cache.to_recall(&labels, &about))
     }
 
     /// The first that knows the user decides. `recalled` is what the fleet has said, if it was asked before.
     pub(super) async fn ask(&self, question: &Question<'_>, recalled: Option<Recalled>) -> Told {
-        let Question { service, client, credentials, .. } = *question;
-        let (user, proof) = (credentials.user.as_str(), credentials.password());
-        let mut memory = Memory { about: About { user, service, client: client.ip(), proof }, recalled };
+        let client = question.client;
+        let kind = kind_of(&question.credentials.proof);
+        let mut memory = Memory { recalled, ..Memory::of(question, kind.unwrap_or(Kind::Login)) };
         for link in &self.links {
-            let (answer, origin) = match proof {
+            let (answer, origin) = match kind {
                 Some(_) => self.answer(link, &mut memory, link.ask(question)).await,
                 None => (link.ask(question).await, Origin::Source),
             };
             let outcome = match answer {
+                // Neither a source nor a token has a name for them.
+                Answer::Granted(grant) if grant.user.as_str().is_empty() => Err(Refusal::BadCredentials.into()),
                 // Whoever answered: what is kept says only who, not from where.
                 Answer::Granted(grant) if !grant.fields.admits(client.ip()) => Err(Refusal::Forbidden.into()),
                 Answer::Granted(grant) => {
@@ -88,22 +117,24 @@ impl Links {
                     Err(refused)
                 }
                 Answer::Unknown => continue,
+                Answer::Keys(_) => Err(Refusal::BadCredentials.into()), // nobody asked for them
                 // Not on to the next: it might let in, with another home, a user whom this one knows.
                 Answer::Unavailable => Err(Refusal::PassdbUnavailable.into()),
             };
             return Told { outcome, by: Some((link.name(), origin)) };
         }
-        Told { outcome: Err(Refusal::BadCredentials.into()), by: None }
+        Told::refused(Refusal::BadCredentials)
     }
 
     /// The first that knows the user decides, who does not log in.
     pub(super) async fn find(&self, lookup: &Lookup<'_>) -> Result<Option<Grant>, Refusal> {
         let Lookup { user, service, client, .. } = *lookup;
-        let mut memory = Memory { about: About { user, service, client: client.ip(), proof: None }, recalled: None };
+        let about = About { user, service, client: client.ip(), kind: Kind::Lookup, proof: None, anew: false };
+        let mut memory = Memory { about, recalled: None };
         for link in &self.links {
             match self.answer(link, &mut memory, link.find(lookup)).await.0 {
                 Answer::Granted(grant) => return Ok(Some(*grant)),
-                Answer::Denied(_) | Answer::Unknown => {}
+                Answer::Denied(_) | Answer::Keys(_) | Answer::Unknown => {}
                 Answer::Unavailable => return Err(Refusal::PassdbUnavailable),
             }
         }
@@ -117,8 +148,11 @@ impl Links {
         memory: &mut Memory<'_>,
         ask: impl Future<Output = Answer>,
     ) -> (Answer, Origin) {
-        let (Some(cache), Some(label)) = (&self.cache, link.label()) else { return (ask.await, Origin::Source) };
-        let labels = self.labels();
+        let by_token = memory.about.kind == Kind::Token;
+        let (Some(cache), Some(label)) = (&self.cache, kept_by(link, by_token)) else {
+            return (ask.await, Origin::Source);
+        };
+        let labels = self.labels_about(memory.about.kind);
         let recalled = match &mut memory.recalled {
             Some(recalled) => recalled,
             none => none.insert(cache.recall(&labels, &memory.about).await),
@@ -126,6 +160,21 @@ impl Links {
         let place = labels.iter().position(|known| *known == label).unwrap_or(labels.len());
         cache.answer(recalled, place, &memory.about, ask).await
     }
+}
+
+/// What is asked about a login; `None` if what is remembered does not answer it.
+fn kind_of(proof: &Proof) -> Option<Kind> {
+    match proof {
+        Proof::Password(_) => Some(Kind::Login),
+        Proof::Token(_) => Some(Kind::Token),
+        Proof::Proven => Some(Kind::Proven),
+        Proof::Failed(_) => None,
+    }
+}
+
+/// What the link's answers are kept by. Who takes no tokens has nothing to say about one that were worth it.
+fn kept_by(link: &Link, by_token: bool) -> Option<&str> {
+    link.label().filter(|_| !by_token || link.takes_tokens())
 }
 
 /// As long as a source says that a login is to wait. The source has done its part, and is not waited for.

@@ -10,14 +10,18 @@ mod chain;
 mod extra;
 mod fault;
 mod hasher;
+mod keys;
 mod link;
 mod links;
+mod pace;
 pub mod penalty;
+mod policy;
 mod scheme;
 pub mod sources;
 #[cfg(test)]
 mod tests;
 mod verifier;
+mod web;
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, SystemTime};
@@ -28,10 +32,11 @@ use ipnet::IpNet;
 pub use cache::{Recall, Recalled};
 pub use chain::{Chain, Trial};
 pub use link::{LATENCY_BOUNDS, SourceStats};
+pub use policy::PolicyStats;
 pub use scheme::Schemes;
 pub use verifier::{Decoy, StoredUser};
 
-use crate::model::{Credentials, Pool, Protocol, Refusal, ScramHash, Secret, SessionId, User};
+use crate::model::{Credentials, Mechanism, Pool, Protocol, Refusal, ScramHash, Secret, SessionId, User};
 use crate::net::ProxyTls;
 
 /// A question to a passdb.
@@ -64,6 +69,8 @@ pub struct Circumstances<'a> {
     pub via: Option<(SocketAddr, SocketAddr)>,
     /// Which login of the connection this is, from 1.
     pub attempt: u32,
+    /// What the client says that it is (IMAP ID).
+    pub client_id: &'a [(String, Option<String>)],
 }
 
 /// A question about somebody who does not log in: whose mail comes, or is administered.
@@ -104,8 +111,23 @@ pub trait Source: Send + Sync {
         false
     }
 
-    /// It verifies tokens, or lets the backend do so.
-    fn takes_tokens(&self) -> bool {
+    /// It gives what it has stored: whoever compares with it can do more than compare passwords.
+    fn stores_passwords(&self) -> bool {
+        false
+    }
+
+    /// It can say something about a password.
+    fn takes_passwords(&self) -> bool {
+        true
+    }
+
+    /// It knows who may log in without a look at the proof: who has shown elsewhere who it is can be looked up.
+    fn knows_users(&self) -> bool {
+        self.stores_passwords()
+    }
+
+    /// It verifies tokens that come by that mechanism, or lets the backend do so.
+    fn takes_tokens(&self, _: Mechanism) -> bool {
         false
     }
 
@@ -236,6 +258,8 @@ pub struct Fields {
     pub forward: Vec<(String, String)>,
     /// `allow_nets`: the user may log in only from there.
     pub allow_nets: Option<Vec<IpNet>>,
+    /// Not a passdb's word, but the token's: it is good until then.
+    pub until: Option<SystemTime>,
 }
 
 impl Fields {

@@ -147,6 +147,15 @@ impl Stored {
         }
     }
 
+    /// A SCRAM exchange with that hash can do with it; also where nobody may log in at all.
+    pub(super) fn gives_scram_keys(&self, hash: Hash) -> bool {
+        match self {
+            Self::Scram(keys) => keys.hash == hash,
+            Self::Clear(_) | Self::Locked => true,
+            _ => false,
+        }
+    }
+
     /// A copy for later, of a hash that takes its time; of any other there is no need.
     pub(super) fn slow_copy(&self) -> Option<Self> {
         match self {

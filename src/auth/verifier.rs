@@ -5,9 +5,10 @@ use std::sync::{Mutex, PoisonError};
 
 use super::extra::Extra;
 use super::hasher::Hasher;
-use super::scheme::{Cost, Stored};
+use super::keys::MadeUp;
+use super::scheme::{Cost, NotComputed, Stored};
 use super::{Denial, Grant, Question, Verdict};
-use crate::model::{Proof, Secret, User};
+use crate::model::{Proof, ScramHash, ScramKeys, Secret, User};
 
 /// A user as a source has stored it.
 pub struct StoredUser {
@@ -48,9 +49,11 @@ impl fmt::Debug for StoredUser {
     }
 }
 
-/// Who has shown without us who it is need not be compared with anything, but must still be one who may log in.
+/// Who has shown otherwise who it is need not be compared with anything, but must be one who may log in: a user without a
+/// password may, for there are those who have a certificate instead; a locked one may not.
 fn admit(verdict: Verdict) -> Verdict {
     match verdict {
+        Verdict::Stored(user) if matches!(user.stored, Stored::Locked) => Verdict::Denied(Denial::Password),
         Verdict::Stored(user) => let_in(user.name, user.extra, false),
         other => other,
     }
@@ -83,7 +86,7 @@ impl Verifier {
             // No token is a stored password; another source may know better.
             Proof::Token(_) if matches!(verdict, Verdict::Stored(_)) => return Verdict::Unknown,
             Proof::Token(_) => return verdict,
-            Proof::Failed => return Verdict::Denied(Denial::Password),
+            Proof::Failed(_) => return Verdict::Denied(Denial::Password),
         };
         match verdict {
             Verdict::Stored(user) if user.is_locked() => {
@@ -97,6 +100,24 @@ impl Verifier {
             }
             other => other,
         }
+    }
+
+    /// What a SCRAM exchange with this user needs; `None` if the password is stored in another way.
+    pub(super) async fn scram_keys(
+        &self,
+        user: StoredUser,
+        hash: ScramHash,
+        made_up: &MadeUp,
+    ) -> Result<Option<ScramKeys>, NotComputed> {
+        Ok(match user.stored {
+            _ if user.extra.nopassword => None,
+            Stored::Scram(keys) => Some(keys).filter(|keys| keys.hash == hash),
+            Stored::Clear(password) => {
+                let salt = (made_up.salt(&user.name, hash), made_up.rounds);
+                Some(self.hasher.derive(hash, salt, password).await?)
+            }
+            _ => None,
+        })
     }
 
     async fn compare(&self, user: StoredUser, password: &Secret) -> Verdict {

@@ -19,7 +19,7 @@ use super::table::{Road, Server, Tls};
 use crate::model::{Ending, Protocol, Secret};
 use crate::net::{DriveError, OutgoingProxyHeader, ProxyTls, Stream, drive, emit_proxy_header, flush};
 use crate::protocol::{
-    Announcement, Backend, BackendLogin, BackendWish, Errand, Handover, Input, Output, Stage, Violation, spoken,
+    Announcement, Backend, BackendLogin, BackendWish, Errand, Handover, Input, Means, Output, Stage, Violation, spoken,
 };
 
 /// Bytes of a backend's line before login; Dovecot's longest is its capabilities, below 1 KiB.
@@ -35,8 +35,10 @@ pub struct Request<'a> {
     pub user: &'a str,
     /// The user who logs in on the user's behalf, if any.
     pub master: Option<&'a str>,
-    /// The password of whoever logs in.
+    /// The password of whoever logs in, or the token.
     pub password: &'a Secret,
+    /// Which of them it is.
+    pub means: Means,
     /// The true client, for a backend that is told.
     pub announcement: &'a Announcement,
     /// The client's own TLS, for a PROXY header to tell of.
@@ -260,6 +262,7 @@ fn login(server: &Server, request: &Request<'_>, road: &Road) -> BackendLogin {
         user: request.user.to_owned(),
         master: request.master.map(str::to_owned),
         password: request.password.duplicate(),
+        means: request.means,
         announce: (announces && request.trusted).then(|| request.announcement.clone()),
         starttls: road.tls.as_ref().is_some_and(|tls| tls.starttls),
         pipelining: server.pipelining && request.pipelining,

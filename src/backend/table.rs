@@ -96,6 +96,14 @@ struct Strangers {
 }
 
 impl Servers {
+    /// Every server of the table takes users whose password we do not have: by a master user, or by our word.
+    pub fn log_in_without_passwords(&self, protocol: Protocol) -> bool {
+        let takes_our_word = |server: &Server| server.road(protocol).is_some_and(|road| road.noauth);
+        let added = self.added.values().filter_map(|(_, server)| server.as_ref().ok());
+        let mut all = self.by_id.values().chain(added).peekable();
+        all.peek().is_some() && all.all(|server| server.master.is_some() || takes_our_word(server))
+    }
+
     /// Loads the authorities of each. They are to be probed for what is `served`.
     pub fn new(
         config: &BTreeMap<BackendId, BackendConfig>,

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use super::status::{Door, table};
 use super::{Failure, count, runtime};
-use crate::admin::wire::{AuthStats, FlushAsk, Flushed, ForgiveAsk, Forgiven, Trial, TrialAsk};
+use crate::admin::wire::{AuthStats, FlushAsk, Flushed, ForgiveAsk, Forgiven, PolicyCounts, Trial, TrialAsk};
 
 /// Longest password, in bytes.
 const LONGEST: u64 = 4096;
@@ -142,9 +142,10 @@ fn stats_text(stats: &AuthStats) -> String {
         row.extend([mean, if source.paused { "left alone" } else { "asked" }.to_owned()]);
         rows.add_row(row);
     }
+    let policy = stats.policy.as_ref().map(policy_text).unwrap_or_default();
     format!(
         "Cache: {} answered, {} while a passdb was away, {} asked, {} shared a question, {} without the store\n\
-         Failed logins: {}; {} logins waited for that, {} were turned away, {} were forgiven, {} judged without the store\n{rows}",
+         Failed logins: {}; {} logins waited for that, {} were turned away, {} were forgiven, {} judged without the store\n{policy}{rows}",
         cache.fresh,
         cache.stale,
         cache.missed,
@@ -155,6 +156,15 @@ fn stats_text(stats: &AuthStats) -> String {
         penalties.too_fast,
         penalties.forgiven,
         penalties.alone
+    )
+}
+
+fn policy_text(policy: &PolicyCounts) -> String {
+    let PolicyCounts { server, welcome, delayed, unwelcome, unavailable, reported, lost, paused } = policy;
+    let state = if *paused { ", left alone" } else { "" };
+    format!(
+        "The {server}{state}: {welcome} welcome, {delayed} delayed, {unwelcome} turned away, {unavailable} without an answer, \
+         {reported} reported, {lost} reports lost\n"
     )
 }
 

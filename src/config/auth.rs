@@ -7,6 +7,7 @@ use toml::de::DeValue;
 
 use super::key::section;
 use super::value::{Shown, Value, Wrong, quoted};
+use crate::model::Mechanism;
 
 section! {
     /// What all sources of the passdb have in common.
@@ -18,6 +19,14 @@ section! {
         /// Verify stored passwords of the scheme MD5-CRYPT, too, which is broken: for the time of a migration. Dovecot calls
         /// it `auth_allow_weak_schemes`.
         pub weak_schemes: bool = false;
+        /// The SASL mechanisms that clients may choose. Empty: all that work with every source and every mail server. One that
+        /// is named is offered wherever a source knows what to do with it: tokens are passed on if the mail server has no
+        /// master user; SCRAM and EXTERNAL leave nothing to pass on, so there must be a master user or the field `pass`.
+        pub mechanisms: Mechanisms = Mechanisms::default(), example("[\"SCRAM-SHA-256\", \"PLAIN\"]");
+        /// Rounds of the keys that SCRAM is given for users whose password is stored in clear, and of those that are made up for
+        /// users whom nobody knows: as many as the stored {SCRAM-SHA-256} and {SCRAM-SHA-1} have, so that names cannot be told
+        /// by them. The same for all proxies.
+        pub scram_rounds: u32 = 4096, min("4096"), max("1000000");
         /// How long the fleet remembers a good answer of a passdb with `cache = true`; after that, and for any other
         /// password, the passdb is asked. 0s: it is always asked.
         pub cache_ttl: Duration = Duration::from_secs(3600), max("7d");
@@ -44,6 +53,30 @@ section! {
         /// announce (`x-originating-ip` of IMAP's ID) is believed, and counts instead.
         pub penalty_exempt: Vec<ipnet::IpNet> = Vec::new(), example("[\"192.0.2.7\", \"fd00::/8\"]");
     }
+}
+
+/// Names of the IANA registry.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Mechanisms(pub Vec<Mechanism>);
+
+impl Value for Mechanisms {
+    fn read(&mut self, given: &DeValue<'_>, _base: &Path) -> Result<(), Wrong> {
+        let wrong =
+            || Wrong::new("must be a list of SASL mechanisms", format!("choose from {}", names(&Mechanism::SASL)));
+        let given = given.as_array().ok_or_else(wrong)?;
+        let read = |name: &str| Mechanism::of_name(name.as_bytes());
+        let list = given.iter().map(|name| name.get_ref().as_str().and_then(read));
+        self.0 = list.collect::<Option<_>>().ok_or_else(wrong)?;
+        Ok(())
+    }
+
+    fn shown(&self) -> Option<Shown> {
+        Some(Shown { text: format!("[{}]", names(&self.0)), secret: None })
+    }
+}
+
+fn names(mechanisms: &[Mechanism]) -> String {
+    mechanisms.iter().map(|mechanism| quoted(mechanism.name())).collect::<Vec<_>>().join(", ")
 }
 
 /// One character, or none.

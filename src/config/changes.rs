@@ -8,8 +8,9 @@ use super::show::{Line, Table, tables};
 
 /// Tables and keys that a reload applies; all else needs a restart. Listeners stay open, the store and the fleet's
 /// times belong to the incarnation, and the log's form to the process.
-const LIVE: [&str; 14] = [
+const LIVE: [&str; 15] = [
     "auth",
+    "auth_policy",
     "backend",
     "doveadm",
     "health",

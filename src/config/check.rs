@@ -22,6 +22,7 @@ pub(super) fn all(config: &Config, reader: &mut Reader<'_>) {
     store(config, reader);
     tls(config, reader);
     passdb(config, reader);
+    super::auth_policy::check(&config.auth_policy, reader);
     health(config, reader);
     super::sieve::check(&config.sieve, reader);
     backends(config, reader);
@@ -252,6 +253,7 @@ fn passdb(config: &Config, reader: &mut Reader<'_>) {
             PassdbConfig::Http(keys, _) => http_passdb(&path, keys, reader),
             PassdbConfig::Ldap(ldap) => super::passdb::check_ldap(ldap, &path, reader),
             PassdbConfig::Sql(sql) => super::passdb::check_sql(sql, &path, reader),
+            PassdbConfig::Oauth2(oauth2) => super::passdb::check_oauth2(oauth2, &path, reader),
             PassdbConfig::Backend
                 if config.passdb[at + 1..].iter().any(PassdbConfig::has_users) && reader.is_sound_throughout(&path) =>
             {

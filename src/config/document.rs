@@ -37,6 +37,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Config {
         tls: tls(reader),
         limits: reader.section("limits"),
         auth: reader.section("auth"),
+        auth_policy: reader.section("auth_policy"),
         lmtp: reader.section("lmtp"),
         doveadm: doveadm_door(reader),
         moves: reader.section("moves"),
@@ -71,9 +72,9 @@ pub(super) fn must_be_name(reader: &mut Reader<'_>, key: &str, name: &str) {
 }
 
 fn tls(reader: &mut Reader<'_>) -> TlsConfig {
-    let TlsKeys { min_version, client_auth, client_ca } = reader.section("tls");
+    let TlsKeys { min_version, client_auth, client_ca, client_name } = reader.section("tls");
     let certificates = reader.list("tls.certificate").iter().map(|path| reader.section(path)).collect();
-    TlsConfig { certificates, min_version, client_auth, client_ca }
+    TlsConfig { certificates, min_version, client_auth, client_ca, client_name }
 }
 
 fn passdb(reader: &mut Reader<'_>) -> Vec<PassdbConfig> {
@@ -98,6 +99,12 @@ fn source(reader: &mut Reader<'_>, path: &str) -> PassdbConfig {
         }
         PassdbConfig::Sql(sql) => {
             sql.password = reader.secret_file(&format!("{path}.password_file"), sql.keys.password_file.as_deref());
+        }
+        PassdbConfig::Oauth2(oauth2) => {
+            let key = format!("{path}.hmac_key_file");
+            oauth2.hmac_key = reader.secret_file(&key, oauth2.keys.hmac_key_file.as_deref());
+            let key = format!("{path}.client_secret_file");
+            oauth2.client_secret = reader.secret_file(&key, oauth2.keys.client_secret_file.as_deref());
         }
         PassdbConfig::Http(keys, _) => {
             let [word, file] = ["header", "header_file"].map(|name| format!("{path}.{name}"));

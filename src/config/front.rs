@@ -68,6 +68,8 @@ pub struct TlsConfig {
     pub client_auth: ClientAuth,
     /// PEM file with the authorities of client certificates. Required unless `client_auth = "off"`.
     pub client_ca: Option<PathBuf>,
+    /// Which name in a client's certificate is that of the user.
+    pub client_name: ClientName,
 }
 
 section! {
@@ -80,6 +82,9 @@ section! {
         pub(super) client_auth: ClientAuth = ClientAuth::Off;
         /// PEM file with the authorities of client certificates. Needed unless `client_auth` is "off".
         pub(super) client_ca: Option<PathBuf> = None, example("\"clients-ca.pem\"");
+        /// Which name in a client's certificate says who logs in by EXTERNAL: "email" (its one alternative name of that kind),
+        /// "dns" (likewise) or "cn" (the CN of its subject).
+        pub(super) client_name: ClientName = ClientName::Email;
     }
 }
 
@@ -121,9 +126,23 @@ pub enum ClientAuth {
 
 words!(ClientAuth { Off = "off", Request = "request", Require = "require" });
 
+/// Which name in a client's certificate is that of the user.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ClientName {
+    /// The one subjectAltName that is a mail address.
+    #[default]
+    Email,
+    /// The one subjectAltName that is a host name.
+    Dns,
+    /// The CN of the subject.
+    Cn,
+}
+
+words!(ClientName { Email = "email", Dns = "dns", Cn = "cn" });
+
 impl From<&TlsConfig> for TlsKeys {
     fn from(config: &TlsConfig) -> Self {
-        let TlsConfig { min_version, client_auth, client_ca, .. } = config.clone();
-        Self { min_version, client_auth, client_ca }
+        let TlsConfig { min_version, client_auth, client_ca, client_name, .. } = config.clone();
+        Self { min_version, client_auth, client_ca, client_name }
     }
 }

@@ -3,6 +3,7 @@
 
 mod added;
 mod auth;
+mod auth_policy;
 mod backends;
 mod changes;
 mod check;
@@ -25,6 +26,7 @@ mod show;
 mod sieve;
 mod store;
 mod value;
+mod web_url;
 mod words;
 
 use std::collections::BTreeMap;
@@ -34,13 +36,14 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 pub use auth::{AuthConfig, MasterSeparator};
+pub use auth_policy::{AuthPolicyConfig, PolicyAttribute, PolicyAttributes, PolicyHash, PolicyPiece, PolicyVariable};
 pub use backends::{Announce, BackendConfig, BackendTls, Master, Reach};
 pub use changes::Changes;
 pub use doveadm::{DoveadmConfig, DoveadmCredential, DoveadmDoorConfig, DoveadmUrl};
 pub use endpoint::Endpoint;
 pub use fault::{Fault, Faults};
 pub use fleet::FleetConfig;
-pub use front::{Certificate, ClientAuth, ListenerConfig, ListenerTls, TlsConfig, TlsVersion};
+pub use front::{Certificate, ClientAuth, ClientName, ListenerConfig, ListenerTls, TlsConfig, TlsVersion};
 pub use health::{HealthConfig, ProbeLogin};
 pub use limits::LimitsConfig;
 pub use listen::{ListenAddress, SocketMode};
@@ -48,13 +51,14 @@ pub use lmtp::{Delimiter, LmtpConfig};
 pub use moves::{HookUrl, MovesConfig};
 pub use operations::{AdminConfig, LogConfig, LogFormat};
 pub use passdb::{
-    AttributeField, Attributes, AuthSocket, DovecotPassdb, FilePassdb, HttpFormat, HttpPassdb, HttpUrl, LdapKeys,
-    LdapMethod, LdapPassdb, LdapScope, LdapUri, Parameter, PassdbConfig, Piece, RemoteKeys, SqlKeys, SqlPassdb, SqlUrl,
-    Statement, Template,
+    AttributeField, Attributes, AuthSocket, DovecotPassdb, FilePassdb, HttpFormat, HttpPassdb, LdapKeys, LdapMethod,
+    LdapPassdb, LdapScope, LdapUri, Oauth2Keys, Oauth2Method, Oauth2Passdb, Parameter, PassdbConfig, Piece, RemoteKeys,
+    SqlKeys, SqlPassdb, SqlUrl, Statement, Template, TokenAlgorithm,
 };
 pub use sieve::SieveConfig;
 pub use store::{RedisConfig, RedisLogin, RedisServers, RedisTls, StoreAddress, StoreConfig};
 use toml::de::DeTable;
+pub use web_url::WebUrl;
 use zeroize::Zeroizing;
 
 use crate::model::{BackendId, Protocol};
@@ -79,6 +83,8 @@ pub struct Config {
     pub limits: LimitsConfig,
     /// `[auth]`.
     pub auth: AuthConfig,
+    /// Who else is asked about a login. Reload applies it.
+    pub auth_policy: AuthPolicyConfig,
     /// Mail that comes in. Reload applies it to new connections.
     pub lmtp: LmtpConfig,
     /// What clients of our own doveadm must know. Reload applies it.
@@ -154,6 +160,7 @@ impl Config {
             tls: TlsConfig::default(),
             limits: LimitsConfig::default(),
             auth: AuthConfig::default(),
+            auth_policy: AuthPolicyConfig::default(),
             lmtp: LmtpConfig::default(),
             doveadm: DoveadmDoorConfig::default(),
             moves: MovesConfig::default(),

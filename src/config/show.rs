@@ -49,6 +49,7 @@ pub(super) fn tables(config: &Config) -> Vec<Table> {
     tables.extend(certificates.map(|(at, certificate)| item("tls.certificate", at, certificate.clone())));
     tables.push(table("limits", config.limits.clone()));
     tables.push(table("auth", config.auth.clone()));
+    tables.push(table("auth_policy", config.auth_policy.clone()));
     tables.push(table("lmtp", config.lmtp.clone()));
     tables.push(table("doveadm", DoveadmDoorKeys::from(&config.doveadm)));
     tables.extend(passdbs.map(|(at, passdb)| item("passdb", at, passdb)));

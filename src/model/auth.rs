@@ -1,6 +1,6 @@
 //! What a client gave to prove who it is, and who it turned out to be.
 
-use super::{ScramHash, Secret};
+use super::{ScramHash, ScramKeys, Secret};
 
 /// The canonical login name, as the passdb returned it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -114,8 +114,8 @@ pub enum Proof {
     Token(Secret),
     /// The exchange itself has shown it: the client knows the password (SCRAM), or has the key of a certificate (EXTERNAL).
     Proven,
-    /// The exchange has shown the opposite. It is for the passdb to say so, like any other wrong password.
-    Failed,
+    /// The exchange has shown that it does not fit these keys. Whether they are still the user's is for the passdb to say.
+    Failed(ScramKeys),
 }
 
 impl Proof {
@@ -125,7 +125,7 @@ impl Proof {
             Self::Password(password) => Self::Password(password.duplicate()),
             Self::Token(token) => Self::Token(token.duplicate()),
             Self::Proven => Self::Proven,
-            Self::Failed => Self::Failed,
+            Self::Failed(keys) => Self::Failed(keys.clone()),
         }
     }
 }
@@ -158,5 +158,9 @@ impl Credentials {
             Proof::Token(token) => Some(token),
             _ => None,
         }
+    }
+    /// What could be used by whoever learns it: password or token.
+    pub fn secret(&self) -> Option<&Secret> {
+        self.password().or_else(|| self.token())
     }
 }

@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 
 use aws_lc_rs::{digest, hmac, pbkdf2};
 use subtle::ConstantTimeEq;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 /// The hash below SCRAM, and below PBKDF2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -83,12 +83,26 @@ impl ScramKeys {
         }
     }
 
+    /// They are the same, and shown the same.
+    pub fn are(&self, other: &Self) -> bool {
+        let Self { hash, rounds, salt, stored_key, server_key: _ } = self;
+        let shown = (*hash, *rounds, salt) == (other.hash, other.rounds, &other.salt);
+        bool::from(stored_key.ct_eq(&other.stored_key)) & shown
+    }
+
     /// The password is the one that these are made of. Takes as long as [`ScramHash::pbkdf2`].
     pub fn verify(&self, password: &[u8]) -> bool {
         let made = Self::derive(self.hash, self.rounds, &self.salt, password);
         let stored: bool = made.stored_key.ct_eq(&self.stored_key).into();
         let server: bool = made.server_key.ct_eq(&self.server_key).into();
         stored & server
+    }
+}
+
+impl Drop for ScramKeys {
+    fn drop(&mut self) {
+        self.stored_key.zeroize();
+        self.server_key.zeroize();
     }
 }
 

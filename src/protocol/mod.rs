@@ -28,6 +28,7 @@ pub use buffer::{Input, Output};
 pub use worded::refusal_in_words;
 
 use crate::model::{Credentials, Refusal, Secret};
+use sasl::{KeysWanted, ScramGift};
 
 /// One side of a conversation.
 pub trait Machine: Send {
@@ -79,6 +80,12 @@ pub trait Frontend: Machine<Wish = ClientWish> {
 
     /// TLS is up: forget what was said in plaintext.
     fn secured(&mut self);
+
+    /// What SASL has to go by has changed, as it does with TLS.
+    fn set_terms(&mut self, terms: Arc<sasl::Terms>);
+
+    /// The keys that were wished for: the exchange goes on.
+    fn give_keys(&mut self, gift: ScramGift, out: &mut Output);
 
     /// The login that was wished for is refused. The dialogue goes on, unless this was one failure too many.
     fn refuse(&mut self, why: Refusal, out: &mut Output) -> Result<(), Violation>;
@@ -138,6 +145,8 @@ pub enum ClientWish {
     StartTls,
     /// Check, place, connect; then `refuse`, `relay_refusal` or `welcome`.
     Authenticate(Credentials),
+    /// Look up what SCRAM needs of this user; then `give_keys`, or `refuse`.
+    Keys(KeysWanted),
     /// The client said LOGOUT and was answered: close.
     Logout,
 }
@@ -238,6 +247,8 @@ pub struct FrontendSettings {
     pub host: String,
     /// What backends offer, as [`Backend::offers`] has it: what all that were seen lately have in common. Empty if none was.
     pub offers: Arc<[String]>,
+    /// What SASL has to go by.
+    pub sasl: Arc<sasl::Terms>,
     /// Bounds.
     pub bounds: Bounds,
 }
@@ -254,6 +265,16 @@ impl FrontendSettings {
     }
 }
 
+/// What is shown to a backend.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Means {
+    /// A password.
+    #[default]
+    Password,
+    /// A bearer token, by OAUTHBEARER or XOAUTH2.
+    Token,
+}
+
 /// How to log in at a backend.
 #[derive(Debug, Default)]
 pub struct BackendLogin {
@@ -261,8 +282,10 @@ pub struct BackendLogin {
     pub user: String,
     /// The master user whose password this is, if not the user's own.
     pub master: Option<String>,
-    /// The password of `master`, or of `user`.
+    /// The password of `master`, or of `user`; or the user's token.
     pub password: Secret,
+    /// Which of them it is.
+    pub means: Means,
     /// The client, announced to a backend that trusts us; `None`: do not announce.
     pub announce: Option<Announcement>,
     /// STARTTLS must be done before anything else.

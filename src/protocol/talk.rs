@@ -1,9 +1,11 @@
 //! What conversations with mail clients have in common, whatever their words: TLS, the exchange of a login and the verdict
 //! on it, patience. Each protocol's `frontend.rs` is a [`Dialect`]; its `reply.rs` has the [`Words`].
 
+use std::sync::Arc;
+
 use super::fault::Fault;
 use super::line::without_end;
-use super::sasl::{self, Exchange, Message};
+use super::sasl::{self, Exchange, Message, ScramGift, Terms, bearer, scram};
 use super::tally::Tally;
 use super::{
     BackendRefusal, Bounds, ClientWish, Farewell, Frontend, FrontendSettings, Handover, Input, Machine, Output,
@@ -30,6 +32,13 @@ pub(super) trait Words {
     fn refusal(tag: &Self::Tag, why: Refusal, out: &mut Output);
     /// A login is refused by the backend, in its own words.
     fn relayed_refusal(tag: &Self::Tag, words: &BackendRefusal, out: &mut Output);
+    /// The same for a client that must be shown something of its mechanism. False if the protocol has no room for that in
+    /// an answer: then it was one more challenge.
+    fn confirm(_shown: &[u8], _out: &mut Output) -> bool {
+        false
+    }
+    /// A mechanism may show something together with a success.
+    const CONFIRMS: bool = false;
     /// The backend took the login.
     fn welcome(tag: &Self::Tag, handover: &Handover, out: &mut Output);
     /// We close. `awaited`: the client waits for an answer.
@@ -65,12 +74,41 @@ pub(super) enum State<P, T> {
     Command(P),
     /// An answer to a challenge.
     Response(T, Exchange),
+    /// Nothing, until the session has looked up the user's keys.
+    Keys(T, scram::Waiting),
     /// Nothing, until the session says what became of the login.
-    Verdict(T),
+    Verdict(T, Afterwards),
+    /// An answer to what its mechanism showed of the refusal; whatever it is, the refusal itself follows.
+    Refused(T, Why),
     /// Nothing, until TLS is up.
     Tls,
     /// Nothing at all.
     Over,
+}
+
+/// What a mechanism shows once there is a verdict.
+#[derive(Default)]
+pub(super) struct Afterwards {
+    /// If the client is let in.
+    success: Option<Vec<u8>>,
+    /// If its proof is refused.
+    refusal: Option<&'static str>,
+}
+
+/// Why a login was refused.
+pub(super) enum Why {
+    Ours(Refusal),
+    Backends(BackendRefusal),
+}
+
+impl Why {
+    /// It is about who the client is, not about what we lack.
+    fn is_about_the_proof(&self) -> bool {
+        match self {
+            Self::Ours(why) => matches!(why, Refusal::BadCredentials | Refusal::Forbidden),
+            Self::Backends(words) => !words.temporary,
+        }
+    }
 }
 
 /// What an event led to.
@@ -96,9 +134,10 @@ impl<P: Default, T> Talk<P, T> {
 
     /// The tag of the login that the session has a verdict on: the next command may come. `None`, and nothing changes, if
     /// there was no login.
-    fn judged(&mut self) -> Option<T> {
+    fn judged(&mut self) -> Option<(T, Afterwards)> {
         match std::mem::replace(&mut self.state, State::Command(P::default())) {
-            State::Verdict(tag) => Some(tag),
+            State::Verdict(tag, afterwards) => Some((tag, afterwards)),
+            State::Keys(tag, _) => Some((tag, Afterwards::default())),
             other => {
                 self.state = other;
                 None
@@ -125,7 +164,13 @@ impl<P: Default, T> Step<P, T> {
 
     /// The session must judge.
     pub(super) fn ask(tag: T, given: Credentials) -> Self {
-        Self::Wish(State::Verdict(tag), ClientWish::Authenticate(given))
+        Self::asked(tag, given, None)
+    }
+
+    /// The same; `success` is what the mechanism shows of one.
+    fn asked(tag: T, given: Credentials, success: Option<Vec<u8>>) -> Self {
+        let afterwards = Afterwards { success, refusal: bearer::refusal(given.mechanism) };
+        Self::Wish(State::Verdict(tag, afterwards), ClientWish::Authenticate(given))
     }
 }
 
@@ -155,14 +200,25 @@ pub(super) trait Dialect: Words + Send + Sized {
     /// TLS is up: what of its own it knows of the client is worthless, too.
     fn forget(&mut self) {}
 
+    /// Starts the mechanism that the client has chosen.
+    fn begin(&mut self, tag: Self::Tag, opening: sasl::Opening, out: &mut Output) -> Outcome<Self> {
+        let step = opening.begin(&self.talk().settings.sasl);
+        self.exchange(tag, step, out)
+    }
+
     /// Goes on with a login as its mechanism wants.
     fn exchange(&mut self, tag: Self::Tag, step: Result<sasl::Step, sasl::Fault>, out: &mut Output) -> Outcome<Self> {
+        let step = if Self::CONFIRMS { step } else { step.map(sasl::Step::in_rounds) };
         match step {
             Ok(sasl::Step::Challenge(text, exchange)) => {
                 Self::challenge(&text, out);
                 Ok(Step::Next(State::Response(tag, exchange)))
             }
+            Ok(sasl::Step::Keys(wanted, waiting)) => {
+                Ok(Step::Wish(State::Keys(tag, waiting), ClientWish::Keys(wanted)))
+            }
             Ok(sasl::Step::Ask(given)) => Ok(Step::ask(tag, given)),
+            Ok(sasl::Step::Shown(text, given)) => Ok(Step::asked(tag, given, Some(text))),
             Err(fault) => self.wrong(Some(&tag), fault.into(), out),
         }
     }
@@ -206,6 +262,42 @@ fn respond<D: Dialect>(
     }
 }
 
+/// Says the refusal once the client has answered what its mechanism showed of it.
+fn refuse_at_last<D: Dialect>(
+    dialect: &mut D,
+    tag: D::Tag,
+    why: Why,
+    input: &mut Input,
+    out: &mut Output,
+) -> Outcome<D> {
+    if dialect.response(input)?.is_none() {
+        return Ok(Step::Incomplete(State::Refused(tag, why)));
+    }
+    say_refusal::<D>(&tag, &why, out);
+    let Talk { tally, settings, .. } = dialect.talk();
+    tally.failure(&settings.bounds)?;
+    Ok(Step::next())
+}
+
+fn say_refusal<D: Dialect>(tag: &D::Tag, why: &Why, out: &mut Output) {
+    match why {
+        Why::Ours(why) => D::refusal(tag, *why, out),
+        Why::Backends(words) => D::relayed_refusal(tag, words, out),
+    }
+}
+
+/// Refuses the login, now or after one more round.
+fn refused<D: Dialect>(dialect: &mut D, why: Why, out: &mut Output) -> Result<(), Violation> {
+    let Some((tag, afterwards)) = dialect.talk().judged() else { return Ok(()) };
+    if let Some(text) = afterwards.refusal.filter(|_| why.is_about_the_proof()) {
+        D::challenge(text.as_bytes(), out);
+        dialect.talk().state = State::Refused(tag, why);
+        return Ok(());
+    }
+    say_refusal::<D>(&tag, &why, out);
+    failed(dialect, out)
+}
+
 /// Nothing more is taken from this client; tells it why.
 fn violated<D: Dialect>(dialect: &mut D, what: Violation, out: &mut Output) -> Violation {
     let talk = dialect.talk();
@@ -228,6 +320,7 @@ impl<D: Dialect> Machine for D {
             let step = match std::mem::replace(&mut self.talk().state, State::Over) {
                 State::Command(place) => self.command(place, input, out),
                 State::Response(tag, exchange) => respond(self, tag, exchange, input, out),
+                State::Refused(tag, why) => refuse_at_last(self, tag, why, input, out),
                 waits => Ok(Step::Incomplete(waits)),
             };
             let (state, outcome) = match step {
@@ -258,28 +351,42 @@ impl<D: Dialect> Frontend for D {
         self.forget();
     }
 
+    fn set_terms(&mut self, terms: Arc<Terms>) {
+        self.talk().settings.sasl = terms;
+    }
+
+    fn give_keys(&mut self, gift: ScramGift, out: &mut Output) {
+        match std::mem::replace(&mut self.talk().state, State::Over) {
+            State::Keys(tag, waiting) => {
+                let (text, exchange) = waiting.go_on(gift);
+                D::challenge(&text, out);
+                self.talk().state = State::Response(tag, exchange);
+            }
+            other => self.talk().state = other,
+        }
+    }
+
     fn refuse(&mut self, why: Refusal, out: &mut Output) -> Result<(), Violation> {
-        let Some(tag) = self.talk().judged() else { return Ok(()) };
-        D::refusal(&tag, why, out);
-        failed(self, out)
+        refused(self, Why::Ours(why), out)
     }
 
     fn relay_refusal(&mut self, words: &BackendRefusal, out: &mut Output) -> Result<(), Violation> {
-        let Some(tag) = self.talk().judged() else { return Ok(()) };
-        D::relayed_refusal(&tag, words, out);
-        failed(self, out)
+        refused(self, Why::Backends(words.clone()), out)
     }
 
     fn welcome(&mut self, handover: &Handover, out: &mut Output) {
-        if let Some(tag) = self.talk().judged() {
+        if let Some((tag, Afterwards { success, .. })) = self.talk().judged() {
             self.talk().state = State::Over;
-            D::welcome(&tag, handover, out);
+            if !success.is_some_and(|shown| D::confirm(&shown, out)) {
+                D::welcome(&tag, handover, out);
+            }
         }
     }
 
     fn farewell(&mut self, why: Farewell, out: &mut Output) {
         let state = std::mem::replace(&mut self.talk().state, State::Over);
-        D::farewell(why, matches!(state, State::Response(..) | State::Verdict(_)), out);
+        let awaited = matches!(state, State::Response(..) | State::Keys(..) | State::Verdict(..) | State::Refused(..));
+        D::farewell(why, awaited, out);
     }
 
     fn client_id(&self) -> &[(String, Option<String>)] {

@@ -11,10 +11,11 @@ use super::ending::{End, Record};
 use super::{Services, administration, delivery, guarding, login};
 use crate::auth::penalty::Seat;
 use crate::config::{ListenerConfig, ListenerTls};
-use crate::model::{Ending, Phase, Protocol, SessionId};
+use crate::model::{Ending, Mechanism, Phase, Protocol, SessionId};
 use crate::net::{
     ProxyFault, ProxyHeader, ProxyTls, ServerTls, Stream, TlsFault, canonical, flush, receive_proxy_header,
 };
+use crate::protocol::sasl::{Bindings, Terms};
 use crate::protocol::{Bounds, Farewell, Frontend, FrontendSettings, Output, spoken};
 
 /// How long last words may take to send, and how long a client may take to close after them.
@@ -50,10 +51,20 @@ pub(super) struct Guest {
     pub(super) tls: Option<ProxyTls>,
     /// The name that it asked for (SNI).
     pub(super) server_name: Option<String>,
+    /// What its TLS with us shows.
+    pub(super) identity: Identity,
     /// It has asked for UTF-8 before its login (POP3).
     pub(super) utf8: bool,
     /// Its place among the connections of its address, where those are limited.
     pub(super) place: Option<Seat>,
+}
+
+/// What TLS shows of who is at its ends. Empty where TLS ends in front of us.
+#[derive(Clone, Default)]
+pub(super) struct Identity {
+    bindings: Bindings,
+    /// The name in the client's certificate.
+    certificate: Option<String>,
 }
 
 impl Guest {
@@ -109,6 +120,7 @@ impl Door {
             via: None,
             tls: None,
             server_name: None,
+            identity: Identity::default(),
             utf8: false,
             place: None,
         }
@@ -161,6 +173,7 @@ impl Door {
             via: header.source.map(|_| (canonical(peer), local)),
             tls: header.tls,
             server_name: header.authority,
+            identity: Identity::default(),
             utf8: false,
             place,
         };
@@ -199,7 +212,9 @@ impl Door {
                 let tls = ProxyTls::from(&facts);
                 record.tls = Some(version(&tls));
                 let server_name = facts.server_name.or(guest.server_name);
-                Ok(Guest { stream, tls: Some(tls), server_name, ..guest })
+                let bindings = Bindings { exporter: facts.exporter, end_point: facts.end_point };
+                let identity = Identity { bindings, certificate: facts.client_name };
+                Ok(Guest { stream, tls: Some(tls), server_name, identity, ..guest })
             }
             // A check whether somebody listens, or a client that thought better of it.
             Ok(Err(TlsFault::Closed)) => Err((Ending::ClientClosed, None)),
@@ -223,6 +238,7 @@ impl Door {
             banner: "homing ready".to_owned(),
             host: self.services.host.clone(),
             offers: self.services.offered(self.listener.protocol),
+            sasl: self.terms(guest),
             bounds: Bounds {
                 line: limits.line,
                 literal: limits.literal,
@@ -231,6 +247,18 @@ impl Door {
                 failures: limits.failures,
             },
         }
+    }
+
+    /// What SASL has to go by: only what can work is offered.
+    pub(super) fn terms(&self, guest: &Guest) -> Arc<Terms> {
+        let Identity { bindings, certificate } = guest.identity.clone();
+        let mut mechanisms = self.services.mechanisms(self.listener.protocol);
+        mechanisms.retain(|mechanism| match mechanism {
+            Mechanism::ScramSha1Plus | Mechanism::ScramSha256Plus => !bindings.is_empty(),
+            Mechanism::External => certificate.is_some(),
+            _ => true,
+        });
+        Arc::new(Terms { mechanisms, bindings, certificate })
     }
 
     /// Too many connections: says so where no TLS stands before the words.

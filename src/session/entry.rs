@@ -19,10 +19,12 @@ use crate::auth::{Circumstances, Fields, Grant, Question, Recalled};
 use crate::backend::{Arrival, Request, Server, Servers, StrangerTls, connect};
 use crate::ledger::Slot;
 use crate::model::{
-    BackendId, Credentials, Ending, Key, Mechanism, Phase, Protocol, Refusal, Secret, SessionId, boottime_ms,
+    BackendId, Credentials, Ending, Key, Mechanism, Phase, Proof, Protocol, Refusal, ScramHash, Secret, SessionId,
+    boottime_ms,
 };
 use crate::placement::Wanted;
-use crate::protocol::{Announcement, BackendRefusal, Frontend, Referral, refusal_in_words};
+use crate::protocol::sasl::{self, ScramGift};
+use crate::protocol::{Announcement, BackendRefusal, Frontend, Means, Referral, refusal_in_words};
 use crate::relay::{StopHandle, StopSignal, stop_pair};
 
 /// How many proxies may follow one another (as Dovecot's `login_proxy_max_hops`).
@@ -70,14 +72,26 @@ pub(super) async fn enter(
     let mut grant = tokio::select! {
         biased;
         why = over.as_mut() => return Err(Failure::Over(why)),
-        grant = check(guest, tried, recalled, record) => grant?,
+        grant = check(guest, tried, recalled, announcement, record) => grant?,
+    };
+    let unproven = grant.unproven;
+    let settle = |success: bool, record: &Record| {
+        if unproven {
+            tried.chain.settle(&question(guest, tried.credentials, &announcement.client_id, record), success);
+        }
     };
     let mut referrals = services.limits.load().max_referrals;
     loop {
         let failure = match enter_home(services, guest, tried, announcement, &grant, over.as_mut(), record).await {
-            Ok(entry) => return Ok(entry),
+            Ok(entry) => {
+                settle(true, record);
+                return Ok(entry);
+            }
             Err(failure) => failure,
         };
+        if matches!(&failure, Failure::Backend(words) if words.referral.is_none() && !words.temporary) {
+            settle(false, record);
+        }
         let Failure::Backend(BackendRefusal { referral: Some(referral), .. }) = failure else { return Err(failure) };
         if referrals == 0 {
             error!(session = %guest.session, user = %grant.user.as_str(), host = referral.host, "referred once too often; see limits.max_referrals");
@@ -128,12 +142,13 @@ async fn enter_home(
     };
     record.reached(Phase::Connect);
     must_be_proven(&server, grant, guest, record.protocol)?;
-    let (master, password) = backend_identity(&server, grant, tried.credentials, guest)?;
+    let (master, password, means) = backend_identity(&server, grant, tried.credentials, guest)?;
     let request = Request {
         protocol: record.protocol,
         user: grant.home_name(),
         master: master.as_deref(),
         password: &password,
+        means,
         announcement,
         tls: guest.tls.as_ref(),
         trusted: !grant.fields.not_trusted,
@@ -190,17 +205,30 @@ pub(super) async fn isolated(deadline: &AtomicU64) -> Ending {
     .await
 }
 
-/// Asks the passdb.
-async fn check(
+/// Looks up what a SCRAM exchange needs.
+pub(super) async fn scram_keys(
+    services: &Services,
     guest: &Guest,
-    tried: &Try<'_>,
-    recalled: Option<Recalled>,
+    credentials: &Credentials,
+    hash: ScramHash,
     record: &mut Record,
-) -> Result<Grant, Failure> {
+) -> Result<ScramGift, Refusal> {
     record.reached(Phase::Auth);
-    record.attempt += 1;
-    let question = Question {
-        credentials: tried.credentials,
+    let keys = services.passdb.load_full().scram_keys(&question(guest, credentials, &[], record), hash).await?;
+    let mut random = [0; 18];
+    aws_lc_rs::rand::fill(&mut random).map_err(|_| Refusal::PassdbUnavailable)?;
+    Ok(ScramGift { keys, nonce: sasl::encode(&random).to_string() })
+}
+
+/// What is asked about a login.
+pub(super) fn question<'a>(
+    guest: &'a Guest,
+    credentials: &'a Credentials,
+    client_id: &'a [(String, Option<String>)],
+    record: &Record,
+) -> Question<'a> {
+    Question {
+        credentials,
         service: record.protocol,
         client: guest.client,
         local: guest.local,
@@ -211,8 +239,22 @@ async fn check(
             server_name: guest.server_name.as_deref(),
             via: guest.via,
             attempt: record.attempt,
+            client_id,
         },
-    };
+    }
+}
+
+/// Asks the passdb.
+async fn check(
+    guest: &Guest,
+    tried: &Try<'_>,
+    recalled: Option<Recalled>,
+    announcement: &Announcement,
+    record: &mut Record,
+) -> Result<Grant, Failure> {
+    record.reached(Phase::Auth);
+    record.attempt += 1;
+    let question = question(guest, tried.credentials, &announcement.client_id, record);
     let refused = match tried.chain.authenticate_knowing(&question, recalled).await {
         Ok(grant) => return Ok(grant),
         Err(refused) => refused,
@@ -325,22 +367,27 @@ pub(super) fn hops_left(session: &SessionId, client: SocketAddr, ttl: Option<u32
     })
 }
 
-/// Who logs in at the backend, and with which password: the passdb's word, else the backend's master user, else the
+/// Who logs in at the backend, and with which password or token: the passdb's word, else the backend's master user, else the
 /// client. Whom nobody has checked is for the backend to check, by the client's own password.
 fn backend_identity(
     server: &Server,
     grant: &Grant,
     credentials: &Credentials,
     guest: &Guest,
-) -> Result<(Option<String>, Secret), Refusal> {
+) -> Result<(Option<String>, Secret, Means), Refusal> {
     let fields = &grant.fields;
     if let Some(password) = &fields.pass {
-        return Ok((fields.master.clone(), password.duplicate()));
+        return Ok((fields.master.clone(), password.duplicate(), Means::Password));
     }
     if let Some((master, password)) = server.master().filter(|_| !grant.unproven) {
-        return Ok((Some(master), password));
+        return Ok((Some(master), password, Means::Password));
     }
-    let Some(password) = credentials.password() else {
+    let own = match &credentials.proof {
+        Proof::Password(password) => Some((password, Means::Password)),
+        Proof::Token(token) => Some((token, Means::Token)),
+        Proof::Proven | Proof::Failed(_) => None,
+    };
+    let Some((own, means)) = own else {
         error!(
             session = %guest.session, user = %grant.user.as_str(), backend = %server.id,
             mechanism = credentials.mechanism.name(),
@@ -348,5 +395,5 @@ fn backend_identity(
         );
         return Err(Refusal::BackendUnavailable);
     };
-    Ok((fields.master.clone().or(grant.master.clone()), password.duplicate()))
+    Ok((fields.master.clone().or(grant.master.clone()), own.duplicate(), means))
 }

@@ -10,8 +10,8 @@ use super::Services;
 use super::door::Guest;
 use super::refusing::Failure;
 use crate::auth::penalty::{Attempt, Penalties, Seat, Seats, Standing};
-use crate::auth::{Chain, Recalled};
-use crate::model::{Credentials, Ending, Phase, Protocol, Refusal};
+use crate::auth::{Chain, Recall, Recalled};
+use crate::model::{Credentials, Ending, Phase, Refusal};
 use crate::protocol::Announcement;
 
 /// Who keeps passwords from being guessed, and one client from taking all there is.
@@ -25,11 +25,12 @@ pub struct Guards {
 /// One try to log in: who tries, and who is asked.
 pub(super) struct Try<'a> {
     pub(super) credentials: &'a Credentials,
-    pub(super) protocol: Protocol,
     /// The address that counts; `None` if nobody can tell.
     pub(super) client: Option<IpAddr>,
     /// The passdb: the same from the first question to the last, whatever a reload does meanwhile.
     pub(super) chain: Arc<Chain>,
+    /// What to ask of what the fleet remembers, with the first question.
+    pub(super) recall: Option<Recall>,
 }
 
 impl Try<'_> {
@@ -67,13 +68,12 @@ async fn look_and_wait(penalties: &Penalties, tried: &Try<'_>) -> Result<(Standi
     if !penalties.is_watching() {
         return Ok((Standing::default(), None));
     }
-    let recall = tried.chain.to_recall(tried.credentials, tried.protocol);
-    let (standing, answers) = penalties.look(&tried.attempt(), recall.as_ref()).await;
+    let (standing, answers) = penalties.look(&tried.attempt(), tried.recall.as_ref()).await;
     if standing.too_fast {
         return Err(Refusal::TooManyLogins);
     }
     if standing.delay.is_zero() {
-        let recalled = recall.and_then(|recall| tried.chain.recalled(&recall, answers));
+        let recalled = tried.recall.as_ref().and_then(|recall| tried.chain.recalled(recall, answers));
         return Ok((standing, recalled));
     }
     let turn = tried.client.map(|client| penalties.queue(client).ok_or(Refusal::TooManyLogins)).transpose()?;

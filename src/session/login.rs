@@ -11,12 +11,13 @@ use tracing::info;
 
 use super::door::{Door, Guest, LAST_WORDS};
 use super::ending::{End, Login, Record};
-use super::entry::{Entry, announce, enter};
+use super::entry::{Entry, announce, enter, question, scram_keys};
 use super::guarding::{self, Try};
 use super::refusing::Failure;
 use super::{Counted, Services};
-use crate::model::{Credentials, Ending, Phase};
+use crate::model::{Credentials, Ending, Phase, Proof};
 use crate::net::{DriveError, canonical, drive, flush};
+use crate::protocol::sasl::KeysWanted;
 use crate::protocol::{Announcement, ClientWish, Farewell, Frontend, Input, Output, Violation, spoken};
 use crate::relay::{RelaySession, StopHandle, relay};
 use crate::telemetry::names;
@@ -69,12 +70,18 @@ async fn log_in(door: &Door, guest: Guest, deadline: Instant, record: &mut Recor
                     }
                 }
                 dialogue.frontend.secured();
+                dialogue.frontend.set_terms(door.terms(&dialogue.guest));
             }
             Ok(ClientWish::Authenticate(credentials)) => {
                 match authenticate(door, &mut dialogue, &credentials, deadline, record).await {
                     Ok(entry) => return Some((dialogue, entry)),
                     Err(Some(end)) => break end,
                     Err(None) => {}
+                }
+            }
+            Ok(ClientWish::Keys(wanted)) => {
+                if let Some(end) = give_keys(door, &mut dialogue, wanted, deadline, record).await {
+                    break end;
                 }
             }
             Ok(ClientWish::Logout) => break (Ending::ClientClosed, None),
@@ -152,6 +159,31 @@ async fn authenticate(
     }
 }
 
+/// Looks up what a SCRAM exchange needs, and goes on with it. Gives the end, unless the dialogue goes on.
+async fn give_keys(
+    door: &Door,
+    dialogue: &mut Dialogue,
+    wanted: KeysWanted,
+    deadline: Instant,
+    record: &mut Record,
+) -> Option<End> {
+    let KeysWanted { user, authzid, mechanism, hash } = wanted;
+    // As if it were proven: what is known of whoever that would be.
+    let credentials = Credentials { user, authzid, proof: Proof::Proven, mechanism };
+    let keys = tokio::select! {
+        biased;
+        why = door.over(deadline) => Err(Failure::Over(why)),
+        keys = scram_keys(&door.services, &dialogue.guest, &credentials, hash, record) => keys.map_err(Failure::from),
+    };
+    match keys {
+        Ok(gift) => {
+            dialogue.frontend.give_keys(gift, &mut dialogue.out);
+            None
+        }
+        Err(failure) => refuse(dialogue, &credentials, &failure, record).await,
+    }
+}
+
 /// Enters, unless the connection is over before.
 async fn try_to_enter(
     door: &Door,
@@ -170,7 +202,10 @@ async fn try_to_enter(
     record.reached(Phase::Auth);
     let services = &door.services;
     let client = guarding::counted(services, guest, announcement);
-    let tried = Try { credentials, protocol: record.protocol, client, chain: services.passdb.load_full() };
+    let (chain, guards) = (services.passdb.load_full(), &services.guards);
+    let question = question(guest, credentials, &announcement.client_id, record);
+    let recall = if guards.penalties.is_watching() { chain.to_recall(&question) } else { None };
+    let tried = Try { credentials, client, chain, recall };
     let (standing, recalled) = guarding::wait_out(services, &tried, over.as_mut()).await?;
     // Boxed: it is the largest of the states, and seldom the present one.
     let outcome = Box::pin(enter(services, guest, &tried, recalled, announcement, over, record)).await;

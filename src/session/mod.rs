@@ -28,7 +28,7 @@ use crate::auth::Chain;
 use crate::backend::{Offers, Servers, Witness};
 use crate::config::{LimitsConfig, LmtpConfig, SieveConfig};
 use crate::ledger::Stop;
-use crate::model::{Ending, Protocol};
+use crate::model::{Ending, Mechanism, Protocol};
 use crate::placement::Placement;
 use crate::relay::{RelaySettings, StopHandle};
 pub use administration::Administration;
@@ -76,6 +76,12 @@ pub struct Services {
 }
 
 impl Services {
+    /// By which mechanisms users may log in, as far as that depends on sources and mail servers.
+    fn mechanisms(&self, protocol: Protocol) -> Vec<Mechanism> {
+        let without_password = self.servers.load().log_in_without_passwords(protocol);
+        self.passdb.load().mechanisms(without_password)
+    }
+
     /// What clients are shown that are not logged in: what all mail servers offer, or what the operator wants instead.
     fn offered(&self, protocol: Protocol) -> Arc<[String]> {
         let common = self.offers.common(protocol);

@@ -1,16 +1,41 @@
 //! A chain as configured, and somebody who asks it.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use homing::auth::{Chain, Circumstances, Grant, Lookup, Question, SourceStats};
+use homing::auth::cache::seal::{MIN_SECRET, Seals};
+use homing::auth::cache::{Cache, Times};
+use homing::auth::{Chain, Circumstances, Grant, Lookup, PolicyStats, Question, Refused, SourceStats};
 use homing::config::Config;
 use homing::model::{Credentials, Mechanism, Proof, Protocol, Refusal, Secret, SessionId};
+use homing::store::Rules;
+use homing::store::memory::Memory;
 
 /// How long anything may take that is waited for.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) struct Site {
-    chain: Chain,
+    pub(crate) chain: Chain,
+}
+
+/// What a fleet remembers, of which each call makes one more proxy's cache.
+pub(crate) struct Fleet(Memory);
+
+impl Fleet {
+    pub(crate) fn new() -> Self {
+        Self(Memory::embedded(Rules::default()))
+    }
+
+    /// One more proxy.
+    pub(crate) async fn proxy(&self, passdb: &str) -> Site {
+        let seals = Seals::new(&Secret::new(vec![7; MIN_SECRET]), None).unwrap();
+        let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
+        let times = Times { positive: minutes(60), negative: minutes(1), stale: minutes(60) };
+        let cache =
+            Arc::new(Cache::new(Arc::new(self.0.clone()), 3, Arc::new(arc_swap::ArcSwap::from_pointee(seals)), times));
+        let Site { chain } = Site::new(passdb).await;
+        Site { chain: chain.with_cache(&cache) }
+    }
 }
 
 impl Site {
@@ -21,7 +46,7 @@ impl Site {
              [auth]\nmaster_separator = \"\"\n{passdb}"
         );
         let config = Config::parse(&text, "test.toml").unwrap_or_else(|faults| panic!("{}", faults.report(false)));
-        Self { chain: Chain::open(&config.passdb, &config.auth, 2).await }
+        Self { chain: Chain::open(&config.passdb, &config.auth, 2).await.with_policy(&config.auth_policy) }
     }
 
     pub(crate) async fn ask(&self, user: &str, password: &str) -> Result<Grant, Refusal> {
@@ -29,13 +54,24 @@ impl Site {
     }
 
     pub(crate) async fn ask_with(&self, user: &str, password: &[u8]) -> Result<Grant, Refusal> {
-        let password = Secret::new(password.to_vec());
-        let credentials = Credentials {
-            user: user.to_owned(),
-            authzid: None,
-            proof: Proof::Password(password),
-            mechanism: Mechanism::Plain,
-        };
+        self.prove(user, Proof::Password(Secret::new(password.to_vec())), Mechanism::Plain).await
+    }
+
+    pub(crate) async fn ask_token(&self, user: &str, token: &str) -> Result<Grant, Refusal> {
+        self.prove(user, Proof::Token(Secret::new(token.as_bytes().to_vec())), Mechanism::OAuthBearer).await
+    }
+
+    /// As [`Self::ask`], with what the client is told.
+    pub(crate) async fn asked(&self, user: &str, password: &str) -> Result<Grant, Refused> {
+        self.told(user, Proof::Password(Secret::new(password.as_bytes().to_vec())), Mechanism::Plain).await
+    }
+
+    async fn prove(&self, user: &str, proof: Proof, mechanism: Mechanism) -> Result<Grant, Refusal> {
+        self.told(user, proof, mechanism).await.map_err(|refused| refused.refusal)
+    }
+
+    async fn told(&self, user: &str, proof: Proof, mechanism: Mechanism) -> Result<Grant, Refused> {
+        let credentials = Credentials { user: user.to_owned(), authzid: None, proof, mechanism };
         let question = Question {
             credentials: &credentials,
             service: Protocol::Imap,
@@ -45,7 +81,7 @@ impl Site {
             session: &SessionId::random(),
             around: Circumstances::default(),
         };
-        self.chain.authenticate(&question).await.map_err(|refused| refused.refusal)
+        self.chain.authenticate(&question).await
     }
 
     /// The canonical name of who is let in.
@@ -57,6 +93,26 @@ impl Site {
         match self.ask(user, password).await {
             Ok(grant) => panic!("{user} was let in as {}", grant.user),
             Err(refusal) => refusal,
+        }
+    }
+
+    pub(crate) async fn refuses_token(&self, user: &str, token: &str) -> Refusal {
+        match self.ask_token(user, token).await {
+            Ok(grant) => panic!("{} was let in with {token}", grant.user),
+            Err(refusal) => refusal,
+        }
+    }
+
+    /// Shows ann's token until the answer is as it should be.
+    pub(crate) async fn comes_to(&self, wanted: impl Fn(&Result<Grant, Refusal>) -> bool, token: &str) {
+        let begun = Instant::now();
+        loop {
+            let answer = self.ask_token("ann@x.org", token).await;
+            if wanted(&answer) {
+                return;
+            }
+            assert!(begun.elapsed() < PATIENCE, "{answer:?} {:?}", self.stats());
+            tokio::time::sleep(Duration::from_millis(20)).await; // between two looks at the condition
         }
     }
 
@@ -77,6 +133,19 @@ impl Site {
 
     pub(crate) fn stats(&self) -> SourceStats {
         self.chain.stats().remove(0)
+    }
+
+    pub(crate) fn policy_stats(&self) -> PolicyStats {
+        self.chain.policy_stats().unwrap()
+    }
+
+    /// Waits until the policy server has taken so many reports.
+    pub(crate) async fn has_reported(&self, reports: u64) {
+        let begun = Instant::now();
+        while self.policy_stats().reported < reports {
+            assert!(begun.elapsed() < PATIENCE, "{:?}", self.policy_stats());
+            tokio::time::sleep(Duration::from_millis(10)).await; // between two looks at the condition
+        }
     }
 
     /// Asks until the user is let in.

@@ -8,8 +8,9 @@ use std::time::Duration;
 use homing::config::{
     Attributes, AuthSocket, BackendTls, ClientAuth, Config, Delimiter, DoveadmConfig, DoveadmCredential, DovecotPassdb,
     FilePassdb, HttpFormat, HttpPassdb, LdapMethod, LdapPassdb, LdapScope, LdapUri, ListenAddress, ListenerTls,
-    LogFormat, Parameter, PassdbConfig, Piece, Reach, RedisConfig, RedisLogin, RedisServers, RedisTls, RemoteKeys,
-    SocketMode, SqlPassdb, SqlUrl, StoreAddress, StoreConfig, TlsVersion,
+    LogFormat, Oauth2Method, Oauth2Passdb, Parameter, PassdbConfig, Piece, PolicyHash, PolicyPiece, PolicyVariable,
+    Reach, RedisConfig, RedisLogin, RedisServers, RedisTls, RemoteKeys, SocketMode, SqlPassdb, SqlUrl, StoreAddress,
+    StoreConfig, TlsVersion, TokenAlgorithm,
 };
 use homing::model::{Protocol, Secret};
 
@@ -102,6 +103,7 @@ const CASES: &[Case] = &[
     ("listener", "alpn", LISTEN, |c, _| c.listeners[0].alpn == ["imap"]),
     ("tls", "min_version", "min_version = \"1.3\"", |c, _| c.tls.min_version == TlsVersion::V13),
     ("tls", "client_auth", CLIENT_AUTH, |c, _| c.tls.client_auth == ClientAuth::Require),
+    ("tls", "client_name", "client_name = \"cn\"", |c, _| c.tls.client_name == homing::config::ClientName::Cn),
     ("tls", "client_ca", CLIENT_AUTH, |c, dir| c.tls.client_ca == Some(dir.join("ca.pem"))),
     ("tls.certificate", "certificate", CERTIFICATE, |c, dir| {
         c.tls.certificates.first().is_some_and(|pair| pair.certificate == dir.join("cert.pem"))
@@ -194,6 +196,60 @@ const CASES: &[Case] = &[
         })
     }),
     ("passdb", "list_query", SQL, |c, _| sql(c).is_some_and(|s| s.keys.list_query.is_some())),
+    ("auth", "mechanisms", "mechanisms = [\"plain\"]", |c, _| c.auth.mechanisms.0 == [homing::model::Mechanism::Plain]),
+    ("passdb", "method", INTROSPECTION, |c, _| oauth2(c).is_some_and(|o| o.keys.method == Oauth2Method::Introspection)),
+    ("passdb", "issuer", OAUTH2, |c, _| oauth2(c).is_some_and(|o| o.keys.issuer.as_deref() == Some("https://i"))),
+    ("passdb", "jwks_url", OAUTH2, |c, _| {
+        oauth2(c).is_some_and(|o| o.keys.jwks_url.as_ref().is_some_and(|url| url.full() == "https://i:443/jwks"))
+    }),
+    ("passdb", "jwks_file", "kind = \"oauth2\"\njwks_file = \"word\"", |c, dir| {
+        oauth2(c).is_some_and(|o| o.keys.jwks_file == Some(dir.join("word")))
+    }),
+    ("passdb", "refresh", OAUTH2, |c, _| oauth2(c).is_some_and(|o| o.keys.refresh == 7 * SECOND)),
+    ("passdb", "unknown_key_interval", OAUTH2, |c, _| {
+        oauth2(c).is_some_and(|o| o.keys.unknown_key_interval == 3 * SECOND)
+    }),
+    ("passdb", "keys_expire", OAUTH2, |c, _| oauth2(c).is_some_and(|o| o.keys.keys_expire == 9 * SECOND)),
+    ("passdb", "hmac_key_file", OAUTH2, |c, _| {
+        oauth2(c).is_some_and(|o| exposed(&o.hmac_key) == Some(b"from-a-file-with-more-than-32-bytes"))
+    }),
+    ("passdb", "algorithms", OAUTH2, |c, _| {
+        oauth2(c).is_some_and(|o| o.keys.algorithms == [TokenAlgorithm::Hs256, TokenAlgorithm::EdDsa])
+    }),
+    ("passdb", "audience", OAUTH2, |c, _| oauth2(c).is_some_and(|o| o.keys.audience == ["mail"])),
+    ("passdb", "scope", OAUTH2, |c, _| oauth2(c).is_some_and(|o| o.keys.scope == ["imap"])),
+    ("passdb", "leeway", OAUTH2, |c, _| oauth2(c).is_some_and(|o| o.keys.leeway == 5 * SECOND)),
+    ("passdb", "user_claim", OAUTH2, |c, _| oauth2(c).is_some_and(|o| o.keys.user_claim == "sub")),
+    ("passdb", "tls_verify", OAUTH2, |c, _| oauth2(c).is_some_and(|o| !o.keys.tls_verify)),
+    ("passdb", "introspection_url", INTROSPECTION, |c, _| {
+        oauth2(c).is_some_and(|o| o.keys.introspection_url.as_ref().is_some_and(|url| url.full() == "http://i:80/ask"))
+    }),
+    ("passdb", "client_id", INTROSPECTION, |c, _| {
+        oauth2(c).is_some_and(|o| o.keys.client_id.as_deref() == Some("homing"))
+    }),
+    ("passdb", "client_secret_file", INTROSPECTION, |c, _| {
+        oauth2(c).is_some_and(|o| exposed(&o.client_secret) == Some(b"from-a-file"))
+    }),
+    ("auth_policy", "server_url", POLICY, |c, _| {
+        c.auth_policy.server_url.as_ref().is_some_and(|url| url.full() == "https://p:443/x")
+    }),
+    ("auth_policy", "server_api_header", POLICY, |c, _| exposed(&c.auth_policy.server_api_header) == Some(b"A: b")),
+    ("auth_policy", "server_timeout", POLICY, |c, _| c.auth_policy.server_timeout == 3 * SECOND),
+    ("auth_policy", "tls_ca", POLICY, |c, dir| c.auth_policy.tls_ca == Some(dir.join("ca.pem"))),
+    ("auth_policy", "tls_verify", POLICY, |c, _| !c.auth_policy.tls_verify),
+    ("auth_policy", "hash_mech", POLICY, |c, _| c.auth_policy.hash_mech == PolicyHash::Sha512),
+    ("auth_policy", "hash_nonce", POLICY, |c, _| exposed(&c.auth_policy.hash_nonce) == Some(b"salt")),
+    ("auth_policy", "hash_truncate", POLICY, |c, _| c.auth_policy.hash_truncate == 8),
+    ("auth_policy", "request_attributes", POLICY, |c, _| {
+        c.auth_policy.request_attributes.all()
+            == [(vec!["a".into(), "b".into()], vec![PolicyPiece::Variable(PolicyVariable::RemoteIp)])]
+    }),
+    ("auth_policy", "check_before_auth", POLICY, |c, _| !c.auth_policy.check_before_auth),
+    ("auth_policy", "check_after_auth", POLICY, |c, _| !c.auth_policy.check_after_auth),
+    ("auth_policy", "report_after_auth", POLICY, |c, _| !c.auth_policy.report_after_auth),
+    ("auth_policy", "reject_on_fail", POLICY, |c, _| c.auth_policy.reject_on_fail),
+    ("auth_policy", "log_only", POLICY, |c, _| c.auth_policy.log_only),
+    ("auth_policy", "max_delay", POLICY, |c, _| c.auth_policy.max_delay == SECOND),
     ("auth", "cache_ttl", "cache_ttl = \"0s\"", |c, _| c.auth.cache_ttl == Duration::ZERO),
     ("auth", "cache_negative_ttl", "cache_negative_ttl = \"7s\"", |c, _| c.auth.cache_negative_ttl == 7 * SECOND),
     ("auth", "cache_stale", "cache_stale = \"0s\"", |c, _| c.auth.cache_stale == Duration::ZERO),
@@ -368,6 +424,16 @@ const LDAP: &str = "kind = \"ldap\"\nuri = [\"ldap://a\", \"ldaps://b:7\"]\nstar
                     timeout = \"3s\"\nparallel = 7\nfailures = 9\npause = \"250ms\"";
 const SQL: &str = "kind = \"sql\"\nurl = \"postgres://h@db/mail\"\npassword_file = \"word\"\n\
                    query = \"SELECT p FROM u WHERE n = :user\"\nlist_query = \"SELECT n FROM u\"";
+const OAUTH2: &str = "kind = \"oauth2\"\nissuer = \"https://i\"\njwks_url = \"https://i/jwks\"\nrefresh = \"7s\"\n\
+                      unknown_key_interval = \"3s\"\nkeys_expire = \"9s\"\nhmac_key_file = \"hmac\"\n\
+                      algorithms = [\"HS256\", \"EdDSA\"]\naudience = [\"mail\"]\nscope = [\"imap\"]\nleeway = \"5s\"\n\
+                      user_claim = \"sub\"\ntls_verify = false";
+const INTROSPECTION: &str = "kind = \"oauth2\"\nmethod = \"introspection\"\nintrospection_url = \"http://i/ask\"\n\
+                             client_id = \"homing\"\nclient_secret_file = \"word\"";
+const POLICY: &str = "server_url = \"https://p/x\"\nserver_api_header = \"A: b\"\nserver_timeout = \"3s\"\ntls_ca = \"ca.pem\"\n\
+                      tls_verify = false\nhash_mech = \"sha512\"\nhash_nonce = \"salt\"\nhash_truncate = 8\n\
+                      request_attributes = \"a/b=%{rip}\"\ncheck_before_auth = false\ncheck_after_auth = false\n\
+                      report_after_auth = false\nreject_on_fail = true\nlog_only = true\nmax_delay = \"1s\"";
 const DOVEADM: &str =
     "doveadm = \"tls://[::1]:24245\"\ndoveadm_password = \"pass word\"\ndoveadm_timeout = \"2s\"\ntls_ca = \"ca.pem\"";
 const MASTER: &str = "master_user = \"boss\"\nmaster_password = \"open sesame\"";
@@ -384,6 +450,13 @@ fn ldap(config: &Config) -> Option<&LdapPassdb> {
 fn sql(config: &Config) -> Option<&SqlPassdb> {
     match &config.passdb[0] {
         PassdbConfig::Sql(sql) => Some(sql),
+        _ => None,
+    }
+}
+
+fn oauth2(config: &Config) -> Option<&Oauth2Passdb> {
+    match &config.passdb[0] {
+        PassdbConfig::Oauth2(oauth2) => Some(oauth2),
         _ => None,
     }
 }

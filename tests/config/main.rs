@@ -26,6 +26,7 @@ fn files() -> TempDir {
         std::fs::write(dir.path().join(name), "some file\n").unwrap();
     }
     std::fs::write(dir.path().join("word"), "from-a-file\r\nignored\n").unwrap();
+    std::fs::write(dir.path().join("hmac"), "from-a-file-with-more-than-32-bytes\n").unwrap();
     std::fs::write(dir.path().join("empty"), "\n").unwrap();
     std::fs::write(dir.path().join("long"), "x".repeat(5000)).unwrap();
     dir

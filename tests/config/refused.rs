@@ -458,3 +458,36 @@ fault! {
     a_list_of_one_user: sql("query = \"SELECT :user\"\nlist_query = \"SELECT :user\"") => "passdb[1].list_query", 5, "has a parameter", "remove it";
     a_password_for_a_file: sql("query = \"SELECT :user\"\npassword_file = \"word\"").replace("postgres://h@db", "sqlite:///x") => "passdb[1].password_file", 5, "no use with SQLite", "remove it";
 }
+
+fn oauth2(keys: &str) -> String {
+    format!("[[passdb]]\nkind = \"oauth2\"\n{keys}\n")
+}
+
+fn policy(keys: &str) -> String {
+    format!("[auth_policy]\nserver_url = \"http://h/\"\n{keys}\n")
+}
+
+// Tokens and policies
+fault! {
+    tokens_without_any_key: oauth2("") => "passdb[1]", 1, "no keys to verify tokens with", "add issuer";
+    keys_in_two_places: oauth2("jwks_url = \"https://h/\"\njwks_file = \"word\"") => "passdb[1].jwks_file", 4, "stands beside jwks_url", "remove one";
+    keys_in_a_file_that_is_not_there: oauth2("jwks_file = \"none\"") => "passdb[1].jwks_file", 3, "cannot be read", "";
+    keys_at_no_url: oauth2("jwks_url = \"ftp://h/\"") => "passdb[1].jwks_url", 3, "does not start with", "https://";
+    an_issuer_without_a_name: oauth2("issuer = \"\"") => "passdb[1].issuer", 3, "is empty", "printable";
+    no_algorithm_at_all: oauth2("issuer = \"https://h\"\nalgorithms = []") => "passdb[1].algorithms", 4, "is empty", "at least one";
+    an_algorithm_that_signs_nothing: oauth2("issuer = \"https://h\"\nalgorithms = [\"none\"]") => "passdb[1].algorithms", 4, "must be one of", "";
+    a_shared_secret_that_is_not_given: oauth2("issuer = \"https://h\"\nalgorithms = [\"HS256\"]") => "passdb[1].algorithms", 4, "without hmac_key_file", "add hmac_key_file";
+    a_shared_secret_for_nothing: oauth2("hmac_key_file = \"hmac\"") => "passdb[1].hmac_key_file", 3, "has no use without HS256", "HS256";
+    a_shared_secret_that_can_be_guessed: oauth2("algorithms = [\"HS256\"]\nhmac_key_file = \"word\"") => "passdb[1].hmac_key_file", 4, "less than 32 bytes", "longer";
+    a_claim_without_name: oauth2("issuer = \"https://h\"\nuser_claim = \"\"") => "passdb[1].user_claim", 4, "is empty", "printable";
+    a_client_that_nobody_asks_for: oauth2("issuer = \"https://h\"\nclient_id = \"x\"") => "passdb[1].client_id", 4, "no use with method \"local\"", "introspection";
+    nobody_to_ask_about_tokens: oauth2("method = \"introspection\"") => "passdb[1]", 1, "nobody to ask", "introspection_url";
+    a_client_without_password: oauth2("method = \"introspection\"\nissuer = \"https://h\"\nclient_id = \"x\"") => "passdb[1].client_id", 5, "no use without client_secret_file", "add client_secret_file";
+    keys_that_nobody_uses: oauth2("method = \"introspection\"\nissuer = \"https://h\"\njwks_url = \"https://h/\"") => "passdb[1].jwks_url", 5, "no use with method \"introspection\"", "local";
+    a_policy_server_without_nonce: policy("") => "auth_policy.server_url", 2, "needs hash_nonce", "add hash_nonce";
+    a_policy_attribute_without_value: policy("hash_nonce = \"x\"\nrequest_attributes = \"login\"") => "auth_policy.request_attributes", 4, "without a value", "login=%{user}";
+    a_policy_attribute_of_nothing: policy("hash_nonce = \"x\"\nrequest_attributes = \"a=%{password}\"") => "auth_policy.request_attributes", 4, "unknown variable password", "%{user}";
+    a_policy_attribute_said_twice: policy("hash_nonce = \"x\"\nrequest_attributes = \"a=1 a/b=2\"") => "auth_policy.request_attributes", 4, "says twice", "";
+    a_policy_authority_without_tls: policy("hash_nonce = \"x\"\ntls_ca = \"ca.pem\"") => "auth_policy.tls_ca", 4, "no use with an http:// server", "https://";
+    a_policy_hash_that_is_none: policy("hash_nonce = \"x\"\nhash_mech = \"md5\"") => "auth_policy.hash_mech", 4, "must be one of", "";
+}

@@ -111,6 +111,7 @@ impl Side {
                 banner: String::new(),
                 host: "proxy.example".to_owned(),
                 offers: Arc::from(offers),
+                sasl: std::sync::Arc::default(),
                 bounds,
             };
             let limits = Limits {

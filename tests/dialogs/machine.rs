@@ -1,9 +1,10 @@
 //! The machines, told and asked in the words of the transcripts.
 
-use homing::model::{Credentials, Proof, Protocol, Refusal, Secret, SessionId};
+use homing::model::{Credentials, Mechanism, Proof, Protocol, Refusal, ScramHash, ScramKeys, Secret, SessionId};
+use homing::protocol::sasl::{ScramGift, Terms};
 use homing::protocol::{
     Announcement, Backend, BackendLogin, BackendRefusal, BackendWish, Bounds, ClientWish, Errand, Farewell, Frontend,
-    FrontendSettings, Handover, Input, Output, Referral, Violation, spoken,
+    FrontendSettings, Handover, Input, Means, Output, Referral, Violation, spoken,
 };
 
 use crate::escape::unescaped;
@@ -56,6 +57,7 @@ impl Side {
             "greet" => machine.greet(out),
             "secured" => machine.secured(),
             "refuse" => return machine.refuse(refusal(rest), out),
+            "keys" => machine.give_keys(keys(), out),
             "relay" => {
                 let words = BackendRefusal { text: unescaped(rest), ..BackendRefusal::default() };
                 return machine.relay_refusal(&words, out);
@@ -91,17 +93,26 @@ impl Side {
     }
 }
 
+/// Those of RFC 7677 section 3, and the nonce there.
+fn keys() -> ScramGift {
+    let salt = [0x5b, 0x6d, 0x99, 0x68, 0x9d, 0x12, 0x35, 0x8e, 0xec, 0xa0, 0x4b, 0x14, 0x12, 0x36, 0xfa, 0x81];
+    let rounds = std::num::NonZeroU32::new(4096).expect("not zero");
+    let keys = ScramKeys::derive(ScramHash::Sha256, rounds, &salt, b"pencil");
+    ScramGift { keys, nonce: "%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0".to_owned() }
+}
+
 fn client_wish(wish: ClientWish) -> String {
     match wish {
         ClientWish::StartTls => "starttls".to_owned(),
         ClientWish::Logout => "logout".to_owned(),
+        ClientWish::Keys(wanted) => format!("keys of {} for {}", wanted.user, wanted.mechanism.name()),
         ClientWish::Authenticate(Credentials { user, authzid, proof, mechanism }) => {
             let authzid = authzid.map(|name| format!(" as {name}")).unwrap_or_default();
             let proof = match proof {
                 Proof::Password(password) => format!("password {}", password.expose().escape_ascii()),
                 Proof::Token(token) => format!("token {}", token.expose().escape_ascii()),
                 Proof::Proven => "proven".to_owned(),
-                Proof::Failed => "failed".to_owned(),
+                Proof::Failed(_) => "failed".to_owned(),
             };
             format!("{} user {user} {proof}{authzid}", mechanism.name())
         }
@@ -171,6 +182,7 @@ impl Settings<'_> {
             banner: self.text("banner").unwrap_or_else(|| "homing ready.".to_owned()),
             host: self.text("host").unwrap_or_else(|| "proxy.example".to_owned()),
             offers: self.lines("offers").into(),
+            sasl: self.terms().into(),
             bounds: Bounds {
                 line: self.number("line", 512),
                 literal: self.number("literal", 64),
@@ -179,6 +191,17 @@ impl Settings<'_> {
                 failures: bound("failures", 3),
             },
         }
+    }
+
+    fn terms(&self) -> Terms {
+        let mut terms = Terms::default();
+        if let Some(names) = self.value("sasl") {
+            let known = |name: &str| Mechanism::of_name(name.as_bytes()).unwrap_or_else(|| panic!("no {name}"));
+            terms.mechanisms = names.split(',').map(known).collect();
+        }
+        terms.bindings.exporter = self.text("exporter").map(String::into_bytes);
+        terms.certificate = self.text("certificate");
+        terms
     }
 
     fn errand(&self) -> Errand {
@@ -194,6 +217,7 @@ impl Settings<'_> {
             user: self.text("user").unwrap_or_else(|| "anna".to_owned()),
             master: self.text("master"),
             password: Secret::new(self.value("password").map_or(b"secret".to_vec(), unescaped)),
+            means: if self.has("token") { Means::Token } else { Means::Password },
             announce: self.has("announce").then(|| self.announcement()),
             starttls: self.has("starttls"),
             pipelining: self.has("pipelining"),

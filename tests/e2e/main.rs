@@ -46,3 +46,4 @@ mod store_tls;
 mod storm;
 mod submission;
 mod tls;
+mod tokens;

@@ -29,6 +29,7 @@ impl Mirror {
             banner: "hi".to_owned(),
             host: "proxy.example".to_owned(),
             offers: std::sync::Arc::default(),
+            sasl: std::sync::Arc::default(),
             bounds: BOUNDS,
         };
         let mut mirror = Self {

@@ -52,6 +52,7 @@ fn settings() -> FrontendSettings {
         banner: String::new(),
         host: String::new(),
         offers: std::sync::Arc::default(),
+        sasl: std::sync::Arc::default(),
         bounds: BOUNDS,
     }
 }

@@ -87,6 +87,29 @@ pub struct AuthStats {
     pub cache: CacheCounts,
     /// In their order, those of users first; since the start or the last reload.
     pub sources: Vec<SourceCounts>,
+    /// The policy server, if there is one; since the start or the last reload.
+    pub policy: Option<PolicyCounts>,
+}
+
+/// How the policy server fares.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct PolicyCounts {
+    /// Where it is.
+    pub server: String,
+    /// Questions to which it said yes.
+    pub welcome: u64,
+    /// Questions to which it ordered a delay.
+    pub delayed: u64,
+    /// Questions to which it said no.
+    pub unwelcome: u64,
+    /// Questions without an answer, or that were not asked because it failed too often shortly before.
+    pub unavailable: u64,
+    /// Reports that it took.
+    pub reported: u64,
+    /// Reports that it did not take.
+    pub lost: u64,
+    /// It is left alone at the moment.
+    pub paused: bool,
 }
 
 /// What failed logins came to.

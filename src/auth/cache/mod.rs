@@ -12,6 +12,7 @@ mod secret;
 mod tests;
 
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -21,8 +22,9 @@ use arc_swap::ArcSwap;
 use self::flight::Flights;
 use self::record::{Record, Said};
 use self::seal::{Purpose, Seals, SharedSeals};
+use super::keys::MadeUp;
 use super::link::Answer;
-use crate::model::{Protocol, Secret};
+use crate::model::{Protocol, ScramHash, Secret};
 use crate::store::notes::{Name, Note, Noted, Notes};
 
 pub use record::Times;
@@ -37,8 +39,57 @@ pub(super) struct About<'a> {
     pub(super) service: Protocol,
     /// The client's address.
     pub(super) client: IpAddr,
-    /// The password that was given; `None` for somebody who does not log in.
+    /// What is asked.
+    pub(super) kind: Kind,
+    /// The password or token that was given, if the question is about one.
     pub(super) proof: Option<&'a Secret>,
+    /// The source's present word is wanted; what it says is kept.
+    pub(super) anew: bool,
+}
+
+/// Kinds of questions, whose answers are kept apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Is this the password?
+    Login,
+    /// Is this token good? The name may be empty: the token has it.
+    Token,
+    /// What is known of somebody who has shown otherwise who it is?
+    Proven,
+    /// What does SCRAM need with that hash?
+    Keys(ScramHash),
+    /// What is known of somebody who does not log in?
+    Lookup,
+}
+
+/// Good tokens of one user that are kept: as many as there are devices, each with its own.
+const TOKENS: usize = 8;
+
+impl Kind {
+    const ALL: [Self; 6] = [
+        Self::Login,
+        Self::Token,
+        Self::Proven,
+        Self::Keys(ScramHash::Sha1),
+        Self::Keys(ScramHash::Sha256),
+        Self::Lookup,
+    ];
+
+    fn word(self) -> &'static [u8] {
+        match self {
+            Self::Login => b"login",
+            Self::Token => b"token",
+            Self::Proven => b"proven",
+            Self::Keys(ScramHash::Sha1) => b"keys of SHA-1",
+            Self::Keys(ScramHash::Sha256) => b"keys of SHA-256",
+            Self::Lookup => b"lookup",
+        }
+    }
+
+    /// How many good answers are kept of one source.
+    fn room(self) -> usize {
+        if self == Self::Token { TOKENS } else { 1 }
+    }
 }
 
 /// The memory that a fleet has of passdbs' answers.
@@ -133,6 +184,11 @@ impl Cache {
         self.times.store(Arc::new(times));
     }
 
+    /// What is shown of users who have no keys for SCRAM of their own.
+    pub(super) fn made_up(&self, rounds: NonZeroU32) -> MadeUp {
+        MadeUp::new(self.seals.load_full(), rounds)
+    }
+
     /// What is kept about the user by these sources, in one round trip. Nothing, if the store cannot be asked.
     pub(super) async fn recall(&self, sources: &[&str], about: &About<'_>) -> Recalled {
         let recall = self.to_recall(sources, about);
@@ -183,6 +239,7 @@ impl Cache {
         };
         let (seals, times) = (self.seals.load_full(), self.times.load_full());
         let stale = match kept.record.says(about.proof, &seals, now(), &times) {
+            _ if about.anew => None,
             Said::Fresh(answer) => {
                 self.counters.fresh.fetch_add(1, Ordering::Relaxed);
                 return (answer, Origin::Fresh);
@@ -203,7 +260,9 @@ impl Cache {
                 (stale, Origin::Stale)
             }
             _ => {
-                if is_own && kept.record.learn(&answer, about.proof, &seals, now()).unwrap_or_default() {
+                if is_own
+                    && kept.record.learn(&answer, about.proof, &seals, now(), about.kind.room()).unwrap_or_default()
+                {
                     self.keep(kept, about, &seals, &times);
                 }
                 (answer, origin)
@@ -214,7 +273,7 @@ impl Cache {
     /// Keeps a record, without waiting: nobody's login depends on it.
     fn keep(&self, kept: &Recollection, about: &About<'_>, seals: &Seals, times: &Times) {
         let Recollection { name, elsewhere, record, was_kept } = kept;
-        let (name, lasts) = (*name, record.lasts(times));
+        let (name, lasts) = (*name, record.lasts(times, now()));
         let mut changes = Vec::new();
         if lasts >= Duration::from_secs(1) {
             let Ok(value) = seals.seal(&name, &record.write()) else { return };
@@ -239,15 +298,15 @@ impl Cache {
     pub(super) async fn forget(&self, sources: &[&str], user: &str) -> Result<u64, crate::store::StoreError> {
         let seals = self.seals.load_full();
         let mut notes = Vec::new();
-        let none = Secret::default();
+        let about = |service, kind| About { user, service, client: NOBODY, kind, proof: None, anew: false };
         for service in Protocol::ALL {
-            for proof in [None, Some(&none)] {
-                let about = About { user, service, client: NOBODY, proof };
+            for kind in Kind::ALL {
+                let about = about(service, kind);
                 notes.extend(sources.iter().flat_map(|source| names(&seals, source, &about)).map(Note::Drop));
             }
         }
-        let about = About { user, service: Protocol::Imap, client: NOBODY, proof: None };
-        let dropped = self.notes.exchange(self.shard(&about), &notes).await?;
+        let shard = self.shard(&about(Protocol::Imap, Kind::Lookup));
+        let dropped = self.notes.exchange(shard, &notes).await?;
         Ok(dropped.iter().filter(|noted| **noted == Noted::Dropped(true)).count() as u64)
     }
 
@@ -274,25 +333,28 @@ impl Cache {
 
     /// All about one user is in one shard, whatever the secret: so that one round trip brings it all.
     fn shard(&self, about: &About<'_>) -> u16 {
-        shard_of(about.user, self.shards)
+        let nameless = about.proof.filter(|_| about.user.is_empty()).map_or(&[][..], Secret::expose);
+        shard_of(about.user.as_bytes().iter().chain(nameless), self.shards)
     }
 }
 
 /// Where everything is that concerns that user, or address, whatever the secret.
-pub(super) fn shard_of(whom: &str, shards: u16) -> u16 {
+pub(super) fn shard_of<'a>(whom: impl IntoIterator<Item = &'a u8>, shards: u16) -> u16 {
     // FNV-1a: it need only spread, and be the same at every proxy.
-    let step = |hash: u32, byte: u8| (hash ^ u32::from(byte.to_ascii_lowercase())).wrapping_mul(0x0100_0193);
-    (whom.bytes().fold(0x811c_9dc5, step) % u32::from(shards.max(1))) as u16 // below a u16
+    let step = |hash: u32, byte: &u8| (hash ^ u32::from(byte.to_ascii_lowercase())).wrapping_mul(0x0100_0193);
+    (whom.into_iter().fold(0x811c_9dc5, step) % u32::from(shards.max(1))) as u16 // below a u16
 }
 
 /// For what does not depend on where the client is.
-pub(super) const NOBODY: IpAddr = IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
+const NOBODY: IpAddr = IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
 
-/// Where a source's record about a user is, newest secret first.
+/// Where a source's record about a user is, newest secret first. A token without a name has a record of its own.
 fn names(seals: &Seals, source: &str, about: &About<'_>) -> Vec<Name> {
-    let kind: &[u8] = if about.proof.is_some() { b"login" } else { b"lookup" };
     let user = about.user.to_ascii_lowercase();
-    let parts: [&[u8]; 4] = [source.as_bytes(), user.as_bytes(), about.service.word().as_bytes(), kind];
+    let is_nameless = about.kind == Kind::Token && user.is_empty();
+    let nameless = about.proof.filter(|_| is_nameless).map_or(&[][..], Secret::expose);
+    let (service, kind) = (about.service.word().as_bytes(), about.kind.word());
+    let parts: [&[u8]; 5] = [source.as_bytes(), user.as_bytes(), service, kind, nameless];
     seals.names(Purpose::Answer, &parts).collect()
 }
 

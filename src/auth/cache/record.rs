@@ -1,7 +1,8 @@
-//! What is kept of one source's answers about one user: the last good one, and what was wrong.
+//! What is kept of one source's answers about one user: the last good one, and what was wrong. Of tokens the last good ones.
 
 use std::net::IpAddr;
-use std::time::Duration;
+use std::num::NonZeroU32;
+use std::time::{Duration, UNIX_EPOCH};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -10,7 +11,7 @@ use zeroize::{Zeroize, Zeroizing};
 use super::seal::{NotSealed, Purpose, Seals};
 use crate::auth::link::Answer;
 use crate::auth::{Denial, FieldTls, Fields, Grant};
-use crate::model::{Pool, Refusal, Secret, User};
+use crate::model::{Pool, Refusal, ScramHash, ScramKeys, Secret, User};
 
 /// Room for what most records need, so that growing leaves no copy of a password behind.
 const ROOM: usize = 4096;
@@ -29,11 +30,15 @@ pub struct Times {
 /// All that is kept. Times are seconds since 1970, for proxies have not started together.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Record {
-    good: Option<Good>,
+    /// One; with tokens one for each, newest last.
+    good: Vec<Good>,
     /// A password that the source found wrong.
     wrong: Option<Mark>,
     /// When the source did not know the user.
     unknown: Option<Absent>,
+    /// What SCRAM needs; kept apart from the rest, under a name of its own.
+    #[serde(default)]
+    keys: Option<KeptKeys>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -61,6 +66,17 @@ struct Mark {
     mark: [u8; 32],
 }
 
+/// [`ScramKeys`], as a source has them.
+#[derive(Debug, Serialize, Deserialize)]
+struct KeptKeys {
+    made: u64,
+    sha256: bool,
+    rounds: NonZeroU32,
+    salt: Vec<u8>,
+    stored_key: Wiped,
+    server_key: Wiped,
+}
+
 /// A [`Grant`], as a source gives it.
 #[derive(Debug, Serialize, Deserialize)]
 struct Kept {
@@ -80,6 +96,8 @@ struct Kept {
     no_auth: bool,
     forward: Vec<(String, String)>,
     allow_nets: Option<Vec<IpNet>>,
+    /// Seconds since 1970 at which it ends, whatever the times say.
+    until: Option<u64>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -116,25 +134,32 @@ impl Record {
     }
 
     /// How long the note has to be there.
-    pub(super) fn lasts(&self, times: &Times) -> Duration {
-        let good = self.good.as_ref().map_or(Duration::ZERO, |_| times.positive + times.stale);
-        good.max(times.negative)
+    pub(super) fn lasts(&self, times: &Times, now: u64) -> Duration {
+        let most = times.positive + times.stale;
+        let good = self.good.iter().map(|good| good.lasts(most, now)).max().unwrap_or_default();
+        let keys = if self.keys.is_some() { most } else { Duration::ZERO };
+        let is_bad = self.wrong.is_some() || self.unknown.is_some();
+        good.max(keys).max(if is_bad { times.negative } else { Duration::ZERO })
     }
 
-    /// What is known about somebody who shows this password, or of whom none is asked.
+    /// What is known about somebody who shows this password or token, or of whom none is asked.
     pub(super) fn says(&self, proof: Option<&Secret>, seals: &Seals, now: u64, times: &Times) -> Said {
         let is_young = |made: u64, most: Duration| now.saturating_sub(made) < most.as_secs();
         let is_absent = |absent: &&Absent| is_young(absent.made, times.negative) && is_for(&absent.proof, proof, seals);
         if self.unknown.as_ref().is_some_and(|absent| is_absent(&absent)) {
             return Said::Fresh(Answer::Unknown);
         }
-        if let Some(good) = self.good.as_ref().filter(|good| is_for(&good.proof, proof, seals)) {
-            let answer = || Answer::Granted(Box::new(good.grant.to_grant()));
-            return match good.made {
-                made if is_young(made, times.positive) => Said::Fresh(answer()),
-                made if is_young(made, times.positive + times.stale) => Said::Stale(answer()),
-                _ => Said::Nothing,
-            };
+        let aged = |lasts: &dyn Fn(Duration) -> bool, answer: Answer| match answer {
+            answer if lasts(times.positive) => Said::Fresh(answer),
+            answer if lasts(times.positive + times.stale) => Said::Stale(answer),
+            _ => Said::Nothing,
+        };
+        if let Some((made, keys)) = self.keys.as_ref().and_then(|kept| Some((kept.made, kept.to_keys()?))) {
+            return aged(&|most| is_young(made, most), Answer::Keys(keys));
+        }
+        if let Some(good) = self.good.iter().find(|good| is_for(&good.proof, proof, seals)) {
+            let answer = Answer::Granted(Box::new(good.grant.to_grant()));
+            return aged(&|most| !good.lasts(most, now).is_zero(), answer);
         }
         let is_wrong =
             |mark: &&Mark| is_young(mark.made, times.negative) && proof.is_some_and(|p| mark.is_of(p, seals));
@@ -144,34 +169,45 @@ impl Record {
         }
     }
 
-    /// Takes in what the source says now. False if that is not worth keeping: it may be another thing next time.
+    /// Takes in what the source says now, with room for so many good answers. False if that is not worth keeping: it may be
+    /// another thing next time.
     pub(super) fn learn(
         &mut self,
         answer: &Answer,
         proof: Option<&Secret>,
         seals: &Seals,
         now: u64,
+        room: usize,
     ) -> Result<bool, NotSealed> {
         match answer {
             Answer::Granted(grant) if grant.unproven => return Ok(false),
             Answer::Granted(grant) => {
-                let proof = proof.map(|proof| Mark::new(proof, seals, now)).transpose()?;
-                self.good = Some(Good { made: now, proof, grant: Kept::of(grant) });
+                let proof_mark = proof.map(|proof| Mark::new(proof, seals, now)).transpose()?;
+                self.good.retain(|good| !is_for(&good.proof, proof, seals));
+                self.good.push(Good { made: now, proof: proof_mark, grant: Kept::of(grant) });
+                self.good.drain(..self.good.len().saturating_sub(room));
+                self.unknown = None;
+            }
+            Answer::Keys(keys) => {
+                self.keys = Some(KeptKeys::of(keys, now));
                 self.unknown = None;
             }
             Answer::Denied(Denial::Password) => {
-                let Some(proof) = proof else { return Ok(false) };
+                // Who has no keys any more has another password.
+                let Some(proof) = proof else { return Ok(self.keys.take().is_some()) };
                 // It was right once: then it was changed.
-                self.good = self.good.take().filter(|good| !is_for(&good.proof, Some(proof), seals));
+                self.good.retain(|good| !is_for(&good.proof, Some(proof), seals));
                 self.unknown = None;
                 self.wrong = Some(Mark::new(proof, seals, now)?);
             }
             Answer::Unknown => {
-                let proof = proof.map(|proof| Mark::new(proof, seals, now)).transpose()?;
-                *self = Self { unknown: Some(Absent { made: now, proof }), ..Self::default() };
+                let unknown = Absent { made: now, proof: proof.map(|proof| Mark::new(proof, seals, now)).transpose()? };
+                // That a token is another's says nothing of the others that came under this name.
+                self.good.retain(|good| room > 1 && !is_for(&good.proof, proof, seals));
+                (self.wrong, self.unknown) = (None, Some(unknown));
             }
             // Not kept, for it may be otherwise next time; but what was granted is granted no more.
-            Answer::Denied(Denial::Forbidden) => return Ok(self.good.take().is_some()),
+            Answer::Denied(Denial::Forbidden) => return Ok(self.good.drain(..).count() > 0),
             Answer::Denied(Denial::Told(told)) => return Ok(self.unlearn(told.refusal, proof, seals)),
             Answer::Unavailable => return Ok(false),
         }
@@ -181,15 +217,21 @@ impl Record {
     /// A refusal in the source's own words, which are not kept; but what was granted may be granted no more. True if that
     /// has changed something.
     fn unlearn(&mut self, refusal: Refusal, proof: Option<&Secret>, seals: &Seals) -> bool {
-        let is_over = match (&self.good, refusal) {
-            (Some(good), Refusal::BadCredentials) => is_for(&good.proof, proof, seals),
-            (Some(_), Refusal::Forbidden) => true,
-            _ => false,
-        };
-        if is_over {
-            self.good = None;
+        let before = self.good.len();
+        match refusal {
+            Refusal::BadCredentials => self.good.retain(|good| !is_for(&good.proof, proof, seals)),
+            Refusal::Forbidden => self.good.clear(),
+            _ => {}
         }
-        is_over
+        self.good.len() < before
+    }
+}
+
+impl Good {
+    /// How much longer it is good, of so long at most.
+    fn lasts(&self, most: Duration, now: u64) -> Duration {
+        let end = self.made.saturating_add(most.as_secs()).min(self.grant.until.unwrap_or(u64::MAX));
+        Duration::from_secs(end.saturating_sub(now))
     }
 }
 
@@ -215,6 +257,33 @@ impl Mark {
     }
 }
 
+impl KeptKeys {
+    fn of(keys: &ScramKeys, made: u64) -> Self {
+        Self {
+            made,
+            sha256: keys.hash == ScramHash::Sha256,
+            rounds: keys.rounds,
+            salt: keys.salt.to_vec(),
+            stored_key: Wiped(keys.stored_key.to_vec()),
+            server_key: Wiped(keys.server_key.to_vec()),
+        }
+    }
+
+    fn to_keys(&self) -> Option<ScramKeys> {
+        let hash = if self.sha256 { ScramHash::Sha256 } else { ScramHash::Sha1 };
+        let Self { rounds, salt, stored_key: Wiped(stored_key), server_key: Wiped(server_key), .. } = self;
+        let is_whole = stored_key.len() == hash.length() && server_key.len() == hash.length();
+        let keys = || ScramKeys {
+            hash,
+            rounds: *rounds,
+            salt: salt.as_slice().into(),
+            stored_key: stored_key.as_slice().into(),
+            server_key: server_key.as_slice().into(),
+        };
+        is_whole.then(keys)
+    }
+}
+
 impl Kept {
     fn of(grant: &Grant) -> Self {
         let Fields {
@@ -232,6 +301,7 @@ impl Kept {
             no_auth,
             forward,
             allow_nets,
+            until,
             delay_until: _, // over by the next time
         } = &grant.fields;
         Self {
@@ -250,6 +320,7 @@ impl Kept {
             no_auth: *no_auth,
             forward: forward.clone(),
             allow_nets: allow_nets.clone(),
+            until: until.map(|until| until.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())),
         }
     }
 
@@ -269,6 +340,7 @@ impl Kept {
             no_auth: self.no_auth,
             forward: self.forward.clone(),
             allow_nets: self.allow_nets.clone(),
+            until: self.until.and_then(|until| UNIX_EPOCH.checked_add(Duration::from_secs(until))),
             delay_until: None,
         };
         Grant { user: User::new(self.user.clone()), unproven: false, master: None, fields }
@@ -285,6 +357,7 @@ impl Answer {
                 Self::Granted(Box::new(Grant { unproven, master, ..copy }))
             }
             Self::Denied(denial) => Self::Denied(denial.clone()),
+            Self::Keys(keys) => Self::Keys(keys.clone()),
             Self::Unknown => Self::Unknown,
             Self::Unavailable => Self::Unavailable,
         }

@@ -53,6 +53,8 @@ pub enum Purpose {
     Sessions = 4,
     /// A password or token.
     Proof = 5,
+    /// What SCRAM shows of a user who has no keys of their own.
+    Scram = 6,
 }
 
 /// No random bytes could be had, or the key was refused.
@@ -83,6 +85,12 @@ impl Seals {
     /// A digest that says whether two things are the same, and nothing else without the secret.
     pub fn mark(&self, purpose: Purpose, about: &[&[u8]]) -> [u8; 32] {
         digest(&self.first.mark, purpose, about)
+    }
+
+    /// The same with the secret that has been in use for longest: while one secret replaces the other, proxies that have both
+    /// agree with those that have only the old one.
+    pub fn lasting_mark(&self, purpose: Purpose, about: &[&[u8]]) -> [u8; 32] {
+        digest(&self.second.as_ref().unwrap_or(&self.first).mark, purpose, about)
     }
 
     /// The mark was made of this, with one of the secrets. In constant time.

@@ -3,13 +3,14 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use proptest::prelude::*;
 
+use super::record::{Record, Said};
 use super::seal::{MIN_SECRET, Purpose, Seals, SharedSeals};
-use super::{About, Cache, Times};
+use super::{About, Cache, Kind, Times};
 use crate::auth::link::Answer;
 use crate::auth::{Denial, FieldTls, Fields, Grant};
 use crate::model::{Pool, Protocol, Secret, User};
@@ -127,12 +128,89 @@ fn granted() -> Answer {
         no_auth: true,
         forward: vec![("quota".to_owned(), "1G".to_owned())],
         allow_nets: Some(vec!["10.0.0.0/8".parse().unwrap()]),
+        until: Some(UNIX_EPOCH + Duration::from_secs(4_000_000_000)),
     };
     Answer::Granted(Box::new(Grant { user: User::new("ann"), unproven: false, master: None, fields }))
 }
 
 fn about(proof: Option<&Secret>) -> About<'_> {
-    About { user: "Ann", service: Protocol::Imap, client: IpAddr::from([192, 0, 2, 1]), proof }
+    let kind = if proof.is_some() { Kind::Login } else { Kind::Lookup };
+    About { user: "Ann", service: Protocol::Imap, client: IpAddr::from([192, 0, 2, 1]), kind, proof, anew: false }
+}
+
+/// Asks with a token for somebody, or for whom it names.
+async fn ask_by_token(cache: &Cache, user: &str, token: &str, asked: &Asked, says: Answer) -> Answer {
+    let token = Secret::new(token.as_bytes().to_vec());
+    let about = About { user, kind: Kind::Token, ..about(Some(&token)) };
+    let mut recalled = cache.recall(&["oauth2"], &about).await;
+    let verdict = cache.answer(&mut recalled, 0, &about, asked.says(says)).await.0;
+    tokio::task::yield_now().await; // the note is written by a task of its own
+    verdict
+}
+
+fn granted_until(until: u64) -> Answer {
+    let Answer::Granted(mut grant) = granted() else { unreachable!() };
+    grant.fields.until = Some(UNIX_EPOCH + Duration::from_secs(until));
+    Answer::Granted(grant)
+}
+
+#[tokio::test]
+async fn the_tokens_of_all_devices_are_kept_and_another_neither_replaces_nor_ends_them() {
+    let (notes, asked) = (Memory::embedded(Rules::default()), Asked::default());
+    let cache = cache_over(&notes, 1);
+    let tokens: Vec<String> = (0..8).map(|device| format!("token {device}")).collect();
+    for token in &tokens {
+        ask_by_token(&cache, "ann", token, &asked, granted()).await;
+    }
+    ask(&cache, "token 0", &asked, Answer::Denied(Denial::Password)).await;
+    ask_by_token(&cache, "ann", "another's", &asked, Answer::Unknown).await;
+    ask_by_token(&cache, "ann", "bad", &asked, Answer::Denied(Denial::Password)).await;
+    assert_eq!(asked.times(), 11, "a token is no password");
+    for token in &tokens {
+        assert!(matches!(ask_by_token(&cache, "ann", token, &asked, Answer::Unknown).await, Answer::Granted(_)));
+    }
+    assert_eq!(asked.times(), 11);
+    ask_by_token(&cache, "ann", "a ninth", &asked, granted()).await;
+    ask_by_token(&cache, "ann", "token 0", &asked, Answer::Unknown).await;
+    assert_eq!(asked.times(), 13, "the oldest had to go");
+    let told = ask_by_token(&cache, "bob", "token 1", &asked, Answer::Denied(Denial::Password)).await;
+    assert!(matches!(told, Answer::Denied(Denial::Password)), "what is ann's is not bob's");
+    assert_eq!(cache.forget(&["oauth2"], "ann").await.unwrap(), 1);
+    let told = ask_by_token(&cache, "ann", "token 1", &asked, Answer::Denied(Denial::Password)).await;
+    assert!(matches!(told, Answer::Denied(Denial::Password)));
+}
+
+#[tokio::test]
+async fn tokens_without_a_name_are_kept_each_by_itself() {
+    let (notes, asked) = (Memory::embedded(Rules::default()), Asked::default());
+    let cache = cache_over(&notes, 1);
+    for _ in 0..3 {
+        assert!(matches!(ask_by_token(&cache, "", "good", &asked, granted()).await, Answer::Granted(_)));
+        let told = ask_by_token(&cache, "", "bad", &asked, Answer::Denied(Denial::Password)).await;
+        assert!(matches!(told, Answer::Denied(Denial::Password)));
+    }
+    assert_eq!(asked.times(), 2);
+}
+
+#[tokio::test]
+async fn what_a_token_granted_ends_with_it_even_while_the_source_is_away() {
+    let (notes, asked) = (Memory::embedded(Rules::default()), Asked::default());
+    let cache = cache_over(&notes, 1);
+    for until in [0, super::now() - 1, super::now()] {
+        ask_by_token(&cache, "ann", "old", &asked, granted_until(until)).await;
+        let told = ask_by_token(&cache, "ann", "old", &asked, Answer::Unavailable).await;
+        assert!(matches!(told, Answer::Unavailable), "{told:?}");
+    }
+    assert_eq!(asked.times(), 6);
+    let mut record = Record::default();
+    let (secret, now, seals) = (Secret::new(b"token".to_vec()), 1000, seals(1, None));
+    record.learn(&granted_until(1030), Some(&secret), &seals, now, 8).unwrap();
+    assert_eq!(record.lasts(&TIMES, now), Duration::from_secs(30), "nor is the note");
+    for (now, good) in [(1000, true), (1029, true), (1030, false), (5000, false)] {
+        let said = record.says(Some(&secret), &seals, now, &TIMES);
+        assert_eq!(matches!(said, Said::Fresh(Answer::Granted(_))), good, "{now}");
+        assert_eq!(matches!(said, Said::Nothing), !good, "{now}");
+    }
 }
 
 async fn ask(cache: &Cache, password: &str, asked: &Asked, says: Answer) -> Answer {

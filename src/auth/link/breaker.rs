@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// Counts failures in a row.
-pub(super) struct Breaker {
+pub(in crate::auth) struct Breaker {
     failures: u32,
     pause: Duration,
     state: Mutex<State>,
@@ -24,25 +24,25 @@ enum State {
 
 /// What an outcome changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Change {
+pub(in crate::auth) enum Change {
     None,
     Opened,
     Closed,
 }
 
 /// The right to ask once. Dropped without an outcome, it changes nothing.
-pub(super) struct Pass<'a> {
+pub(in crate::auth) struct Pass<'a> {
     breaker: &'a Breaker,
     probe: bool,
 }
 
 impl Breaker {
-    pub(super) fn new(failures: u32, pause: Duration) -> Self {
+    pub(in crate::auth) fn new(failures: u32, pause: Duration) -> Self {
         Self { failures: failures.max(1), pause, state: Mutex::new(State::Closed { failed: 0 }) }
     }
 
     /// `None` while the source is left alone.
-    pub(super) fn admit(&self) -> Option<Pass<'_>> {
+    pub(in crate::auth) fn admit(&self) -> Option<Pass<'_>> {
         let mut state = self.state();
         let probe = match *state {
             State::Closed { .. } => false,
@@ -56,12 +56,12 @@ impl Breaker {
     }
 
     /// How long the source is left alone.
-    pub(super) fn pause(&self) -> Duration {
+    pub(in crate::auth) fn pause(&self) -> Duration {
         self.pause
     }
 
     /// The source is not left alone at the moment.
-    pub(super) fn is_closed(&self) -> bool {
+    pub(in crate::auth) fn is_closed(&self) -> bool {
         matches!(*self.state(), State::Closed { .. })
     }
 
@@ -76,7 +76,7 @@ impl Breaker {
 
 impl Pass<'_> {
     /// The source answered.
-    pub(super) fn succeeded(mut self) -> Change {
+    pub(in crate::auth) fn succeeded(mut self) -> Change {
         let mut state = self.breaker.state();
         let mut change = Change::None;
         match *state {
@@ -94,7 +94,7 @@ impl Pass<'_> {
     }
 
     /// It did not.
-    pub(super) fn failed(mut self) -> Change {
+    pub(in crate::auth) fn failed(mut self) -> Change {
         let mut state = self.breaker.state();
         let mut change = Change::None;
         match *state {

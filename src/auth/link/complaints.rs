@@ -10,7 +10,7 @@ const COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The last complaint, and how many were swallowed since.
 #[derive(Default)]
-pub(super) struct Complaints(Mutex<Told>);
+pub(in crate::auth) struct Complaints(Mutex<Told>);
 
 #[derive(Default)]
 struct Told {
@@ -19,8 +19,8 @@ struct Told {
 }
 
 impl Complaints {
-    /// Writes about the source, unless that happened just now.
-    pub(super) fn add(&self, source: &str, why: &str, session: &SessionId) {
+    /// Writes that `who` could not answer, unless that happened just now.
+    pub(in crate::auth) fn add(&self, who: &str, why: &str, session: &SessionId) {
         let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if told.last.is_some_and(|last| last.elapsed() < COMPLAINT_INTERVAL) {
             told.unsaid += 1;
@@ -29,6 +29,6 @@ impl Complaints {
         let unsaid = std::mem::take(&mut told.unsaid);
         told.last = Some(Instant::now());
         drop(told);
-        tracing::error!(%session, unsaid, "passdb {source} could not answer: {why}");
+        tracing::error!(%session, unsaid, "{who} could not answer: {why}");
     }
 }

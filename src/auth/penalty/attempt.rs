@@ -12,7 +12,7 @@ use crate::store::notes::{Name, Note, Noted, Trace};
 /// One try to log in.
 #[derive(Clone, Copy, Debug)]
 pub struct Attempt<'a> {
-    /// Whose password it is: name as given.
+    /// Whose password it is: name as given. Empty if only a token says so.
     pub user: &'a str,
     /// The address that counts; `None` if nobody can tell, as behind a webmail that announces none.
     pub client: Option<IpAddr>,
@@ -41,9 +41,11 @@ impl Questions {
         let user = attempt.user.to_ascii_lowercase();
         let client = attempt.client.map(|address| network(address, rules.ipv6_prefix));
         let user_name = seals.name(Purpose::User, &[user.as_bytes()]);
-        let known = client.as_ref().filter(|_| !rules.known.is_zero());
+        // A token that says whose it is names nobody else to whom it could count.
+        let is_named = !user.is_empty();
+        let known = client.as_ref().filter(|_| is_named && !rules.known.is_zero());
         let known = known.map_or_else(Vec::new, |client| known_at(seals, &user, client));
-        let mut of_user = vec![Note::Traces(user_name)];
+        let mut of_user = if is_named { vec![Note::Traces(user_name)] } else { Vec::new() };
         of_user.extend(known.iter().map(|(name, _)| Note::Traces(*name)));
         let address_name = client.as_ref().map(|client| seals.name(Purpose::Address, &[client.as_bytes()]));
         let address = client.as_ref().zip(address_name).map(|(client, name)| {
@@ -52,10 +54,10 @@ impl Questions {
                 let name = seals.name(Purpose::Address, &[client.as_bytes(), b"rate"]);
                 notes.push(Note::Tally { name, ttl: millis(MINUTE) });
             }
-            (shard_of(client, shards), notes)
+            (shard_of(client.as_bytes(), shards), notes)
         });
         Self {
-            user: (shard_of(&user, shards), of_user),
+            user: (shard_of(user.as_bytes(), shards), of_user),
             address,
             user_name,
             address_name,
@@ -72,7 +74,7 @@ impl Questions {
         let proof: &[u8] = match attempt.proof {
             Proof::Password(secret) | Proof::Token(secret) => secret.expose(),
             Proof::Proven => &[],
-            Proof::Failed => {
+            Proof::Failed(_) => {
                 chance = random();
                 &chance
             }

@@ -14,14 +14,14 @@ impl Penalties {
     pub async fn forgive_user(&self, user: &str) -> Result<u32, StoreError> {
         let user = user.to_ascii_lowercase();
         let names = self.seals.load().names(Purpose::User, &[user.as_bytes()]).collect();
-        self.forgive(shard_of(&user, self.board.shards), names).await
+        self.forgive(shard_of(user.as_bytes(), self.board.shards), names).await
     }
 
     /// Forgets all failures at an address, or rather in its network, whoever's. Says how many there were.
     pub async fn forgive_address(&self, client: IpAddr) -> Result<u32, StoreError> {
         let client = network(client.to_canonical(), self.ipv6_prefix());
         let names = self.seals.load().names(Purpose::Address, &[client.as_bytes()]).collect();
-        self.forgive(shard_of(&client, self.board.shards), names).await
+        self.forgive(shard_of(client.as_bytes(), self.board.shards), names).await
     }
 
     /// In the fleet's notes, and in those that this proxy made while it could not reach them.

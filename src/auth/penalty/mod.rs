@@ -225,7 +225,8 @@ impl Penalties {
         let address = questions.address.zip(questions.address_name);
         let address = address.map(|((shard, _), name)| leave(shard, name, of_address));
         let (had, had_there) = standing.failures;
-        let user = (had_there < MOST as usize).then_some((user, had, &self.budgets[0]));
+        let counts = had_there < MOST as usize && !attempt.user.is_empty();
+        let user = counts.then_some((user, had, &self.budgets[0]));
         let address = address.map(|part| (part, had_there, &self.budgets[1]));
         let (fleet, here): (Vec<_>, Vec<_>) = user
             .into_iter()

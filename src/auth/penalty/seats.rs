@@ -53,14 +53,14 @@ impl Seats {
         let user = user.to_ascii_lowercase();
         let client = network(client, ipv6_prefix);
         let name = self.seals.load().name(Purpose::Sessions, &[user.as_bytes(), client.as_bytes()]);
-        self.take_at((shard_of(&user, self.board.shards), name), most).await
+        self.take_at((shard_of(user.as_bytes(), self.board.shards), name), most).await
     }
 
     /// A seat for one more connection of an address, whoever's; `None` if there are `most` already.
     pub async fn take_connection(self: &Arc<Self>, client: IpAddr, ipv6_prefix: u8, most: u32) -> Option<Seat> {
         let client = network(client, ipv6_prefix);
         let name = self.seals.load().name(Purpose::Sessions, &[client.as_bytes()]);
-        self.take_at((shard_of(&client, self.board.shards), name), most).await
+        self.take_at((shard_of(client.as_bytes(), self.board.shards), name), most).await
     }
 
     async fn take_at(self: &Arc<Self>, place: Place, most: u32) -> Option<Seat> {

@@ -13,7 +13,7 @@ use crate::auth::cache::seal::{MIN_SECRET, Seals};
 use crate::auth::cache::{Cache, Times};
 use crate::auth::{Chain, Circumstances, Question};
 use crate::config::{AuthConfig, FilePassdb, PassdbConfig};
-use crate::model::{Credentials, Incarnation, Mechanism, Proof, Protocol, Secret, SessionId};
+use crate::model::{Credentials, Incarnation, Mechanism, Proof, Protocol, ScramHash, ScramKeys, Secret, SessionId};
 use crate::store::clock::Simulated;
 use crate::store::memory::Memory;
 use crate::store::{Rules, StoreError};
@@ -211,7 +211,10 @@ async fn who_is_known_at_many_addresses_is_known_at_the_latest_and_does_not_fill
 async fn an_exchange_that_fails_counts_each_time_and_a_token_that_does_once() {
     let proxy = proxy(&Memory::embedded(Rules::default()), rules());
     let token = Proof::Token(Secret::new(b"expired".to_vec()));
-    for (client, proof, seconds) in [(1, &Proof::Failed, 4), (2, &token, 1)] {
+    let keys = || Box::from([1; 32]);
+    let rounds = std::num::NonZeroU32::MIN;
+    let failed = ScramKeys { hash: ScramHash::Sha256, rounds, salt: keys(), stored_key: keys(), server_key: keys() };
+    for (client, proof, seconds) in [(1, &Proof::Failed(failed), 4), (2, &token, 1)] {
         let attempt = Attempt { user: &format!("u{client}"), client: Some(address(client)), proof };
         for _ in 0..3 {
             proxy.failed(&attempt, &look(&proxy, &attempt).await).await;
@@ -262,9 +265,6 @@ async fn a_login_that_is_remembered_asks_for_that_and_for_its_penalties_in_one_r
             Credentials { user: "ann".to_owned(), authzid: None, proof: proof(), mechanism: Mechanism::Plain };
         let attempt =
             Attempt { user: chain.claimant(&credentials), client: Some(address(1)), proof: &credentials.proof };
-        let recall = chain.to_recall(&credentials, Protocol::Imap).unwrap();
-        let before = asked.1.load(Ordering::Relaxed);
-        let (standing, answers) = proxy.look(&attempt, Some(&recall)).await;
         let question = Question {
             credentials: &credentials,
             service: Protocol::Imap,
@@ -274,6 +274,9 @@ async fn a_login_that_is_remembered_asks_for_that_and_for_its_penalties_in_one_r
             session: &SessionId::random(),
             around: Circumstances::default(),
         };
+        let recall = chain.to_recall(&question).unwrap();
+        let before = asked.1.load(Ordering::Relaxed);
+        let (standing, answers) = proxy.look(&attempt, Some(&recall)).await;
         assert!(chain.authenticate_knowing(&question, chain.recalled(&recall, answers)).await.is_ok());
         assert_eq!(asked.1.load(Ordering::Relaxed) - before, 1, "login {login}");
         proxy.succeeded(&attempt, &standing);

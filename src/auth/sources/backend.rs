@@ -4,7 +4,7 @@ use async_trait::async_trait;
 
 use super::canonical;
 use crate::auth::{Denial, Fields, Grant, Lookup, Question, Source, Verdict};
-use crate::model::{Proof, User};
+use crate::model::{Mechanism, Proof, User};
 
 /// Grants everybody, unproven.
 #[derive(Debug, Default)]
@@ -20,7 +20,7 @@ impl Source for BackendSource {
         true
     }
 
-    fn takes_tokens(&self) -> bool {
+    fn takes_tokens(&self, _: Mechanism) -> bool {
         true
     }
 
@@ -30,7 +30,7 @@ impl Source for BackendSource {
             Proof::Password(_) | Proof::Token(_) => {
                 grant(&question.credentials.user).unwrap_or(Verdict::Denied(Denial::Password))
             }
-            Proof::Proven | Proof::Failed => Verdict::Unknown,
+            Proof::Proven | Proof::Failed(_) => Verdict::Unknown,
         }
     }
 

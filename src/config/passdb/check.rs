@@ -1,6 +1,6 @@
 //! Whether the keys of one source make sense together.
 
-use super::{LdapPassdb, SqlPassdb};
+use super::{LdapPassdb, Oauth2Method, Oauth2Passdb, SqlPassdb, TokenAlgorithm};
 use crate::config::check::readable;
 use crate::config::fault::REFUSED;
 use crate::config::reader::Reader;
@@ -83,5 +83,82 @@ pub(in crate::config) fn check_sql(sql: &SqlPassdb, path: &str, reader: &mut Rea
     let file = key("password_file");
     if reader.is_given(&file) && sql.keys.url.0.starts_with("sqlite:") && reader.is_sound(&file) {
         reader.fault(&file, "has no use with SQLite", REFUSED, "remove it");
+    }
+}
+
+/// `path` is that of the table.
+pub(in crate::config) fn check_oauth2(oauth2: &Oauth2Passdb, path: &str, reader: &mut Reader<'_>) {
+    let (keys, key) = (&oauth2.keys, |name: &str| format!("{path}.{name}"));
+    for (name, file) in [("tls_ca", &keys.tls_ca), ("jwks_file", &keys.jwks_file)] {
+        if let Some(file) = file {
+            readable(&key(name), file, reader);
+        }
+    }
+    match keys.method {
+        Oauth2Method::Local => verified_here(oauth2, path, reader),
+        Oauth2Method::Introspection => introspected(oauth2, path, reader),
+    }
+}
+
+/// A JWT needs a key.
+fn verified_here(oauth2: &Oauth2Passdb, path: &str, reader: &mut Reader<'_>) {
+    let (keys, key) = (&oauth2.keys, |name: &str| format!("{path}.{name}"));
+    let [url, file, hmac] = ["jwks_url", "jwks_file", "hmac_key_file"].map(key);
+    let key = |name: &str| format!("{path}.{name}");
+    let any = [&url, &file, &hmac, &key("issuer")].iter().any(|key| reader.is_given(key));
+    if !any {
+        let remedy = "add issuer, jwks_url, jwks_file or hmac_key_file";
+        reader.fault(path, "has no keys to verify tokens with", "nobody could log in", remedy);
+    }
+    if keys.jwks_url.is_some() && keys.jwks_file.is_some() && reader.is_sound(&file) {
+        reader.fault(&file, "stands beside jwks_url", REFUSED, "remove one of them");
+    }
+    let algorithms = key("algorithms");
+    if keys.algorithms.is_empty() && reader.is_sound(&algorithms) {
+        reader.fault(&algorithms, "is empty", "no token could be verified", "name at least one");
+    }
+    let shared = keys.algorithms.iter().copied().any(TokenAlgorithm::is_shared_secret);
+    if shared && !reader.is_given(&hmac) && reader.is_sound(&algorithms) {
+        let consequence = "tokens signed so could not be verified";
+        reader.fault(&algorithms, "has HS256, HS384 or HS512 without hmac_key_file", consequence, "add hmac_key_file");
+    }
+    if !shared && keys.hmac_key_file.is_some() && reader.is_sound(&hmac) && reader.is_sound(&algorithms) {
+        let remedy = "add \"HS256\" to algorithms, or remove it";
+        reader.fault(&hmac, "has no use without HS256, HS384 or HS512 in algorithms", REFUSED, remedy);
+    }
+    // RFC 7518 section 3.2: as long as the hash. Whoever guesses it can be anybody.
+    if let Some(secret) = &oauth2.hmac_key
+        && secret.expose().len() < 32
+        && reader.is_sound(&hmac)
+    {
+        reader.fault(&hmac, "holds a key of less than 32 bytes", "it could be guessed", "make a longer one");
+    }
+    for name in ["introspection_url", "client_id", "client_secret_file"] {
+        if reader.is_given(&key(name)) && reader.is_sound(&key(name)) {
+            let remedy = "set method = \"introspection\", or remove it";
+            reader.fault(&key(name), "has no use with method \"local\"", REFUSED, remedy);
+        }
+    }
+}
+
+/// The issuer answers only those whom it knows.
+fn introspected(oauth2: &Oauth2Passdb, path: &str, reader: &mut Reader<'_>) {
+    let (keys, key) = (&oauth2.keys, |name: &str| format!("{path}.{name}"));
+    if keys.introspection_url.is_none() && keys.issuer.is_none() && reader.is_sound(&key("introspection_url")) {
+        let remedy = "add introspection_url, or issuer";
+        reader.fault(path, "has nobody to ask about tokens", "nobody could log in", remedy);
+    }
+    let [id, secret] = ["client_id", "client_secret_file"].map(key);
+    let key = |name: &str| format!("{path}.{name}");
+    if reader.is_given(&id) != reader.is_given(&secret) {
+        let (given, missing) = if reader.is_given(&id) { (&id, "client_secret_file") } else { (&secret, "client_id") };
+        let meaning = format!("has no use without {missing}");
+        reader.fault(given, &meaning, "the issuer would not answer", &format!("add {missing}"));
+    }
+    for name in ["jwks_url", "jwks_file", "hmac_key_file", "algorithms"] {
+        if reader.is_given(&key(name)) && reader.is_sound(&key(name)) {
+            let remedy = "set method = \"local\", or remove it";
+            reader.fault(&key(name), "has no use with method \"introspection\"", REFUSED, remedy);
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use toml::de::DeValue;
 
-use crate::config::Endpoint;
+use crate::config::WebUrl;
 use crate::config::key::section;
 use crate::config::value::{Shown, Value, Wrong, quoted};
 use crate::config::words::words;
@@ -16,7 +16,7 @@ section! {
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct HttpPassdb {
         /// Where it is: "http://" or "https://".
-        pub url: HttpUrl = HttpUrl::default(), required, example("\"https://auth.example.org/auth\"");
+        pub url: WebUrl = WebUrl::default(), required, example("\"https://auth.example.org/auth\"");
         /// "nginx" for a service made for nginx' auth_http, "json" for one that takes and gives JSON, such as Nauthilus.
         pub format: HttpFormat = HttpFormat::Nginx;
         /// One more header line by which the service knows its clients (nginx: auth_http_header), like "X-Auth-Key: secret".
@@ -46,42 +46,6 @@ pub enum HttpFormat {
 }
 
 words!(HttpFormat { Nginx = "nginx", Json = "json" });
-
-/// `http://` or `https://`, with path and query.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct HttpUrl(Endpoint);
-
-impl HttpUrl {
-    /// Its parts.
-    pub fn endpoint(&self) -> &Endpoint {
-        &self.0
-    }
-
-    /// TLS from the first byte.
-    pub fn is_tls(&self) -> bool {
-        self.0.scheme == "https"
-    }
-
-    /// The whole of it.
-    pub fn full(&self) -> String {
-        format!("{}{}", self.0.place(), self.0.path)
-    }
-}
-
-impl Value for HttpUrl {
-    fn read(&mut self, given: &DeValue<'_>, _base: &Path) -> Result<(), Wrong> {
-        let remedy = "write it like \"https://auth.example.org/auth\"";
-        let text = given.as_str().ok_or_else(|| Wrong::new("must be a URL in quotes", remedy))?;
-        let schemes = [("http", Some(80)), ("https", Some(443))];
-        self.0 = Endpoint::parse(text, &schemes).map_err(|what| Wrong::new(what, remedy))?;
-        Ok(())
-    }
-
-    fn shown(&self) -> Option<Shown> {
-        // There is no default.
-        (!self.0.host.is_empty()).then(|| Shown { text: quoted(&self.full()), secret: None })
-    }
-}
 
 /// An attribute of the service's answer, and the field that it stands for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -122,7 +122,7 @@ impl Attributes {
     fn pair(table: &DeTable<'_>) -> Result<Vec<(String, String)>, Wrong> {
         let remedy = "write it like { user = \"uid\", host = \"mailHost\" }";
         let name =
-            |name: &str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-;.".contains(&b));
+            |name: &str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-;.:/".contains(&b));
         let mut pairs = Vec::new();
         for (field, attribute) in table {
             let attribute = attribute.get_ref().as_str().filter(|attribute| name(attribute) && name(field.get_ref()));

@@ -5,6 +5,7 @@ mod dovecot;
 mod file;
 mod http;
 mod ldap;
+mod oauth2;
 mod remote;
 mod sql;
 mod statement;
@@ -13,11 +14,12 @@ mod template;
 use super::key::{Key, Section, Visit};
 use super::words::words;
 
-pub(super) use check::{check_ldap, check_sql};
+pub(super) use check::{check_ldap, check_oauth2, check_sql};
 pub use dovecot::{AuthSocket, DovecotPassdb};
 pub use file::FilePassdb;
-pub use http::{AttributeField, HttpFormat, HttpPassdb, HttpUrl};
+pub use http::{AttributeField, HttpFormat, HttpPassdb};
 pub use ldap::{Attributes, LdapKeys, LdapMethod, LdapPassdb, LdapScope, LdapUri};
+pub use oauth2::{Oauth2Keys, Oauth2Method, Oauth2Passdb, TokenAlgorithm};
 pub use remote::RemoteKeys;
 pub use sql::{SqlKeys, SqlPassdb, SqlUrl};
 pub use statement::{Parameter, Piece, Statement};
@@ -36,6 +38,8 @@ pub enum PassdbConfig {
     Dovecot(DovecotPassdb, RemoteKeys),
     /// `kind = "http"`: a web service.
     Http(HttpPassdb, RemoteKeys),
+    /// `kind = "oauth2"`: tokens.
+    Oauth2(Box<Oauth2Passdb>),
     /// `kind = "backend"`: the backend decides. Must be the last.
     #[default]
     Backend,
@@ -49,17 +53,26 @@ enum Kind {
     Sql,
     Dovecot,
     Http,
+    Oauth2,
     Backend,
 }
 
-words!(Kind { File = "file", Ldap = "ldap", Sql = "sql", Dovecot = "dovecot", Http = "http", Backend = "backend" });
+words!(Kind {
+    File = "file",
+    Ldap = "ldap",
+    Sql = "sql",
+    Dovecot = "dovecot",
+    Http = "http",
+    Oauth2 = "oauth2",
+    Backend = "backend"
+});
 
 const KIND: Key = Key::new(
     "kind",
     &[
         "\"file\" for a passwd-file as Dovecot knows it, \"ldap\" for a directory, \"sql\" for a database (PostgreSQL, MySQL,",
-        "MariaDB, SQLite), \"dovecot\" for the auth service of a Dovecot, \"http\" for a web service, or \"backend\" to let the",
-        "backend decide, which must be the last.",
+        "MariaDB, SQLite), \"dovecot\" for the auth service of a Dovecot, \"http\" for a web service, \"oauth2\" for tokens of an",
+        "issuer, or \"backend\" to let the backend decide, which must be the last.",
     ],
 )
 .required()
@@ -78,13 +91,17 @@ impl PassdbConfig {
             Self::Ldap(ldap) => ldap.remote.cache,
             Self::Sql(sql) => sql.remote.cache && !sql.keys.asks_whence(),
             Self::Dovecot(_, remote) | Self::Http(_, remote) => remote.cache,
+            // What is verified here needs no memory.
+            Self::Oauth2(oauth2) => oauth2.remote.cache && oauth2.keys.method == Oauth2Method::Introspection,
             Self::Backend => false, // it knows nothing that could be kept
         }
     }
 
     /// One of each kind, for the file of defaults.
     pub(super) fn kinds() -> impl Iterator<Item = Self> {
-        [Kind::File, Kind::Ldap, Kind::Sql, Kind::Dovecot, Kind::Http, Kind::Backend].into_iter().map(Self::of)
+        [Kind::File, Kind::Ldap, Kind::Sql, Kind::Dovecot, Kind::Http, Kind::Oauth2, Kind::Backend]
+            .into_iter()
+            .map(Self::of)
     }
 
     fn of(kind: Kind) -> Self {
@@ -94,6 +111,7 @@ impl PassdbConfig {
             Kind::Sql => Self::Sql(Box::default()),
             Kind::Dovecot => Self::Dovecot(DovecotPassdb::default(), told_whence()),
             Kind::Http => Self::Http(HttpPassdb::default(), told_whence()),
+            Kind::Oauth2 => Self::Oauth2(Box::default()),
             Kind::Backend => Self::Backend,
         }
     }
@@ -105,6 +123,7 @@ impl PassdbConfig {
             Self::Sql(_) => Kind::Sql,
             Self::Dovecot(..) => Kind::Dovecot,
             Self::Http(..) => Kind::Http,
+            Self::Oauth2(_) => Kind::Oauth2,
             Self::Backend => Kind::Backend,
         }
     }
@@ -134,6 +153,7 @@ impl Section for PassdbConfig {
                 keys.fields(visit);
                 remote.fields(visit);
             }
+            Self::Oauth2(oauth2) => oauth2.fields(visit),
             Self::Backend => {}
         }
     }

@@ -53,6 +53,14 @@ impl Certificates {
         self.by_name.get(&name).or_else(wildcard).unwrap_or(&self.otherwise)
     }
 
+    /// The certificate that clients get who ask for `name`; `None` if it depends on the client.
+    pub(super) fn only(&self, name: Option<&str>) -> Option<&[u8]> {
+        match name.map_or(&self.otherwise[..], |name| self.named(name)) {
+            [key] => key.cert.first().map(|der| der.as_ref()),
+            _ => None,
+        }
+    }
+
     fn choose(&self, name: Option<&str>, schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
         let fitting = name.map_or(&self.otherwise[..], |name| self.named(name));
         let checkable = fitting.iter().find(|key| key.key.choose_scheme(schemes).is_some());

@@ -2,6 +2,7 @@
 //!
 //! Neither relies on a process-wide provider, and neither knows a deadline: whoever starts a handshake limits its time.
 
+mod binding;
 mod certificates;
 mod client;
 mod server;
@@ -32,6 +33,12 @@ pub struct TlsFacts {
     pub verified: bool,
     /// The CN of that certificate's subject, if it has one.
     pub client_subject: Option<String>,
+    /// The name in it that `client_name` says is the user's, if it is there just once.
+    pub client_name: Option<String>,
+    /// The channel binding `tls-exporter` (RFC 9266), with TLS 1.3.
+    pub exporter: Option<Vec<u8>>,
+    /// The channel binding `tls-server-end-point` (RFC 5929): a hash of our certificate.
+    pub end_point: Option<Vec<u8>>,
 }
 
 /// Why TLS cannot be had: with this configuration, or with this peer.
@@ -117,6 +124,9 @@ impl TlsFacts {
             alpn: connection.alpn_protocol().map(|name| String::from_utf8_lossy(name).into_owned()),
             verified: certificate.is_some(),
             client_subject: certificate.and_then(|der| common_name(der)),
+            client_name: None,
+            exporter: None,
+            end_point: None,
         }
     }
 }

@@ -12,8 +12,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
 use super::certificates::{Certificates, read_authorities};
-use super::{TlsFacts, TlsFault, provider};
-use crate::config::{ClientAuth, TlsConfig, TlsVersion};
+use super::{TlsFacts, TlsFault, binding, provider};
+use crate::config::{ClientAuth, ClientName, TlsConfig, TlsVersion};
 use crate::net::Stream;
 
 /// Encrypted bytes that one connection may hold back while its client does not read, in bytes: two full records, so that
@@ -33,6 +33,8 @@ struct Setup {
     /// `base` with the ALPN list of a listener that has one; made when first needed.
     with_alpn: Mutex<HashMap<Vec<String>, Arc<ServerConfig>>>,
     client_rule: ClientRule,
+    client_name: ClientName,
+    certificates: Arc<Certificates>,
 }
 
 /// Which clients are let in. A ticket is opened without asking again, so a changed rule voids the tickets.
@@ -60,11 +62,18 @@ impl ServerTls {
     /// Does the handshake with a client. `alpn` are the listener's protocols: a client that names others only is refused,
     /// one that names none is not. The caller sets the deadline; dropping the future closes the connection.
     pub async fn accept(&self, tcp: TcpStream, alpn: &[String]) -> Result<(Stream, TlsFacts), TlsFault> {
-        let config = self.current.load().for_listener(alpn);
+        let setup = self.current.load_full();
+        let config = setup.for_listener(alpn);
         let handshake = TlsAcceptor::from(config).accept_with(tcp, |tls| tls.set_buffer_limit(Some(SEND_BUFFER)));
         let tls = handshake.await.map_err(TlsFault::of_handshake)?;
         let connection = tls.get_ref().1;
-        let facts = TlsFacts::of(connection, connection.server_name());
+        let client = connection.peer_certificates().and_then(|chain| chain.first());
+        let facts = TlsFacts {
+            client_name: client.and_then(|der| binding::client_name(der, setup.client_name)),
+            exporter: binding::exporter(connection),
+            end_point: setup.certificates.only(connection.server_name()).and_then(|der| binding::end_point(der)),
+            ..TlsFacts::of(connection, connection.server_name())
+        };
         Ok((Stream::Tls(Box::new(tls.into())), facts))
     }
 }
@@ -72,7 +81,7 @@ impl ServerTls {
 impl Setup {
     fn load(config: &TlsConfig, old: Option<&Self>) -> Result<Self, TlsFault> {
         let provider = provider();
-        let certificates = Certificates::load(&config.certificates, &provider)?;
+        let certificates = Arc::new(Certificates::load(&config.certificates, &provider)?);
         let authorities = authorities(config)?;
         let client_rule = ClientRule { auth: config.client_auth, authorities: authorities.roots.clone() };
         let tickets = match old {
@@ -83,11 +92,17 @@ impl Setup {
             .with_protocol_versions(versions(config.min_version))
             .map_err(|error| TlsFault::Settings(error.to_string()))?
             .with_client_cert_verifier(verifier(config.client_auth, authorities)?)
-            .with_cert_resolver(Arc::new(certificates));
+            .with_cert_resolver(certificates.clone());
         base.ticketer = tickets;
         base.session_storage = Arc::new(NoServerSessionStorage {});
         base.send_tls13_tickets = TICKETS;
-        Ok(Self { base: Arc::new(base), with_alpn: Mutex::default(), client_rule })
+        Ok(Self {
+            base: Arc::new(base),
+            with_alpn: Mutex::default(),
+            client_rule,
+            client_name: config.client_name,
+            certificates,
+        })
     }
 
     fn for_listener(&self, alpn: &[String]) -> Arc<ServerConfig> {

@@ -15,6 +15,7 @@ use zeroize::Zeroizing;
 
 use super::id;
 use super::response::{self, Capabilities, Response, Status, Untagged};
+use crate::model::Mechanism;
 use crate::protocol::buffer::append;
 use crate::protocol::line::without_end;
 use crate::protocol::step::{self, Unsaid};
@@ -63,6 +64,8 @@ enum State {
 struct LoggingIn {
     /// What goes out at each `+`.
     unsaid: Unsaid,
+    /// What goes out when there is nothing more.
+    last: &'static str,
     /// ID went out in the same write and has not been answered: what comes until then is not for the client.
     id_pending: bool,
     handover: Handover,
@@ -154,20 +157,24 @@ impl Backend {
 
     /// A master user needs an authzid, which LOGIN does not have. Asked at the last moment: what a server offers may have
     /// changed with its answer to ID, and a master's password must never go out in a LOGIN.
-    fn is_possible(&self, offers: Capabilities) -> Result<(), Violation> {
-        if offers.plain || (self.login.master.is_none() && !offers.login_disabled) {
-            return Ok(());
+    fn possible(&self, offers: Capabilities) -> Result<Option<Mechanism>, Violation> {
+        let mechanism = self.login.mechanism(offers.plain, offers.sasl)?;
+        if mechanism.is_some() || (self.login.master.is_none() && !offers.login_disabled) {
+            return Ok(mechanism);
         }
         Err(Violation::Missing("AUTH=PLAIN"))
     }
 
     fn log_in(&mut self, id_pending: bool, out: &mut Output) -> Outcome {
         let offers = self.offers.unwrap_or_default();
-        self.is_possible(offers)?;
+        let mechanism = self.possible(offers)?;
         if self.errand == Errand::Look {
             return Ok(Step::goodbye(State::Over, GOODBYE, out));
         }
-        let pieces = if offers.plain { self.authenticate(offers.sasl_ir) } else { self.login_command() };
+        let pieces = match mechanism {
+            Some(mechanism) => self.authenticate(mechanism, offers.sasl_ir),
+            None => self.login_command(),
+        };
         let Some(mut pieces) = pieces else {
             let text = b"[AUTHENTICATIONFAILED] This name or password cannot be passed on.".to_vec();
             let refusal = BackendRefusal { text, ..BackendRefusal::default() };
@@ -175,14 +182,16 @@ impl Backend {
         };
         self.stage = Stage::Login;
         out.put(pieces.pop_front().unwrap_or_default().as_slice());
-        Ok(Step::Next(State::Login(LoggingIn { unsaid: Unsaid::pieces(pieces), id_pending, ..LoggingIn::default() })))
+        let unsaid = Unsaid::pieces(pieces);
+        let last = mechanism.map_or("*", |mechanism| self.login.nothing_more(mechanism));
+        Ok(Step::Next(State::Login(LoggingIn { unsaid, last, id_pending, ..LoggingIn::default() })))
     }
 
     /// RFC 4959: with the response in the same line, if the server takes that.
-    fn authenticate(&self, initial_response: bool) -> Option<VecDeque<Zeroizing<Vec<u8>>>> {
-        let message = sasl::plain::response(&self.login.user, self.login.master.as_deref(), &self.login.password)?;
-        let response = sasl::encode(&message);
-        let command: &[u8] = b"L AUTHENTICATE PLAIN";
+    fn authenticate(&self, mechanism: Mechanism, initial_response: bool) -> Option<VecDeque<Zeroizing<Vec<u8>>>> {
+        let response = sasl::encode(&self.login.message(mechanism)?);
+        let command = format!("L AUTHENTICATE {}", mechanism.name());
+        let command = command.as_bytes();
         Some(if initial_response {
             [joined(&[command, b" ", response.as_bytes(), b"\r\n"])].into()
         } else {
@@ -223,7 +232,7 @@ impl Backend {
             }
             Response::Tagged { tag: b"L", status, text } if !login.id_pending => login.done(status, text, out),
             Response::Continue => {
-                login.unsaid.go_on("*\r\n", out)?;
+                login.unsaid.go_on(&format!("{}\r\n", login.last), out)?;
                 Ok(Step::Next(State::Login(login)))
             }
             Response::Tagged { .. } => Err(Violation::Nonsense("an answer to nothing that was asked")),

@@ -126,7 +126,7 @@ pub(super) enum Body {
     Id(Vec<id::Pair>),
     StartTls,
     Login(Credentials),
-    Authenticate(sasl::Step),
+    Authenticate(sasl::Opening),
 }
 
 /// Tag and verb: enough to decide whether the rest is wanted.
@@ -214,7 +214,7 @@ impl<'a> Arguments<'a> {
             let text = self.space().and_then(|()| self.atom()).filter(|_| self.is_at_end()).ok_or(USAGE)?;
             Some(sasl::initial(text))
         };
-        Ok(Body::Authenticate(sasl::start(mechanism, initial)?))
+        Ok(Body::Authenticate(sasl::open(mechanism, initial)?))
     }
 
     fn id(mut self) -> Option<Body> {

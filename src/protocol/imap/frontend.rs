@@ -140,7 +140,7 @@ impl Frontend {
             }
             Body::StartTls => return self.start_tls(&tag, input, out),
             Body::Login(given) => return Ok(Step::ask(tag, given)),
-            Body::Authenticate(step) => return self.exchange(tag, Ok(step), out),
+            Body::Authenticate(opening) => return self.begin(tag, opening, out),
         }
         Ok(Step::next())
     }

@@ -17,7 +17,7 @@ fn capabilities(settings: &FrontendSettings) -> String {
         list.push_str(" STARTTLS");
     }
     if settings.takes_passwords() {
-        for mechanism in sasl::OFFERED {
+        for mechanism in settings.sasl.names() {
             list.push_str(" AUTH=");
             list.push_str(mechanism);
         }
@@ -142,6 +142,9 @@ fn fault_words(fault: Fault) -> &'static str {
         Fault::Sasl(sasl::Fault::NotBase64) => "BAD Invalid base64.",
         Fault::Sasl(sasl::Fault::Malformed) => "BAD Not a message of this authentication mechanism.",
         Fault::Sasl(sasl::Fault::BadName) => "BAD Not a valid user name.",
+        Fault::Sasl(sasl::Fault::Binding) => {
+            "NO [CONTACTADMIN] This connection is not the one that you mean; somebody may be in between."
+        }
         Fault::Sasl(sasl::Fault::Cancelled) => "BAD Authentication cancelled.",
     }
 }

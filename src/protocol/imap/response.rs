@@ -2,6 +2,7 @@
 
 use crate::protocol::line::{announced, without_end};
 use crate::protocol::referral::bracketed;
+use crate::protocol::sasl::outgoing::Offered;
 use crate::protocol::{Referral, Violation};
 
 /// A line of the server.
@@ -113,6 +114,8 @@ pub(super) struct Capabilities {
     pub(super) sasl_ir: bool,
     pub(super) starttls: bool,
     pub(super) plain: bool,
+    /// Other mechanisms of SASL.
+    pub(super) sasl: Offered,
     pub(super) login_disabled: bool,
 }
 
@@ -126,7 +129,10 @@ impl Capabilities {
                 b"STARTTLS" => found.starttls = true,
                 b"AUTH=PLAIN" => found.plain = true,
                 b"LOGINDISABLED" => found.login_disabled = true,
-                _ => {}
+                word => {
+                    let name = word.strip_prefix(b"AUTH=").and_then(|name| std::str::from_utf8(name).ok());
+                    found.sasl.add(name.unwrap_or_default());
+                }
             }
         }
         found

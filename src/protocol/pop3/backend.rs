@@ -13,10 +13,11 @@
 use zeroize::Zeroizing;
 
 use super::response::{self, Answer, Capabilities};
+use crate::model::Mechanism;
 use crate::protocol::buffer::find;
 use crate::protocol::step;
 use crate::protocol::{
-    BackendLogin, BackendRefusal, BackendWish, Errand, Handover, Input, Machine, Output, Stage, Violation, sasl,
+    BackendLogin, BackendRefusal, BackendWish, Errand, Handover, Input, Machine, Means, Output, Stage, Violation, sasl,
     xclient,
 };
 
@@ -70,7 +71,9 @@ enum State {
 struct LoggingIn {
     /// The response in base64 and its CRLF, which goes out at a `+` if it has not gone already.
     response: Option<Zeroizing<Vec<u8>>>,
-    /// A `+` that we had nothing for was answered with `*`.
+    /// What answers a `+` that we have nothing for.
+    last: &'static str,
+    /// It was said.
     cancelled: bool,
 }
 
@@ -141,7 +144,10 @@ impl Backend {
     fn ask(&mut self, out: &mut Output) -> State {
         out.put("CAPA\r\n");
         let ahead = self.login.pipelining && self.takes_xclient && self.errand != Errand::Look && !self.login.utf8;
-        if let Some(command) = self.authenticate().filter(|command| ahead && command.len() <= AUTH_LINE) {
+        if let Some(command) = self
+            .authenticate(Mechanism::Plain)
+            .filter(|command| ahead && self.login.means == Means::Password && command.len() <= AUTH_LINE)
+        {
             self.announce(out);
             self.stage = Stage::Login;
             out.put(command.as_slice());
@@ -165,7 +171,7 @@ impl Backend {
 
     /// All is known that must be: says who the client is, then the login.
     fn go_on(&mut self, out: &mut Output) -> Outcome {
-        self.is_possible()?;
+        self.possible()?;
         if self.ahead.is_some() && self.is_announced() {
             return Ok(Step::Next(State::Announced));
         }
@@ -199,9 +205,10 @@ impl Backend {
     }
 
     /// A master user needs an authzid, which USER does not have. What went out ahead was AUTH.
-    fn is_possible(&self) -> Result<(), Violation> {
+    fn possible(&self) -> Result<Option<Mechanism>, Violation> {
+        let mechanism = self.login.mechanism(self.offers.plain, self.offers.sasl)?;
         let user = self.login.master.is_none() && self.ahead.is_none() && self.offers.user;
-        if self.offers.plain || user { Ok(()) } else { Err(Violation::Missing("SASL PLAIN")) }
+        if mechanism.is_some() || user { Ok(mechanism) } else { Err(Violation::Missing("SASL PLAIN")) }
     }
 
     fn log_in(&mut self, out: &mut Output) -> Outcome {
@@ -209,26 +216,25 @@ impl Backend {
             return Ok(Step::goodbye(State::Over, GOODBYE, out));
         }
         self.stage = Stage::Login;
-        if !self.offers.plain {
-            return Ok(self.user(out));
-        }
-        let Some(command) = self.authenticate() else { return Ok(unsayable()) };
+        let Some(mechanism) = self.possible()? else { return Ok(self.user(out)) };
+        let Some(command) = self.authenticate(mechanism) else { return Ok(unsayable()) };
+        let begin = begin_of(mechanism);
         // The response alone, for a server that takes none in the line (RFC 1734), or for which the line is too long.
-        let response = Zeroizing::new(command[AUTH.len() + 1..].to_vec());
+        let response = Zeroizing::new(command[begin.len() + 1..].to_vec());
         if command.len() <= AUTH_LINE {
             out.put(command.as_slice());
         } else {
-            out.put(AUTH);
+            out.put(begin);
             out.put("\r\n");
         }
-        Ok(Step::Next(State::Login(LoggingIn { response: Some(response), cancelled: false })))
+        let last = self.login.nothing_more(mechanism);
+        Ok(Step::Next(State::Login(LoggingIn { response: Some(response), last, cancelled: false })))
     }
 
     /// The line that logs in; `None` if that cannot be said.
-    fn authenticate(&self) -> Option<Zeroizing<Vec<u8>>> {
-        let message = sasl::plain::response(&self.login.user, self.login.master.as_deref(), &self.login.password)?;
-        let response = sasl::encode(&message);
-        Some(Zeroizing::new([AUTH, b" ", response.as_bytes(), b"\r\n"].concat()))
+    fn authenticate(&self, mechanism: Mechanism) -> Option<Zeroizing<Vec<u8>>> {
+        let response = sasl::encode(&self.login.message(mechanism)?);
+        Some(Zeroizing::new([begin_of(mechanism).as_bytes(), b" ", response.as_bytes(), b"\r\n"].concat()))
     }
 
     fn user(&mut self, out: &mut Output) -> Step {
@@ -247,7 +253,7 @@ impl Backend {
         out.put("PASS ");
         out.put(self.login.password.expose());
         out.put("\r\n");
-        Step::Next(State::Login(LoggingIn { response: None, cancelled: true }))
+        Step::Next(State::Login(LoggingIn { cancelled: true, ..LoggingIn::default() }))
     }
 
     fn during_login(&self, login: LoggingIn, answer: Answer<'_>, out: &mut Output) -> Outcome {
@@ -264,7 +270,9 @@ impl Backend {
 }
 
 /// How a login with SASL begins.
-const AUTH: &[u8] = b"AUTH PLAIN";
+fn begin_of(mechanism: Mechanism) -> String {
+    format!("AUTH {}", mechanism.name())
+}
 
 impl LoggingIn {
     /// An empty prompt asks for the response; any other wants more than the mechanism has. Then the exchange is ended,
@@ -274,7 +282,8 @@ impl LoggingIn {
             Some(response) => out.put(response.as_slice()),
             None if !self.cancelled => {
                 self.cancelled = true;
-                out.put("*\r\n");
+                out.put(self.last);
+                out.put("\r\n");
             }
             None => return Err(Violation::Nonsense("it asks on after all was said")),
         }

@@ -71,7 +71,7 @@ pub(super) enum Command {
     Pass(Secret),
     /// AUTH alone: which mechanisms are there?
     Mechanisms,
-    Auth(sasl::Step),
+    Auth(sasl::Opening),
 }
 
 /// Understands a line, its end included. RFC 8314 section 4.1: while nothing is `private`, a password is not even looked
@@ -119,7 +119,7 @@ fn auth(arguments: &[u8]) -> Result<Command, Fault> {
     if words.next().is_some() {
         return Err(Fault::Usage("AUTH mechanism response"));
     }
-    Ok(Command::Auth(sasl::start(mechanism, initial)?))
+    Ok(Command::Auth(sasl::open(mechanism, initial)?))
 }
 
 fn words(arguments: &[u8]) -> impl Iterator<Item = &[u8]> {

@@ -40,7 +40,7 @@ impl Frontend {
             }
             Command::Stls => return self.start_tls(&(), input, out),
             Command::Pass(password) => return self.pass(password, out),
-            Command::Auth(step) => return self.exchange((), Ok(step), out),
+            Command::Auth(opening) => return self.begin((), opening, out),
         }
         Ok(Step::next())
     }

@@ -95,7 +95,7 @@ pub(super) fn capabilities(settings: &FrontendSettings, out: &mut Output) {
     }
     if settings.takes_passwords() {
         item("USER", out);
-        item(&format!("SASL {}", sasl::OFFERED.join(" ")), out);
+        item(&format!("SASL {}", settings.sasl.list()), out);
     }
     out.put(".\r\n");
 }
@@ -104,7 +104,7 @@ pub(super) fn capabilities(settings: &FrontendSettings, out: &mut Output) {
 pub(super) fn mechanisms(settings: &FrontendSettings, out: &mut Output) {
     out.put("+OK Mechanisms follow.\r\n");
     if settings.takes_passwords() {
-        sasl::OFFERED.iter().for_each(|name| item(name, out));
+        settings.sasl.names().for_each(|name| item(name, out));
     }
     out.put(".\r\n");
 }
@@ -149,6 +149,9 @@ fn fault_words(fault: Fault) -> &'static str {
         Fault::Sasl(sasl::Fault::NotBase64) => "Invalid base64.",
         Fault::Sasl(sasl::Fault::Malformed) => "Not a message of this authentication mechanism.",
         Fault::Sasl(sasl::Fault::BadName) => "Not a valid user name.",
+        Fault::Sasl(sasl::Fault::Binding) => {
+            "This connection is not the one that you mean; somebody may be in between."
+        }
         Fault::Sasl(sasl::Fault::Cancelled) => "Authentication cancelled.",
     }
 }

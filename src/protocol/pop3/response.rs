@@ -2,6 +2,7 @@
 
 use crate::protocol::line::without_end;
 use crate::protocol::referral::bracketed;
+use crate::protocol::sasl::outgoing::Offered;
 use crate::protocol::{Referral, Violation};
 
 /// An answer, its text behind the blank.
@@ -58,6 +59,8 @@ pub(super) const UTF8: &str = "UTF8";
 pub(super) struct Capabilities {
     /// SASL PLAIN.
     pub(super) plain: bool,
+    /// Other mechanisms of SASL.
+    pub(super) sasl: Offered,
     /// USER and PASS.
     pub(super) user: bool,
     /// Lines that are true of a session after login, whoever answers before.
@@ -79,7 +82,10 @@ impl Capabilities {
         let mut words = line.split_ascii_whitespace();
         match words.next() {
             Some("USER") => self.user = true,
-            Some("SASL") => self.plain |= words.any(|word| word == "PLAIN"),
+            Some("SASL") => words.for_each(|word| {
+                self.plain |= word == "PLAIN";
+                self.sasl.add(word);
+            }),
             Some(word) if SHOWN.contains(&word) && !line.contains(|c: char| c.is_control()) => self.shown.push(line),
             _ => {}
         }

@@ -57,7 +57,7 @@ fn only_what_is_true_after_login_is_shown() {
     }
     found.add(b"TOP \xff\r\n");
     let shown = ["TOP", "UIDL", "EXPIRE 30 USER", "UTF8 USER", "LOGIN-DELAY 900"].map(str::to_owned).to_vec();
-    assert_eq!(found, Capabilities { plain: true, user: true, shown });
+    assert_eq!(found, Capabilities { plain: true, user: true, shown, ..Capabilities::default() });
 }
 
 fn backend(password: &[u8]) -> (Backend, Input, Output) {

@@ -3,8 +3,6 @@
 use super::{Awaited, Fault, Step, user_name};
 use crate::model::{Credentials, Mechanism, Proof, Secret};
 
-pub(super) const NAME: &str = "LOGIN";
-
 #[derive(Debug)]
 struct User;
 

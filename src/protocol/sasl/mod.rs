@@ -1,12 +1,17 @@
 //! SASL (RFC 4422): what a client says to prove who it is, in any protocol. A file per mechanism.
 //!
-//! A protocol gives the mechanism's name, and the initial response (RFC 4959) if one came, to [`start`]; what the client
+//! A protocol gives the mechanism's name, and the initial response (RFC 4959) if one came, to [`open`]; what the client
 //! answers to a challenge goes to [`Exchange::answer`]. Both come to a [`Step`]. Protocols differ only in how they frame a
 //! challenge ([`encode`]) and what they take out of their frames ([`initial`], [`response`]). Towards a backend:
-//! [`plain::response`].
+//! [`outgoing`].
 
+pub mod bearer;
+mod external;
 mod login;
+pub mod outgoing;
 pub mod plain;
+pub mod scram;
+mod terms;
 #[cfg(test)]
 mod tests;
 
@@ -16,10 +21,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
-use crate::model::Credentials;
-
-/// The mechanisms that clients may choose, strongest first, as capabilities list them.
-pub const OFFERED: [&str; 2] = [plain::NAME, login::NAME];
+use crate::model::{Credentials, Mechanism};
+pub use scram::{KeysWanted, ScramGift};
+pub use terms::{Bindings, Terms};
 
 /// A message of a client, or what was base64 in it. It may hold a password.
 pub type Message = Zeroizing<Vec<u8>>;
@@ -27,7 +31,7 @@ pub type Message = Zeroizing<Vec<u8>>;
 /// Why an exchange comes to nothing before anybody has judged it. None of these says anything about the password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
-    /// A mechanism that is not among the [`OFFERED`].
+    /// A mechanism that is not offered here.
     #[error("not a mechanism that is offered")]
     UnknownMechanism,
     /// Not base64 with its padding (RFC 4648 section 4), or bits left over.
@@ -39,6 +43,9 @@ pub enum Fault {
     /// A user name that is empty, not UTF-8, or has control characters.
     #[error("not a user name")]
     BadName,
+    /// The client means another connection than this: somebody is between, or has taken a mechanism off the list.
+    #[error("not the channel binding of this connection")]
+    Binding,
     /// The client thought better of it.
     #[error("cancelled by the client")]
     Cancelled,
@@ -49,9 +56,19 @@ pub enum Fault {
 pub enum Step {
     /// Show the client this, before base64; what comes back is for the exchange.
     Challenge(Vec<u8>, Exchange),
-    /// Only the session can say how it goes on: it knows the users. The conversation waits for its verdict, whatever it is:
-    /// today it lets in or refuses; a mechanism for which it is one more challenge keeps its [`Exchange`] here.
+    /// Only the session can say how it goes on: it can ask for the user's keys, with which the exchange goes on.
+    Keys(KeysWanted, scram::Waiting),
+    /// The session must judge.
     Ask(Credentials),
+    /// The same; and if it lets the client in, the client must be shown this, before base64.
+    Shown(Vec<u8>, Credentials),
+}
+
+/// A mechanism that a client has chosen, and what it said with that.
+#[derive(Debug)]
+pub struct Opening {
+    mechanism: Mechanism,
+    initial: Option<Result<Message, Fault>>,
 }
 
 /// A conversation under way, in which the client is to speak.
@@ -64,21 +81,53 @@ trait Awaited: Debug + Send {
     fn answer(self: Box<Self>, message: &[u8]) -> Result<Step, Fault>;
 }
 
-/// Starts the mechanism of that name, in upper or lower case. An initial response answers the first challenge before it
-/// was made.
-pub fn start(mechanism: &[u8], initial: Option<Result<Message, Fault>>) -> Result<Step, Fault> {
-    let begin = match mechanism {
-        name if name.eq_ignore_ascii_case(plain::NAME.as_bytes()) => plain::begin,
-        name if name.eq_ignore_ascii_case(login::NAME.as_bytes()) => login::begin,
-        _ => return Err(Fault::UnknownMechanism),
-    };
-    match (begin(), initial) {
-        (Step::Challenge(_, exchange), Some(message)) => exchange.answer(&message?),
-        (step, _) => Ok(step),
+/// Opens the mechanism of that name, in upper or lower case.
+pub fn open(mechanism: &[u8], initial: Option<Result<Message, Fault>>) -> Result<Opening, Fault> {
+    let mechanism = Mechanism::of_name(mechanism).ok_or(Fault::UnknownMechanism)?;
+    Ok(Opening { mechanism, initial })
+}
+
+impl Opening {
+    /// Starts it, if it is offered. An initial response answers the first challenge before it was made.
+    pub fn begin(self, terms: &Terms) -> Result<Step, Fault> {
+        if !terms.offers(self.mechanism) {
+            return Err(Fault::UnknownMechanism);
+        }
+        let first = match self.mechanism {
+            Mechanism::Plain => plain::begin(),
+            Mechanism::Login => login::begin(),
+            Mechanism::External => external::begin(terms)?,
+            Mechanism::OAuthBearer | Mechanism::XOAuth2 => bearer::begin(self.mechanism),
+            Mechanism::Command => return Err(Fault::UnknownMechanism),
+            scram => scram::begin(scram, terms),
+        };
+        match (first, self.initial) {
+            (Step::Challenge(_, exchange), Some(message)) => exchange.answer(&message?),
+            (step, _) => Ok(step),
+        }
+    }
+}
+
+/// The client must be shown something before it is let in, and says nothing to it.
+#[derive(Debug)]
+struct Told(Credentials);
+
+impl Awaited for Told {
+    fn answer(self: Box<Self>, message: &[u8]) -> Result<Step, Fault> {
+        if message.is_empty() { Ok(Step::Ask(self.0)) } else { Err(Fault::Malformed) }
     }
 }
 
 impl Step {
+    /// For protocols that can show nothing together with a success: it is one more challenge (RFC 4422 section 3.6).
+    #[must_use]
+    pub fn in_rounds(self) -> Self {
+        match self {
+            Self::Shown(text, credentials) => Self::Challenge(text, Exchange(Box::new(Told(credentials)))),
+            other => other,
+        }
+    }
+
     fn challenge(text: &str, awaited: impl Awaited + 'static) -> Self {
         Self::Challenge(text.as_bytes().to_vec(), Exchange(Box::new(awaited)))
     }

@@ -5,8 +5,6 @@ use zeroize::Zeroizing;
 use super::{Awaited, Fault, Step, user_name};
 use crate::model::{Credentials, Mechanism, Proof, Secret};
 
-pub(super) const NAME: &str = "PLAIN";
-
 #[derive(Debug)]
 struct Plain;
 

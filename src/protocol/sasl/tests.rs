@@ -1,7 +1,12 @@
 //! What the mechanisms take and what they refuse.
 
 use super::*;
-use crate::model::{Mechanism, Secret};
+
+fn start(mechanism: &[u8], initial: Option<Result<Message, Fault>>) -> Result<Step, Fault> {
+    open(mechanism, initial)?.begin(&Terms::default())
+}
+
+use crate::model::{Mechanism, Proof, Secret};
 
 /// As an initial response.
 fn said(message: &[u8]) -> Option<Result<Message, Fault>> {
@@ -11,7 +16,7 @@ fn said(message: &[u8]) -> Option<Result<Message, Fault>> {
 fn plain(message: &[u8]) -> Result<Credentials, Fault> {
     match start(b"plain", said(message))? {
         Step::Ask(credentials) => Ok(credentials),
-        Step::Challenge(..) => panic!("PLAIN has one message"),
+        _ => panic!("PLAIN has one message"),
     }
 }
 
@@ -51,7 +56,7 @@ fn a_plain_password_may_be_any_bytes_but_nul() {
 fn challenged(step: Result<Step, Fault>) -> (String, Exchange) {
     match step.unwrap() {
         Step::Challenge(text, exchange) => (String::from_utf8(text).unwrap(), exchange),
-        Step::Ask(_) => panic!("it asks for no more"),
+        _ => panic!("it asks for no more"),
     }
 }
 
@@ -88,7 +93,7 @@ fn a_mechanism_that_is_not_offered_is_not_begun() {
         assert_eq!(start(name, None).unwrap_err(), Fault::UnknownMechanism, "{name:?}");
         assert_eq!(start(name, Some(initial(b"?"))).unwrap_err(), Fault::UnknownMechanism, "{name:?}");
     }
-    assert!(OFFERED.iter().all(|name| start(name.as_bytes(), None).is_ok()));
+    assert!(Terms::default().names().all(|name| start(name.as_bytes(), None).is_ok()));
 }
 
 #[test]
@@ -134,4 +139,78 @@ fn a_response_that_cannot_be_said_is_not_said_wrongly() {
     assert!(plain::response("anna", Some(""), &password).is_none());
     assert!(plain::response("anna", None, &Secret::default()).is_none());
     assert!(plain::response("anna", None, &Secret::new(b"x\0y".to_vec())).is_none());
+}
+
+/// The server's side of an exchange: what it says after the client's first message and last message.
+fn scram(mechanism: Mechanism, password: &str, salt: &str, ours: &str, first: &str, last: &str) -> (String, Step) {
+    let terms = Terms { mechanisms: vec![mechanism], ..Terms::default() };
+    let opening = open(mechanism.name().as_bytes(), said(first.as_bytes())).unwrap();
+    let Ok(Step::Keys(wanted, waiting)) = opening.begin(&terms) else { panic!("it needs keys") };
+    assert_eq!(wanted.user, "user");
+    let salt = STANDARD.decode(salt).unwrap();
+    let rounds = std::num::NonZeroU32::new(4096).unwrap();
+    let keys = crate::model::ScramKeys::derive(wanted.hash, rounds, &salt, password.as_bytes());
+    let (text, exchange) = waiting.go_on(ScramGift { keys, nonce: ours.to_owned() });
+    (String::from_utf8(text).unwrap(), exchange.answer(last.as_bytes()).unwrap())
+}
+
+#[test]
+fn scram_speaks_as_the_examples_of_the_rfcs() {
+    let (first, step) = scram(
+        Mechanism::ScramSha1,
+        "pencil",
+        "QSXCR+Q6sek8bf92",
+        "3rfcNHYJY1ZVvqWs7j",
+        "n,,n=user,r=fyko+d2lbbFgONRv9qkxdawL",
+        "c=biws,r=fyko+d2lbbFgONRv9qkxdawL3rfcNHYJY1ZVvqWs7j,p=v0X8v3Bz2T0CJGbJQyF0X+HI4Ts=",
+    );
+    assert_eq!(first, "r=fyko+d2lbbFgONRv9qkxdawL3rfcNHYJY1ZVvqWs7j,s=QSXCR+Q6sek8bf92,i=4096");
+    let Step::Shown(text, given) = step else { panic!("proven") };
+    assert_eq!(text, b"v=rmF9pqV8S7suAoZWja4dJRkFsKQ=");
+    assert!(matches!(given.proof, Proof::Proven));
+    let (_, step) = scram(
+        Mechanism::ScramSha256,
+        "pencil",
+        "W22ZaJ0SNY7soEsUEjb6gQ==",
+        "%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0",
+        "n,,n=user,r=rOprNGfwEbeRWgbNEkqO",
+        "c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=",
+    );
+    let Step::Shown(text, _) = step else { panic!("proven") };
+    assert_eq!(text, b"v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJxRsjl95G4=");
+}
+
+#[test]
+fn a_scram_proof_of_another_password_has_failed() {
+    let (_, step) = scram(
+        Mechanism::ScramSha1,
+        "pencils",
+        "QSXCR+Q6sek8bf92",
+        "3rfcNHYJY1ZVvqWs7j",
+        "n,,n=user,r=fyko+d2lbbFgONRv9qkxdawL",
+        "c=biws,r=fyko+d2lbbFgONRv9qkxdawL3rfcNHYJY1ZVvqWs7j,p=v0X8v3Bz2T0CJGbJQyF0X+HI4Ts=",
+    );
+    assert!(matches!(step, Step::Ask(Credentials { proof: Proof::Failed(_), .. })));
+}
+
+#[test]
+fn scram_refuses_what_rfc_5802_forbids() {
+    let terms = Terms { mechanisms: vec![Mechanism::ScramSha256], ..Terms::default() };
+    let begin = |text: &str| open(b"SCRAM-SHA-256", said(text.as_bytes())).unwrap().begin(&terms);
+    for text in [
+        "",
+        "n,,",
+        "n,,n=user",
+        "n,,r=x,n=user",
+        "n,,m=x,n=user,r=x",
+        "n,,n=us=er,r=x",
+        "n,b=x,n=user,r=x",
+        "n,,n=user,r=",
+    ] {
+        assert_eq!(begin(text).unwrap_err(), Fault::Malformed, "{text}");
+    }
+    assert_eq!(begin("p=tls-exporter,,n=user,r=x").unwrap_err(), Fault::Malformed);
+    assert_eq!(begin("n,,n=,r=x").unwrap_err(), Fault::BadName);
+    let Ok(Step::Keys(wanted, _)) = begin("y,a=b=2Cc,n=\u{2168}a=3D,r=x") else { panic!("fine") };
+    assert_eq!((wanted.user.as_str(), wanted.authzid.as_deref()), ("IXa=", Some("b,c")), "by SASLprep");
 }

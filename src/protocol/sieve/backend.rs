@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 use super::capability::Capabilities;
 use super::response::{self, Response, Status};
 use super::token;
+use crate::model::Mechanism;
 use crate::protocol::line::announced;
 use crate::protocol::step::{self, Unsaid};
 use crate::protocol::{
@@ -67,6 +68,8 @@ enum State {
 struct LoggingIn {
     /// The response, for a server that asks for it although it was in the command.
     unsaid: Unsaid,
+    /// What answers a prompt that we have nothing for.
+    last: &'static str,
     /// Capabilities come, and an OK that ends them.
     listing: bool,
 }
@@ -109,7 +112,9 @@ impl Backend {
             (State::Announced(ahead), Response::Strings(..)) => Ok(Step::Next(State::Announced(ahead))),
             // A server that does not take it back after all sees the wrong address, and its log says so.
             (State::Announced(Some(login)), Response::Status(..)) => Ok(Step::Next(State::Login(login))),
-            (State::Announced(None), Response::Status(..)) => Ok(self.log_in(out)),
+            (State::Announced(None), Response::Status(..)) => {
+                self.mechanism().map(|mechanism| self.log_in(mechanism, out))
+            }
             (State::Login(login), response) => self.during_login(login, response, out),
             _ => Err(Violation::Nonsense("an answer to nothing that was asked")),
         }
@@ -125,42 +130,47 @@ impl Backend {
             return Ok(Step::Next(State::StartTls));
         }
         self.shown = std::mem::take(&mut self.offers.shown);
-        if !self.offers.plain {
-            return Err(Violation::Missing("SASL PLAIN"));
-        }
+        let mechanism = self.mechanism()?;
         if self.errand == Errand::Look {
             return Ok(Step::goodbye(State::Over, GOODBYE, out));
         }
         let Some(client) = self.login.announce.as_ref().filter(|_| self.offers.xclient) else {
-            return Ok(self.log_in(out));
+            return Ok(self.log_in(mechanism, out));
         };
         out.put(xclient::line(client));
         if !self.login.pipelining {
             return Ok(Step::Next(State::Announced(None)));
         }
-        Ok(match self.log_in(out) {
+        Ok(match self.log_in(mechanism, out) {
             Step::Next(State::Login(login)) => Step::Next(State::Announced(Some(login))),
             refused => refused,
         })
     }
 
-    fn log_in(&mut self, out: &mut Output) -> Step {
-        let message = sasl::plain::response(&self.login.user, self.login.master.as_deref(), &self.login.password);
-        let Some(message) = message else {
+    fn mechanism(&self) -> Result<Mechanism, Violation> {
+        self.login.mechanism(self.offers.plain, self.offers.sasl)?.ok_or(Violation::Missing("SASL PLAIN"))
+    }
+
+    fn log_in(&mut self, mechanism: Mechanism, out: &mut Output) -> Step {
+        let Some(message) = self.login.message(mechanism) else {
             return refused(b"\"This name or password cannot be passed on.\"".to_vec(), false);
         };
         let response = token::string(sasl::encode(&message).as_bytes());
         let response = Zeroizing::new([response.as_slice(), b"\r\n"].concat());
         self.stage = Stage::Login;
-        out.put("AUTHENTICATE \"PLAIN\" ");
+        out.put(format!("AUTHENTICATE \"{}\" ", mechanism.name()));
         out.put(response.as_slice());
-        Step::Next(State::Login(LoggingIn { unsaid: Unsaid::pieces([response]), listing: false }))
+        Step::Next(State::Login(LoggingIn {
+            unsaid: Unsaid::pieces([response]),
+            last: self.login.nothing_more(mechanism),
+            listing: false,
+        }))
     }
 
     fn during_login(&self, mut login: LoggingIn, response: Response<'_>, out: &mut Output) -> Outcome {
         match response {
             Response::Strings(text, None) if text.is_empty() && !login.listing => {
-                login.unsaid.go_on("\"*\"\r\n", out)?;
+                login.unsaid.go_on(&format!("\"{}\"\r\n", login.last), out)?;
                 Ok(Step::Next(State::Login(login)))
             }
             Response::Strings(..) => {

@@ -4,6 +4,7 @@
 //! that what several servers have in common is found word by word.
 
 use super::token::quoted;
+use crate::protocol::sasl::outgoing::Offered;
 
 /// Those that clients are shown, and whether they are lists of words. All others belong to one connection (SASL,
 /// STARTTLS, OWNER), or would have to be heeded before login.
@@ -25,6 +26,8 @@ const USUAL: [(&str, &str); 3] =
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Capabilities {
     pub(super) plain: bool,
+    /// Other mechanisms of SASL.
+    pub(super) sasl: Offered,
     pub(super) starttls: bool,
     pub(super) xclient: bool,
     /// As lines for our clients.
@@ -37,7 +40,10 @@ impl Capabilities {
             return;
         };
         match name.to_ascii_uppercase().as_str() {
-            "SASL" => self.plain = value.split(' ').any(|word| word.eq_ignore_ascii_case("PLAIN")),
+            "SASL" => {
+                self.plain = value.split(' ').any(|word| word.eq_ignore_ascii_case("PLAIN"));
+                value.split(' ').for_each(|word| self.sasl.add(word));
+            }
             "STARTTLS" => self.starttls = true,
             "XCLIENT" => self.xclient = true,
             name => self.show(name, value),

@@ -65,7 +65,7 @@ pub(super) enum Command {
     StartTls,
     /// The TTL in it, if there is one.
     Xclient(Option<u32>),
-    Authenticate(sasl::Step),
+    Authenticate(sasl::Opening),
 }
 
 /// Understands a complete command, its end included. While nothing is `private`, a password is not even looked at.
@@ -102,7 +102,7 @@ fn authenticate(mut rest: Tokens<'_>) -> Result<Command, Fault> {
         let text = rest.space().and_then(|()| rest.string()).filter(|_| rest.is_at_end()).ok_or(USAGE)?;
         Some(sasl::decode(&text))
     };
-    Ok(Command::Authenticate(sasl::start(&mechanism, initial)?))
+    Ok(Command::Authenticate(sasl::open(&mechanism, initial)?))
 }
 
 /// Understands an answer to a prompt: a string.

@@ -80,7 +80,7 @@ impl Frontend {
                 return Ok(Step::logout());
             }
             Command::StartTls => return self.start_tls(&(), input, out),
-            Command::Authenticate(step) => return self.exchange((), Ok(step), out),
+            Command::Authenticate(opening) => return self.begin((), opening, out),
         }
         Ok(Step::next())
     }

@@ -13,6 +13,7 @@ use crate::protocol::{BackendRefusal, Bounds, Farewell, FrontendSettings, Handov
 impl Words for Frontend {
     type Tag = ();
     type Own = Own;
+    const CONFIRMS: bool = true;
 
     /// The greeting is an answer to CAPABILITY that nobody has asked for; so is the one behind STARTTLS.
     fn greeting(settings: &FrontendSettings, out: &mut Output) {
@@ -71,6 +72,12 @@ impl Words for Frontend {
         answer("OK", &handover.text, "\"Logged in.\"", out);
     }
 
+    /// RFC 5804 section 2.1: what the mechanism shows goes with the OK.
+    fn confirm(shown: &[u8], out: &mut Output) -> bool {
+        status("OK", &format!("SASL \"{}\"", *sasl::encode(shown)), "Logged in.", out);
+        true
+    }
+
     fn farewell(why: Farewell, _: bool, out: &mut Output) {
         match why {
             Farewell::TimedOut => status("BYE", "", "Disconnected for inactivity; log in sooner next time.", out),
@@ -104,7 +111,7 @@ pub(super) fn capability(settings: &FrontendSettings, out: &mut Output) {
 /// XCLIENT is offered for the sake of the TTL, which ends loops of proxies.
 fn capabilities(settings: &FrontendSettings, out: &mut Output) {
     let private = settings.takes_passwords();
-    let mechanisms = if private { sasl::OFFERED.join(" ") } else { String::new() };
+    let mechanisms = if private { settings.sasl.list() } else { String::new() };
     let mut lines = capability::shown(&settings.offers);
     lines.push(format!("\"SASL\" \"{mechanisms}\""));
     if settings.offers_tls() {
@@ -146,6 +153,9 @@ fn fault_words(fault: Fault) -> &'static str {
         Fault::Sasl(sasl::Fault::NotBase64) => "Invalid base64.",
         Fault::Sasl(sasl::Fault::Malformed) => "Not a message of this authentication mechanism.",
         Fault::Sasl(sasl::Fault::BadName) => "Not a valid user name.",
+        Fault::Sasl(sasl::Fault::Binding) => {
+            "This connection is not the one that you mean; somebody may be in between."
+        }
         Fault::Sasl(sasl::Fault::Cancelled) => "Authentication cancelled.",
     }
 }

@@ -15,6 +15,7 @@ use zeroize::Zeroizing;
 use super::command::is_proper_name;
 use super::response::{Keywords, Partial, Reply};
 use super::xclient;
+use crate::model::Mechanism;
 use crate::protocol::step::{self, Unsaid};
 use crate::protocol::{
     BackendLogin, BackendRefusal, BackendWish, Errand, Handover, Input, Machine, Output, Stage, Violation, sasl,
@@ -57,8 +58,15 @@ enum State {
     /// The answers to XCLIENT.
     Announced(Announcing),
     /// The answer to the login.
-    Login(Unsaid),
+    Login(LoggingIn),
     Over,
+}
+
+/// A login under way.
+struct LoggingIn {
+    unsaid: Unsaid,
+    /// What answers a prompt that we have nothing for.
+    last: &'static str,
 }
 
 /// XCLIENT under way.
@@ -91,7 +99,7 @@ impl Backend {
 
     fn respond(&mut self, state: State, reply: &Reply, rest: bool, out: &mut Output) -> Outcome {
         match (state, reply.code) {
-            (State::Login(unsaid), _) => self.during_login(unsaid, reply, out),
+            (State::Login(login), _) => self.during_login(login, reply, out),
             (_, 421) => Err(Violation::TurnedAway),
             (State::Greeting, 220) => {
                 self.stage = Stage::Dialogue;
@@ -185,25 +193,29 @@ impl Backend {
     }
 
     fn log_in(&mut self, out: &mut Output) -> Outcome {
-        if !self.keywords.plain && !self.login.noauth {
-            return Err(Violation::Missing("AUTH PLAIN"));
-        }
+        let mechanism = if self.login.noauth {
+            None
+        } else {
+            let mechanism = self.login.mechanism(self.keywords.plain, self.keywords.sasl)?;
+            Some(mechanism.ok_or(Violation::Missing("AUTH PLAIN"))?)
+        };
         self.offers = self.keywords.shown.clone();
         if self.errand == Errand::Look {
             return Ok(Step::goodbye(State::Over, GOODBYE, out));
         }
-        if self.login.noauth {
+        let Some(mechanism) = mechanism else {
             // Never without XCLIENT: `heard` has seen that it was taken.
             return if self.announced {
                 Ok(self.logged_in(b"", out))
             } else {
                 Err(Violation::Missing("XCLIENT LOGIN"))
             };
-        }
+        };
         self.stage = Stage::Login;
-        let Some(response) = self.response() else { return Ok(unsayable()) };
-        out.put(AUTH);
-        let unsaid = if AUTH.len() + 1 + response.len() <= COMMAND {
+        let Some(response) = self.response(mechanism) else { return Ok(unsayable()) };
+        let begin = format!("AUTH {}", mechanism.name());
+        out.put(begin.as_str());
+        let unsaid = if begin.len() + 1 + response.len() <= COMMAND {
             out.put(" ");
             out.put(response.as_slice());
             Unsaid::default()
@@ -211,23 +223,23 @@ impl Backend {
             out.put("\r\n");
             Unsaid::pieces([response])
         };
-        Ok(Step::Next(State::Login(unsaid)))
+        let last = self.login.nothing_more(mechanism);
+        Ok(Step::Next(State::Login(LoggingIn { unsaid, last })))
     }
 
     /// The line that logs in; `None` if that cannot be said.
-    fn response(&self) -> Option<Zeroizing<Vec<u8>>> {
-        let message = sasl::plain::response(&self.login.user, self.login.master.as_deref(), &self.login.password)?;
-        let response = sasl::encode(&message);
+    fn response(&self, mechanism: Mechanism) -> Option<Zeroizing<Vec<u8>>> {
+        let response = sasl::encode(&self.login.message(mechanism)?);
         let line = Zeroizing::new([response.as_bytes(), b"\r\n"].concat());
         (line.len() <= RESPONSE).then_some(line)
     }
 
-    fn during_login(&self, mut unsaid: Unsaid, reply: &Reply, out: &mut Output) -> Outcome {
+    fn during_login(&self, mut login: LoggingIn, reply: &Reply, out: &mut Output) -> Outcome {
         match reply.code {
             200..=299 => Ok(self.logged_in(reply.text(), out)),
             334 => {
-                unsaid.go_on("*\r\n", out)?;
-                Ok(Step::Next(State::Login(unsaid)))
+                login.unsaid.go_on(&format!("{}\r\n", login.last), out)?;
+                Ok(Step::Next(State::Login(login)))
             }
             // How it wants to be asked, whoever asks: for the operator to mend.
             502..=504 | 523 | 530 | 538 => Err(Violation::Missing("AUTH PLAIN")),
@@ -244,9 +256,6 @@ impl Backend {
         Step::Wish(State::Over, BackendWish::LoggedIn(handover))
     }
 }
-
-/// How the login begins.
-const AUTH: &str = "AUTH PLAIN";
 
 fn start_tls(code: u16, rest: bool) -> Outcome {
     if code != 220 {

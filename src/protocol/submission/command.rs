@@ -70,7 +70,7 @@ pub(super) enum Command {
     /// The same, without extensions.
     Helo(String),
     StartTls,
-    Auth(sasl::Step),
+    Auth(sasl::Opening),
     Rset,
     Noop,
     Help,
@@ -142,7 +142,7 @@ fn auth(rest: &[u8]) -> Result<Command, Fault> {
         return Err(Fault::Usage("AUTH mechanism"));
     }
     let initial = (!initial.is_empty()).then(|| sasl::initial(initial));
-    Ok(Command::Auth(sasl::start(mechanism, initial)?))
+    Ok(Command::Auth(sasl::open(mechanism, initial)?))
 }
 
 /// A number too large to hold is as good as any other that is too large.

@@ -75,7 +75,7 @@ impl Frontend {
             }
             Command::StartTls => return self.start_tls(&(), input, out),
             Command::Bdat(size) => return self.unwanted(size, out),
-            Command::Auth(step) => return self.exchange((), Ok(step), out),
+            Command::Auth(opening) => return self.begin((), opening, out),
         }
         Ok(Step::next())
     }

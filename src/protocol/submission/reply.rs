@@ -107,7 +107,7 @@ pub(super) fn ehlo(settings: &FrontendSettings, out: &mut Output) {
     let mut lines: Vec<&str> = vec![host(settings)];
     lines.extend(usual);
     lines.extend(settings.offers.iter().map(String::as_str));
-    let mechanisms = format!("AUTH {}", sasl::OFFERED.join(" "));
+    let mechanisms = format!("AUTH {}", settings.sasl.list());
     if settings.takes_passwords() {
         lines.push(&mechanisms);
     }
@@ -154,6 +154,9 @@ fn fault_words(fault: Fault) -> &'static str {
         Fault::Sasl(sasl::Fault::NotBase64) => "501 5.5.2 Invalid base64.",
         Fault::Sasl(sasl::Fault::Malformed) => "501 5.5.2 Not a message of this authentication mechanism.",
         Fault::Sasl(sasl::Fault::BadName) => "501 5.5.2 Not a valid user name.",
+        Fault::Sasl(sasl::Fault::Binding) => {
+            "535 5.7.8 This connection is not the one that you mean; somebody may be in between."
+        }
         Fault::Sasl(sasl::Fault::Cancelled) => "501 5.7.0 Authentication cancelled.",
     }
 }

@@ -1,5 +1,6 @@
 //! The keywords in a mail server's answer to EHLO.
 
+use crate::protocol::sasl::outgoing::Offered;
 pub(super) use crate::protocol::smtp::{Partial, Response as Reply, code};
 
 /// What a server offers, as far as it matters for logging in, or for the client behind it.
@@ -8,6 +9,8 @@ pub(super) struct Keywords {
     pub(super) starttls: bool,
     /// AUTH PLAIN.
     pub(super) plain: bool,
+    /// AUTH with other mechanisms.
+    pub(super) sasl: Offered,
     pub(super) pipelining: bool,
     /// What may be told by XCLIENT, in upper case.
     pub(super) xclient: Vec<String>,
@@ -32,7 +35,10 @@ impl Keywords {
         let mut words = upper.split([' ', '=']).filter(|word| !word.is_empty());
         match words.next().unwrap_or_default() {
             "STARTTLS" => self.starttls = true,
-            "AUTH" => self.plain |= words.any(|word| word == "PLAIN"),
+            "AUTH" => words.for_each(|word| {
+                self.plain |= word == "PLAIN";
+                self.sasl.add(word);
+            }),
             "XCLIENT" => self.xclient = words.map(str::to_owned).collect(),
             // What proxies may tell is nothing that clients may.
             "XFORWARD" | "XRCPTFORWARD" => {}

@@ -69,6 +69,7 @@ fn keywords_are_known_in_any_case_and_only_what_is_true_after_login_is_shown() {
     let expected = Keywords {
         starttls: true,
         plain: true,
+        sasl: crate::protocol::sasl::outgoing::Offered::default(),
         pipelining: true,
         xclient: text(&["ADDR", "LOGIN"]),
         shown: text(&["pipelining", "SIZE 5", "PLAIN"]),

@@ -60,6 +60,7 @@ impl Way {
         let session = SessionId::new(format!("{}:P{number}", shared.announcement.session));
         let announcement = Announcement { session, ..shared.announcement.clone() };
         let request = Request {
+            means: crate::protocol::Means::Password,
             protocol: Protocol::Lmtp,
             user: to.last().map_or("", |delivery| &delivery.user),
             master: None,

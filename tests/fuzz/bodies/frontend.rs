@@ -32,6 +32,7 @@ fn settings(choice: u8) -> FrontendSettings {
         banner: "homing ready.".to_owned(),
         host: "proxy.example".to_owned(),
         offers: std::sync::Arc::default(),
+        sasl: std::sync::Arc::default(),
         bounds: BOUNDS,
     }
 }
@@ -62,6 +63,7 @@ fn converse(protocol: Protocol, settings: &FrontendSettings, data: &[u8], piece:
             None => break "more awaited".to_owned(),
             Some(Err(violation)) => break violation,
             Some(Ok(ClientWish::StartTls)) => break "starttls".to_owned(),
+            Some(Ok(ClientWish::Keys(_))) => break "keys".to_owned(),
             Some(Ok(ClientWish::Logout)) => break "logout".to_owned(),
             Some(Ok(ClientWish::Authenticate(given))) => {
                 let password = given.password().expect("nothing else is offered").expose();

@@ -45,6 +45,7 @@ fn frontend(choice: u8) -> Frontend {
         banner: String::new(),
         host: "proxy.example".to_owned(),
         offers: offers.into(),
+        sasl: std::sync::Arc::default(),
         bounds: BOUNDS,
     };
     let limits =

@@ -24,12 +24,13 @@ pub(crate) struct Site {
 /// Where clients connect to, who are said to come through a load balancer.
 pub(crate) const BALANCER: &str = "198.51.100.1:143";
 
-/// One plain listener, one backend "home", which decides about passwords. Short times.
+/// One plain listener, one backend "home", which decides about passwords. Short times, and nobody waits for having failed.
 pub(crate) fn config(backend: SocketAddr) -> Config {
     let backends = [(BackendId::new("home"), backend.ip().to_string(), backend.port())];
     let mut config = Config::from_backends(&backends, vec!["127.0.0.1:0".parse().unwrap()]);
     config.limits.close_timeout = Duration::from_secs(10);
     config.limits.shutdown_grace = Duration::ZERO;
+    config.auth.penalty_max = Duration::ZERO;
     let backend = config.backends.values_mut().next().unwrap();
     backend.retry_budget = Duration::ZERO;
     backend.probe = false; // the test plays every connection that it gets

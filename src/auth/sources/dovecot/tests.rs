@@ -60,6 +60,7 @@ fn a_login_says_all_that_is_known_and_the_message_last() {
         server_name: Some("mail.test"),
         via: Some(("10.0.0.9:7".parse().unwrap(), "10.0.0.1:993".parse().unwrap())),
         attempt: 1,
+        client_id: &[],
     };
     let question = Question { around, ..question(&given, &session) };
     let line = |penalty, minor| {

@@ -19,7 +19,7 @@ use zeroize::Zeroizing;
 
 use super::canonical;
 use crate::auth::{Decoy, Grant, Lookup, Question, Schemes, Source, StoredUser, Verdict};
-use crate::model::User;
+use crate::model::{ScramHash, User};
 use table::{Entry, Findings, Table};
 
 /// Longest file. It is held in memory twice while a new content replaces the old one.
@@ -163,6 +163,14 @@ impl Source for FileSource {
             Some(Err((line, fault))) => Verdict::Faulty(format!("{}:{line}: {fault}", self.path.display())),
             None => Verdict::Unknown,
         }
+    }
+
+    fn stores_passwords(&self) -> bool {
+        true
+    }
+
+    fn has_scram_keys(&self, hash: ScramHash) -> bool {
+        self.current.load().as_ref().is_some_and(|loaded| loaded.table.has_scram_keys(hash))
     }
 
     fn decoy(&self) -> Option<Decoy> {

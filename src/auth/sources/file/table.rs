@@ -8,6 +8,7 @@ use zeroize::Zeroizing;
 use crate::auth::extra::Extra;
 use crate::auth::fault::Fault;
 use crate::auth::scheme::{Cost, Schemes, Stored};
+use crate::model::ScramHash;
 
 /// Lines named in the log for one reading; the rest is counted.
 const NAMED_FAULTS: usize = 10;
@@ -25,6 +26,8 @@ pub(super) struct Table {
     slots: Vec<u32>,
     /// Where the line begins whose hash is of the most common cost.
     typical: Option<u32>,
+    /// The hashes for which all users have keys of SCRAM, or a password that they can be made of.
+    scram: Vec<ScramHash>,
 }
 
 /// What reading a file found.
@@ -57,7 +60,9 @@ impl Table {
         let text = text.into();
         let lines = memchr::memchr_iter(b'\n', &text).count() + 1;
         let slots = vec![0; (lines * 2).next_power_of_two()];
-        let mut table = Self { text, schemes: schemes.clone(), hasher: RandomState::new(), slots, typical: None };
+        let scram = vec![ScramHash::Sha1, ScramHash::Sha256];
+        let mut table =
+            Self { text, schemes: schemes.clone(), hasher: RandomState::new(), slots, typical: None, scram };
         let findings = table.index();
         (table, findings)
     }
@@ -74,6 +79,11 @@ impl Table {
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         let lines = self.slots.iter().filter_map(|slot| Some(self.line(slot.checked_sub(1)?)));
         lines.filter_map(|line| std::str::from_utf8(user_of(line)).ok())
+    }
+
+    /// All users can log in by SCRAM with that hash; false if there are none.
+    pub(super) fn has_scram_keys(&self, hash: ScramHash) -> bool {
+        self.typical.is_some() && self.scram.contains(&hash)
     }
 
     /// A password that costs as much to verify as most do.
@@ -104,7 +114,10 @@ impl Table {
                     findings.note_repeat(number);
                 } else {
                     match parse_line(trim(line), &self.schemes, |field| findings.note_field(field)) {
-                        Ok(entry) => costs.entry(entry.cost).or_insert((0, begin)).0 += 1,
+                        Ok(entry) => {
+                            self.scram.retain(|hash| entry.stored.gives_scram_keys(*hash));
+                            costs.entry(entry.cost).or_insert((0, begin)).0 += 1;
+                        }
                         Err(fault) => findings.note_fault(number, fault),
                     }
                     findings.users += 1;

@@ -14,14 +14,14 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use reqwest::header::CONTENT_TYPE;
-use reqwest::{Client, RequestBuilder, StatusCode, Url};
+use reqwest::{RequestBuilder, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use super::Reply;
 use crate::auth::extra::Extra;
 use crate::auth::sources::canonical;
+use crate::auth::web::Reply;
 use crate::auth::{Denial, Grant, Lookup, Question, Refused, Verdict};
 use crate::config::AttributeField;
 use crate::model::{Mechanism, Refusal, User};
@@ -79,7 +79,7 @@ struct Told {
 }
 
 /// A login. `Err` if it has no password that can stand in JSON.
-pub(super) fn login(client: &Client, url: Url, question: &Question<'_>) -> Result<RequestBuilder, Verdict> {
+pub(super) fn login(question: &Question<'_>) -> Result<Body, Verdict> {
     let credentials = question.credentials;
     let password = credentials.password().ok_or(Verdict::Unknown)?;
     let password = std::str::from_utf8(password.expose());
@@ -105,13 +105,12 @@ pub(super) fn login(client: &Client, url: Url, question: &Question<'_>) -> Resul
         ssl_client_cn: tls.and_then(|tls| tls.common_name.as_deref()),
         auth_login_attempt: Some(question.around.attempt.max(1)),
     };
-    Ok(post(client, url, &asked))
+    Ok(Body::of(&asked))
 }
 
 /// A lookup of somebody who does not log in.
-pub(super) fn lookup(client: &Client, mut url: Url, lookup: &Lookup<'_>) -> Result<RequestBuilder, Verdict> {
-    url.query_pairs_mut().append_pair("mode", "no-auth");
-    let asked = Asked {
+pub(super) fn lookup(lookup: &Lookup<'_>) -> Body {
+    Body::of(&Asked {
         username: lookup.user,
         protocol: lookup.service.word(),
         method: "none",
@@ -120,24 +119,31 @@ pub(super) fn lookup(client: &Client, mut url: Url, lookup: &Lookup<'_>) -> Resu
         external_session_id: lookup.session.to_string(),
         user_agent: "homing",
         ..Asked::default()
-    };
-    Ok(post(client, url, &asked))
+    })
 }
 
 /// The question for the names of all users.
-pub(super) fn listing(client: &Client, mut url: Url) -> RequestBuilder {
-    url.query_pairs_mut().append_pair("mode", "list-accounts");
-    let asked = Asked { username: "*", protocol: "doveadm", method: "none", user_agent: "homing", ..Asked::default() };
-    post(client, url, &asked)
+pub(super) fn listing() -> Body {
+    Body::of(&Asked { username: "*", protocol: "doveadm", method: "none", user_agent: "homing", ..Asked::default() })
 }
 
-fn post(client: &Client, url: Url, asked: &Asked<'_>) -> RequestBuilder {
-    // Room for the worst case of escaping, so that no copy of a password stays behind.
-    let room = 2048 + 6 * (asked.username.len() + asked.password.map_or(0, str::len));
-    let mut body = Zeroizing::new(Vec::with_capacity(room));
-    // Writing strings into memory cannot fail; without a body the service refuses.
-    let _ = serde_json::to_writer(&mut *body, asked);
-    client.post(url).header(CONTENT_TYPE, "application/json").body(Bytes::from_owner(body))
+/// A question as it is sent. Wiped when dropped.
+pub(super) struct Body(Zeroizing<Vec<u8>>);
+
+impl Body {
+    fn of(asked: &Asked<'_>) -> Self {
+        // Room for the worst case of escaping, so that no copy of a password stays behind.
+        let room = 2048 + 6 * (asked.username.len() + asked.password.map_or(0, str::len));
+        let mut body = Zeroizing::new(Vec::with_capacity(room));
+        // Writing strings into memory cannot fail; without a body the service refuses.
+        let _ = serde_json::to_writer(&mut *body, asked);
+        Self(body)
+    }
+
+    /// What there is to send.
+    pub(super) fn put_into(self, request: RequestBuilder) -> RequestBuilder {
+        request.header(CONTENT_TYPE, "application/json").body(Bytes::from_owner(self.0))
+    }
 }
 
 /// The names in an answer; `None` if the service has no such list.

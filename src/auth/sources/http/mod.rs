@@ -9,15 +9,12 @@ mod tests;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
-use reqwest::redirect::Policy;
-use reqwest::{Client, RequestBuilder, StatusCode, Url};
-use zeroize::Zeroizing;
+use reqwest::RequestBuilder;
+use reqwest::header::{HeaderName, HeaderValue};
 
+use crate::auth::web::{Reply, Web, header_line};
 use crate::auth::{Lookup, Question, Source, Verdict};
-use crate::config::{HttpFormat, HttpPassdb};
-use crate::model::Secret;
-use crate::net::ClientTls;
+use crate::config::{HttpFormat, HttpPassdb, WebUrl};
 
 /// Longest user's or host's name in bytes.
 const MAX_NAME: usize = 255;
@@ -28,25 +25,13 @@ const MAX_ANSWER: usize = 64 * 1024;
 /// Longest list of users.
 const MAX_LIST: usize = 256 << 20;
 
-/// How long a connection may take; the whole question has a limit of its own.
-const CONNECT: Duration = Duration::from_secs(4);
-
-/// Connections that nobody uses, and how long they stay.
-const IDLE: (usize, Duration) = (64, Duration::from_secs(50));
-
 /// How long the service may take for its list of users.
 const LISTING: Duration = Duration::from_secs(120);
 
 /// One web service.
 pub struct HttpSource {
-    place: String,
-    /// Why it cannot be asked at all, as long as the configuration is what it is.
-    service: Result<Service, String>,
-}
-
-struct Service {
-    client: Client,
-    url: Url,
+    web: Web,
+    url: WebUrl,
     header: Option<(HeaderName, HeaderValue)>,
     form: Form,
 }
@@ -56,94 +41,69 @@ enum Form {
     Json(json::Form),
 }
 
-/// What came back.
-struct Reply {
-    status: StatusCode,
-    headers: HeaderMap,
-    body: Zeroizing<Vec<u8>>,
-}
-
-/// What is wrong with what the configuration names: authorities that cannot be read, a header that is none.
-pub fn check_http(keys: &HttpPassdb) -> Option<String> {
-    let tls = ClientTls::new(keys.tls_ca.as_deref(), keys.tls_verify).err().map(|fault| fault.to_string());
-    tls.or_else(|| header(keys.header.as_deref()?).err())
-}
-
 impl HttpSource {
-    /// Reads the authorities. What is wrong then is told whenever somebody asks.
-    pub async fn open(keys: &HttpPassdb) -> Self {
-        let endpoint = keys.url.endpoint();
-        Self { place: endpoint.place(), service: Service::new(keys).await }
-    }
-
-    async fn asked(&self, request: impl FnOnce(&Service) -> Result<RequestBuilder, Verdict>) -> Result<Reply, Verdict> {
-        let service = self.service.as_ref().map_err(|why| Verdict::Unavailable(why.clone()))?;
-        service.send(request(service)?, MAX_ANSWER).await.map_err(Verdict::Unavailable)
-    }
-}
-
-impl Service {
-    async fn new(keys: &HttpPassdb) -> Result<Self, String> {
-        let verify = keys.tls_verify && keys.url.is_tls();
-        let tls = ClientTls::new(keys.tls_ca.as_deref(), verify).map_err(|fault| fault.to_string())?;
-        let tls = tls.config().await.map_err(|fault| fault.to_string())?.as_ref().clone();
-        let client = Client::builder()
-            .tls_backend_preconfigured(tls)
-            .http1_only()
-            .no_proxy()
-            .redirect(Policy::none()) // a password goes where the operator said, and nowhere else
-            .connect_timeout(CONNECT)
-            .pool_max_idle_per_host(IDLE.0)
-            .pool_idle_timeout(IDLE.1)
-            .tcp_nodelay(true)
-            .build()
-            .map_err(|error| error.to_string())?;
+    /// Connects when it is asked for the first time. `timeout` is for an answer about one user.
+    ///
+    /// # Errors
+    /// Its authorities cannot be read, or its header is none.
+    pub fn new(keys: &HttpPassdb, timeout: Duration) -> Result<Self, String> {
         let form = match keys.format {
             HttpFormat::Nginx => Form::Nginx(nginx::Form { obey_server: keys.obey_server }),
             HttpFormat::Json => Form::Json(json::Form { attributes: keys.attributes.clone() }),
         };
-        let url = keys.url.full().parse().map_err(|error| format!("{error}"))?;
-        Ok(Self { client, url, header: keys.header.as_deref().map(header).transpose()?, form })
+        Ok(Self {
+            web: Web::new(keys.tls_ca.as_deref(), keys.tls_verify, keys.url.is_tls(), timeout)?,
+            url: keys.url.clone(),
+            header: keys.header.as_deref().map(header_line).transpose()?,
+            form,
+        })
     }
 
-    /// The answer, of which no more than `most` bytes are read. Its texts never quote the URL, which may hold a secret.
-    async fn send(&self, mut request: RequestBuilder, most: usize) -> Result<Reply, String> {
-        if let Some((name, value)) = &self.header {
-            request = request.header(name, value);
+    /// Kind and place.
+    pub(in crate::auth) fn name_of(keys: &HttpPassdb) -> String {
+        format!("http {}", keys.url.place())
+    }
+
+    fn with_header(&self, request: RequestBuilder) -> RequestBuilder {
+        match &self.header {
+            Some((name, value)) => request.header(name, value),
+            None => request,
         }
-        let mut answer = request.send().await.map_err(in_full)?;
-        let mut body = Zeroizing::new(Vec::new());
-        while let Some(piece) = answer.chunk().await.map_err(in_full)? {
-            if body.len() + piece.len() > most {
-                return Err(format!("its answer is longer than {most} bytes"));
+    }
+
+    async fn send(&self, request: RequestBuilder) -> Result<Reply, Verdict> {
+        self.web.send(self.with_header(request), MAX_ANSWER).await.map_err(Verdict::Unavailable)
+    }
+
+    async fn log_in(&self, question: &Question<'_>) -> Result<Verdict, Verdict> {
+        let (web, url) = (&self.web, &self.url);
+        Ok(match &self.form {
+            Form::Nginx(form) => {
+                let headers = nginx::login(question)?;
+                let request = web.get(url).await.map_err(Verdict::Unavailable)?.headers(headers);
+                form.login(&self.send(request).await?, question)
             }
-            body.extend_from_slice(&piece);
-        }
-        Ok(Reply { status: answer.status(), headers: std::mem::take(answer.headers_mut()), body })
+            Form::Json(form) => {
+                let body = json::login(question)?;
+                let request = web.post(url).await.map_err(Verdict::Unavailable)?;
+                form.login(&self.send(body.put_into(request)).await?, question)
+            }
+        })
     }
-}
 
-/// An error with its causes.
-fn in_full(error: reqwest::Error) -> String {
-    let error = error.without_url();
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(&error);
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
+    async fn look_up(&self, lookup: &Lookup<'_>) -> Result<Verdict, Verdict> {
+        let (web, url) = (&self.web, &self.url);
+        Ok(match &self.form {
+            Form::Nginx(form) => {
+                let request = web.get(url).await.map_err(Verdict::Unavailable)?.headers(nginx::lookup(lookup));
+                form.lookup(&self.send(request).await?, lookup)
+            }
+            Form::Json(form) => {
+                let request = web.post(&url.with("mode=no-auth")).await.map_err(Verdict::Unavailable)?;
+                form.lookup(&self.send(json::lookup(lookup).put_into(request)).await?, lookup)
+            }
+        })
     }
-    text
-}
-
-/// `Name: value`.
-fn header(line: &Secret) -> Result<(HeaderName, HeaderValue), String> {
-    let wrong = || "the header is not of the form \"Name: value\"".to_owned();
-    let text = std::str::from_utf8(line.expose()).map_err(|_| wrong())?;
-    let (name, value) = text.split_once(':').ok_or_else(wrong)?;
-    let name = HeaderName::from_bytes(name.trim().as_bytes()).map_err(|_| wrong())?;
-    let mut value = HeaderValue::from_str(value.trim()).map_err(|_| wrong())?;
-    value.set_sensitive(true);
-    Ok((name, value))
 }
 
 /// It can be a user's or a host's name.
@@ -154,43 +114,26 @@ fn is_name(name: &str) -> bool {
 #[async_trait]
 impl Source for HttpSource {
     fn name(&self) -> String {
-        format!("http {}", self.place)
+        format!("http {}", self.url.place())
     }
 
     async fn ask(&self, question: &Question<'_>) -> Verdict {
-        let reply = self.asked(|service| match &service.form {
-            Form::Nginx(_) => Ok(service.client.get(service.url.clone()).headers(nginx::login(question)?)),
-            Form::Json(_) => json::login(&service.client, service.url.clone(), question),
-        });
-        match (reply.await, self.service.as_ref().map(|service| &service.form)) {
-            (Ok(reply), Ok(Form::Nginx(form))) => form.login(&reply, question),
-            (Ok(reply), Ok(Form::Json(form))) => form.login(&reply, question),
-            (Err(verdict), _) => verdict,
-            (Ok(_), Err(why)) => Verdict::Unavailable(why.clone()),
-        }
+        self.log_in(question).await.unwrap_or_else(|verdict| verdict)
     }
 
     async fn find(&self, lookup: &Lookup<'_>) -> Verdict {
-        let reply = self.asked(|service| match &service.form {
-            Form::Nginx(_) => Ok(service.client.get(service.url.clone()).headers(nginx::lookup(lookup))),
-            Form::Json(_) => json::lookup(&service.client, service.url.clone(), lookup),
-        });
-        match (reply.await, self.service.as_ref().map(|service| &service.form)) {
-            (Ok(reply), Ok(Form::Nginx(form))) => form.lookup(&reply, lookup),
-            (Ok(reply), Ok(Form::Json(form))) => form.lookup(&reply, lookup),
-            (Err(verdict), _) => verdict,
-            (Ok(_), Err(why)) => Verdict::Unavailable(why.clone()),
-        }
+        self.look_up(lookup).await.unwrap_or_else(|verdict| verdict)
     }
 
     async fn list(&self) -> Option<Result<Vec<String>, String>> {
-        let service = match &self.service {
-            Ok(service) if matches!(service.form, Form::Json(_)) => service,
-            Ok(_) => return None, // nginx never asks for that
-            Err(why) => return Some(Err(why.clone())),
+        if let Form::Nginx(_) = self.form {
+            return None; // nginx never asks for that
+        }
+        let request = match self.web.post(&self.url.with("mode=list-accounts")).await {
+            Ok(request) => json::listing().put_into(self.with_header(request)),
+            Err(why) => return Some(Err(why)),
         };
-        let request = json::listing(&service.client, service.url.clone()).timeout(LISTING);
-        match service.send(request, MAX_LIST).await {
+        match self.web.send_within(LISTING, request, MAX_LIST).await {
             Ok(reply) => json::names(&reply),
             Err(why) => Some(Err(why)),
         }

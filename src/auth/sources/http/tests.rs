@@ -1,6 +1,8 @@
 //! What is said in headers and JSON, and what answers mean.
 
 use proptest::prelude::*;
+use reqwest::StatusCode;
+use zeroize::Zeroizing;
 
 use super::*;
 use crate::auth::tests::{credentials, question};

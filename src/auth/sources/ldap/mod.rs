@@ -1,7 +1,6 @@
 //! A directory. Either it checks the password (homing logs in to it as the user), or it only stores it.
 
 mod directory;
-mod pace;
 #[cfg(test)]
 mod tests;
 
@@ -16,11 +15,11 @@ use super::canonical;
 use super::connections::{Connections, Trouble};
 use super::found::Found;
 use crate::auth::fault::Fault;
+use crate::auth::pace::Pace;
 use crate::auth::{Denial, Lookup, Question, Schemes, Source, Verdict};
 use crate::config::{LdapKeys, LdapMethod, LdapPassdb, Template};
 use crate::model::Proof;
 use directory::{Answer, Directory, Entry, Request};
-use pace::Pace;
 
 /// What every entry matches.
 const ANY: &str = "(objectClass=*)";
@@ -116,7 +115,7 @@ impl LdapSource {
         let password = match &question.credentials.proof {
             Proof::Password(password) => Some(password),
             Proof::Proven => None,
-            Proof::Token(_) | Proof::Failed => return Ok(Verdict::Unknown),
+            Proof::Token(_) | Proof::Failed(_) => return Ok(Verdict::Unknown),
         };
         let located = match &self.keys.user_dn {
             // What the entry says need not be known, nor whether there is one: the password will tell.
@@ -161,6 +160,14 @@ impl LdapSource {
 impl Source for LdapSource {
     fn name(&self) -> String {
         self.name.clone()
+    }
+
+    fn knows_users(&self) -> bool {
+        true
+    }
+
+    fn stores_passwords(&self) -> bool {
+        self.keys.method != LdapMethod::Bind
     }
 
     async fn ask(&self, question: &Question<'_>) -> Verdict {

@@ -90,6 +90,10 @@ impl Source for SqlSource {
         self.name.clone()
     }
 
+    fn stores_passwords(&self) -> bool {
+        true
+    }
+
     async fn ask(&self, question: &Question<'_>) -> Verdict {
         let user = canonical(&question.credentials.user);
         let (client, server) = (question.client.ip(), question.local.ip());

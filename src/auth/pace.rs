@@ -1,14 +1,14 @@
-//! How long the directory takes to refuse a password: users whom it has no entry of are made to wait as long.
+//! How long an answer takes that costs time: who gets the same without it is made to wait as long.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-/// Refusals that are remembered. They are waited out in turn, so that the times spread as real ones do.
+/// Times that are remembered. They are waited out in turn, so that the times spread as real ones do.
 const REMEMBERED: usize = 32;
 
-/// The last refusals.
+/// The last times.
 #[derive(Default)]
-pub(super) struct Pace(Mutex<Recent>);
+pub(in crate::auth) struct Pace(Mutex<Recent>);
 
 #[derive(Default)]
 struct Recent {
@@ -18,8 +18,8 @@ struct Recent {
 }
 
 impl Pace {
-    /// A password was refused after so long.
-    pub(super) fn note(&self, took: Duration) {
+    /// An answer took so long.
+    pub(in crate::auth) fn note(&self, took: Duration) {
         let mut recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if recent.times.len() < REMEMBERED {
             recent.times.push(took);
@@ -31,7 +31,7 @@ impl Pace {
     }
 
     /// Takes as long as one of them.
-    pub(super) async fn keep(&self) {
+    pub(in crate::auth) async fn keep(&self) {
         let took = {
             let mut recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             recent.turn = recent.turn.wrapping_add(1);
