@@ -73,6 +73,11 @@ impl Links {
         self.links.iter().filter_map(Link::label).collect()
     }
 
+    /// What those of them are kept by whose answers to such a question are kept.
+    fn labels_about(&self, kind: Kind) -> Vec<&str> {
+        self.links.iter().filter_map(|link| kept_by(link, kind == Kind::Token)).collect()
+    }
+
     /// How each fares.
     pub(super) fn stats(&self, master: bool) -> impl Iterator<Item = SourceStats> {
         self.links.iter().map(move |link| link.stats(master))
@@ -80,7 +85,7 @@ impl Links {
 
     /// What the fleet would be asked about a user who logs in; `None` if nothing.
     pub(super) fn to_recall(&self, about: &About<'_>) -> Option<Recall> {
-        let (cache, labels) = (self.cache.as_ref()?, self.labels());
+        let (cache, labels) = (self.cache.as_ref()?, self.labels_about(about.kind));
         (!labels.is_empty()).then(|| cache.to_recall(&labels, about))
     }
 
@@ -147,7 +152,7 @@ impl Links {
         let (Some(cache), Some(label)) = (&self.cache, kept_by(link, by_token)) else {
             return (ask.await, Origin::Source);
         };
-        let labels: Vec<&str> = self.links.iter().filter_map(|link| kept_by(link, by_token)).collect();
+        let labels = self.labels_about(memory.about.kind);
         let recalled = match &mut memory.recalled {
             Some(recalled) => recalled,
             none => none.insert(cache.recall(&labels, &memory.about).await),
