@@ -73,9 +73,9 @@ impl Links {
         self.links.iter().filter_map(Link::label).collect()
     }
 
-    /// What those of them are kept by whose answers to such a question are kept.
-    fn labels_about(&self, kind: Kind) -> Vec<&str> {
-        self.links.iter().filter_map(|link| kept_by(link, kind == Kind::Token)).collect()
+    /// What answers of that kind are kept by, in the order in which they are recalled.
+    fn labels_for(&self, kind: Kind) -> Vec<&str> {
+        self.links.iter().filter_map(|link| kept_by(link, kind)).collect()
     }
 
     /// How each fares.
@@ -85,7 +85,7 @@ impl Links {
 
     /// What the fleet would be asked about a user who logs in; `None` if nothing.
     pub(super) fn to_recall(&self, about: &About<'_>) -> Option<Recall> {
-        let (cache, labels) = (self.cache.as_ref()?, self.labels_about(about.kind));
+        let (cache, labels) = (self.cache.as_ref()?, self.labels_for(about.kind));
         (!labels.is_empty()).then(|| cache.to_recall(&labels, about))
     }
 
@@ -148,11 +148,11 @@ impl Links {
         memory: &mut Memory<'_>,
         ask: impl Future<Output = Answer>,
     ) -> (Answer, Origin) {
-        let by_token = memory.about.kind == Kind::Token;
-        let (Some(cache), Some(label)) = (&self.cache, kept_by(link, by_token)) else {
+        let kind = memory.about.kind;
+        let (Some(cache), Some(label)) = (&self.cache, kept_by(link, kind)) else {
             return (ask.await, Origin::Source);
         };
-        let labels = self.labels_about(memory.about.kind);
+        let labels = self.labels_for(kind);
         let recalled = match &mut memory.recalled {
             Some(recalled) => recalled,
             none => none.insert(cache.recall(&labels, &memory.about).await),
@@ -163,8 +163,8 @@ impl Links {
 }
 
 /// What the link's answers are kept by. Of a token it must say when that ends: nobody shall be let in by it for longer.
-fn kept_by(link: &Link, by_token: bool) -> Option<&str> {
-    link.label().filter(|_| !by_token || link.source().dates_tokens())
+fn kept_by(link: &Link, kind: Kind) -> Option<&str> {
+    link.label().filter(|_| kind != Kind::Token || link.source().dates_tokens())
 }
 
 /// As long as a source says that a login is to wait. The source has done its part, and is not waited for.

@@ -29,11 +29,10 @@ impl Fleet {
 
     /// One more proxy.
     pub(crate) async fn proxy(&self, passdb: &str) -> Site {
-        let seals = Seals::new(&Secret::new(vec![7; MIN_SECRET]), None).unwrap();
+        let seals = ArcSwap::from_pointee(Seals::new(&Secret::new(vec![7; MIN_SECRET]), None).unwrap());
         let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
         let times = Times { positive: minutes(60), negative: minutes(1), stale: minutes(60) };
-        let seals = Arc::new(ArcSwap::from_pointee(seals));
-        let cache = Arc::new(Cache::new(Arc::new(self.0.clone()), 3, seals, times));
+        let cache = Arc::new(Cache::new(Arc::new(self.0.clone()), 3, Arc::new(seals), times));
         let Site { chain } = Site::new(passdb).await;
         Site { chain: chain.with_cache(&cache) }
     }

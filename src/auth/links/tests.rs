@@ -248,8 +248,20 @@ async fn what_a_token_grants_is_remembered_only_of_sources_that_know_when_it_end
     for (dates, times) in [(true, 1), (false, 3)] {
         let source = Tokens { dates, asked: Arc::default() };
         let link = Link::local(Box::new(source.clone()), Verifier::new(Hasher::new(1)));
-        let links = proxy(&notes(), vec![link.kept_by(Some("tokens".to_owned()))]);
-        let proof = Proof::Token(Secret::new(b"token".to_vec()));
+        let bob = One::new("bob", "b");
+        let links = proxy(&notes(), vec![bob.cached(), link.kept_by(Some("tokens".to_owned()))]);
+        let token = Secret::new(b"token".to_vec());
+        let about = About {
+            user: "ann",
+            service: Protocol::Imap,
+            client: [192, 0, 2, 7].into(),
+            kind: Kind::Token,
+            proof: Some(&token),
+            anew: false,
+        };
+        let recalled = links.to_recall(&about).map(|recall| recall.notes().len());
+        assert_eq!(recalled, dates.then_some(1), "of others there is nothing to recall");
+        let proof = Proof::Token(token.duplicate());
         let credentials =
             Credentials { user: "ann".to_owned(), authzid: None, proof, mechanism: Mechanism::OAuthBearer };
         let session = SessionId::random();
