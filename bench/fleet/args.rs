@@ -22,7 +22,7 @@ pub(crate) struct Args {
     /// Only these proxies, separated by commas; all if not given.
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Subject>,
-    /// Rounds, in each of which every proxy has its turn. 5 (20 of POP3 and LMTP, whose turns are shorter), or 2 with --quick.
+    /// Rounds, in each of which every proxy has its turn. 5 (20 of POP3, LMTP and hashes, whose turns are shorter), or 2 with --quick.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: Option<u32>,
     /// Idle sessions to hold. 5000, or 500 with --quick.
@@ -60,6 +60,8 @@ pub(crate) enum Scenario {
     Delivery,
     /// Memory for 100 MB by LMTP to 50 recipients on 5 servers.
     LargeMail,
+    /// Logins by plain passwords while password hashes queue.
+    Hashes,
 }
 
 impl Args {

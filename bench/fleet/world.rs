@@ -50,6 +50,14 @@ pub(crate) fn user_name(number: usize) -> String {
     format!("user{}@bench.example", number % USERS)
 }
 
+/// Users beside these whose password is kept as a bcrypt hash: as many as log in at once.
+pub(crate) const HASHED_USERS: usize = 50;
+
+/// The name of one of them.
+pub(crate) fn hashed_user_name(number: usize) -> String {
+    format!("hashed{}@bench.example", number % HASHED_USERS)
+}
+
 impl World {
     /// Makes everything and starts the mail servers.
     pub(crate) fn create() -> anyhow::Result<Self> {

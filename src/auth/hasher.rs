@@ -2,11 +2,16 @@
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::thread;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 
 use super::scheme::{Cost, NotComputed, Stored};
 use crate::model::{ScramHash, ScramKeys, Secret};
+
+/// How far computations stand back (nice(7)). They may keep every core busy, and whatever else the proxy has to do goes first.
+#[cfg(target_os = "linux")]
+const NICENESS: i32 = 10;
 
 /// Verifies passwords. Clones share the bound.
 #[derive(Clone)]
@@ -47,11 +52,38 @@ impl Hasher {
 
     async fn compute<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, NotComputed> {
         let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(|_| NotComputed)?;
+        let (tell, told) = oneshot::channel();
         let compute = move || {
+            give_way();
             let made = work();
             drop(permit);
-            made
+            let _ = tell.send(made); // nobody may wait for it any more
         };
-        tokio::task::spawn_blocking(compute).await.map_err(|_| NotComputed)
+        // A thread of its own, for one that stands back cannot come forward again. To start it costs a hundredth of a hash.
+        thread::Builder::new().name("hash".to_owned()).spawn(compute).map_err(|_| NotComputed)?;
+        told.await.map_err(|_| NotComputed)
+    }
+}
+
+/// Of this thread alone, which Linux counts for itself. Where that is forbidden it stays as it is.
+fn give_way() {
+    #[cfg(target_os = "linux")]
+    let _ = rustix::process::nice(NICENESS);
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_that_gives_way_stands_behind_the_others_of_the_process() {
+        let own = || rustix::process::getpriority_process(None).unwrap();
+        let before = own();
+        let there = thread::spawn(move || {
+            give_way();
+            own()
+        });
+        assert_eq!(there.join().unwrap(), (before + NICENESS).min(19));
+        assert_eq!(own(), before, "the rest of the process");
     }
 }

@@ -25,8 +25,11 @@ const EACH: usize = 2;
 const COLD: usize = 10;
 /// Questions that a proxy may have under way.
 const PARALLEL: usize = 8;
+/// On a machine that other tests keep busy, five thousand clients and everybody they talk to are slow.
+const SLOW: &str =
+    "[limits]\nlogin_timeout = \"5min\"\n[store]\ntimeout = \"30s\"\n[fleet]\nlease = \"20s\"\nlogin_wait = \"50s\"\n";
 /// How long a storm may last.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 fn clients() -> usize {
     std::env::var("HOMING_STORM").map_or(CLIENTS, |count| count.parse().expect("HOMING_STORM is a number"))
@@ -72,13 +75,15 @@ impl Coast {
         let passdb = passdb(&users);
         let mut backends = Vec::new();
         let mut config = format!(
-            "[auth]\ncache_ttl = \"1h\"\n{}timeout = \"30s\"\nfailures = 5\npause = \"300ms\"\nparallel = {PARALLEL}\n",
+            "{SLOW}[auth]\ncache_ttl = \"1h\"\n{}timeout = \"30s\"\nfailures = 5\npause = \"300ms\"\nparallel = {PARALLEL}\n",
             passdb.config
         );
         for number in 1..=3 {
             let server = Scripted::start(welcome).await?;
             let (host, port) = (server.address.ip(), server.address.port());
-            config += &format!("[backend.mail{number}]\nhost = \"{host}\"\nport = {port}\nprobe = false\n");
+            // They are all in one thread with the clients, and slow in a storm.
+            let patience = "connect_timeout = \"2min\"\nlogin_timeout = \"2min\"\nretry_budget = \"2min\"\n";
+            config += &format!("[backend.mail{number}]\nhost = \"{host}\"\nport = {port}\nprobe = false\n{patience}");
             backends.push(server);
         }
         let fleet = Fleet::plan().proxies(3).users(0).backends(0).config(&config).start().await?;
@@ -130,7 +135,7 @@ impl Coast {
         let Landfall { open, took, refusals } = self.storm(doors).await?;
         let lookups = self.passdb.lookups() - before;
         println!("{what}: {} clients in after {took:.2?}, {lookups} lookups, {} refusals", open.len(), refusals.len());
-        ensure!(refusals.is_empty(), "{what}: {refusals:?}");
+        ensure!(refusals.is_empty(), "{what}: {:?}", refusals.first());
         Ok(open)
     }
 
@@ -143,6 +148,8 @@ impl Coast {
         .await
     }
 
+    /// Of all proxies since each was started. "unreachable" are logins that could not look what is remembered, since Redis
+    /// did not answer in time: they ask, and on a machine that stands still there may be some.
     async fn counted(&self, what: &str) -> Result<u64> {
         let mut sum = 0;
         for proxy in &self.fleet.proxies {
@@ -168,7 +175,11 @@ impl Coast {
         let (doors, port, everybody) = (self.fleet.doors(), self.passdb.server.port, self.users.len());
         let (open, most) = most_connections(port, self.told("nobody is remembered", &doors[..1])).await;
         let open = open?;
-        ensure!(self.passdb.lookups() == everybody, "{} lookups for {everybody} users", self.passdb.lookups());
+        let (lookups, blind) = (self.passdb.lookups(), self.counted("unreachable").await? as usize);
+        ensure!(
+            (everybody..=everybody + blind).contains(&lookups),
+            "{lookups} lookups for {everybody} users, {blind} blind"
+        );
         ensure!((1..=PARALLEL * self.passdb.connections).contains(&most), "{most} connections at once");
         self.notes(everybody).await?;
         Ok(open)
@@ -185,9 +196,13 @@ impl Coast {
         drop(open);
         let back = self.told("a proxy was killed, some are forgotten", &self.fleet.doors()[1..]).await?;
         let lookups = self.passdb.lookups() - before;
-        ensure!(lookups == forgotten.len(), "{lookups} lookups for {} who were forgotten", forgotten.len());
         self.notes(self.users.len()).await?;
         self.fleet.proxies[0].start().await?;
+        let (cold, blind) = (forgotten.len(), self.counted("unreachable").await? as usize);
+        ensure!(
+            (cold..=cold + blind).contains(&lookups),
+            "{lookups} lookups for {cold} who were forgotten, {blind} blind"
+        );
         Ok(back)
     }
 

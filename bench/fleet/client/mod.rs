@@ -91,12 +91,16 @@ impl Client {
 
     /// Logs the user with this number in.
     pub(crate) async fn login(&mut self, user: usize) -> io::Result<()> {
-        let user = user_name(user);
+        self.login_as(&user_name(user)).await
+    }
+
+    /// Logs somebody in.
+    pub(crate) async fn login_as(&mut self, user: &str) -> io::Result<()> {
         patiently(async {
             match self.speech {
-                Speech::Imap => self.imap_login(&user).await,
-                Speech::Pop3 => self.pop3_login(&user).await,
-                Speech::Pop3Sasl => self.pop3_authenticate(&user).await,
+                Speech::Imap => self.imap_login(user).await,
+                Speech::Pop3 => self.pop3_login(user).await,
+                Speech::Pop3Sasl => self.pop3_authenticate(user).await,
                 Speech::Lmtp => Err(io::Error::other("nobody logs in by LMTP")),
             }
         })

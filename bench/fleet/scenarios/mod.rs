@@ -3,6 +3,7 @@
 
 mod bulk;
 pub(crate) mod delivery;
+mod hashes;
 mod idle;
 mod large_mail;
 mod logins;
@@ -52,6 +53,7 @@ async fn run(scenario: Scenario, world: &World, args: &Args) -> anyhow::Result<T
         Scenario::Pop3Tls => pop3::run(world, args, logins::Handshake::Full).await,
         Scenario::Delivery => delivery::run(world, args).await,
         Scenario::LargeMail => large_mail::run(world, args).await,
+        Scenario::Hashes => hashes::run(world, args).await,
     }
 }
 

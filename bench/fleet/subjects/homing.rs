@@ -8,7 +8,10 @@ use std::time::{Duration, Instant};
 use super::{Place, Started, free_port, launch};
 use crate::client::Speech;
 use crate::process::Process;
-use crate::world::{PASSWORD, USERS, World, user_name};
+use crate::world::{HASHED_USERS, PASSWORD, USERS, World, hashed_user_name, user_name};
+
+/// What a check takes: about 50 ms of a core.
+const BCRYPT_COST: u32 = 10;
 
 pub(super) fn start(world: &World, place: &Place, redis: bool) -> anyhow::Result<Started> {
     let mut config = settings(world, place)?;
@@ -30,6 +33,10 @@ fn settings(world: &World, place: &Place) -> anyhow::Result<String> {
     let mut users = String::new();
     for number in 0..USERS {
         let _ = writeln!(users, "{}:{{PLAIN}}{PASSWORD}", user_name(number));
+    }
+    let hash = bcrypt::hash(PASSWORD, BCRYPT_COST)?;
+    for number in 0..HASHED_USERS {
+        let _ = writeln!(users, "{}:{{BLF-CRYPT}}{hash}", hashed_user_name(number));
     }
     let users = place.write("users", &users)?;
     let protocol = match place.speech {
