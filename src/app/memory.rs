@@ -8,13 +8,13 @@ use tracing::{info, warn};
 
 use crate::auth::cache::seal::Seals;
 use crate::auth::cache::{Cache, Times};
-use crate::config::{AuthConfig, Config, StoreConfig};
+use crate::config::{AuthConfig, BackendConfig, Config, PassdbConfig, StoreConfig};
 use crate::store::notes::Notes;
 
 /// The file's name, if the configuration does not say: in the directory of `fleet.state_file`, which is homing's own.
 const SECRET: &str = "secret";
 
-/// The cache, with the secret of a file or, if no other process can read it anyway, with one that only this process has.
+/// The cache, with the secret of a file or, if no other process needs it anyway, with one that only this process has.
 pub(super) fn open_cache(config: &Config, notes: Arc<dyn Notes>) -> anyhow::Result<Cache> {
     let seals = match seals(config)? {
         Some(seals) => seals,
@@ -28,13 +28,14 @@ pub(super) fn seals(config: &Config) -> anyhow::Result<Option<Seals>> {
     if let Some(path) = &config.auth.secret_file {
         return Ok(Some(Seals::read(path).map_err(|fault| anyhow::anyhow!("[auth] secret_file: {fault}"))?));
     }
-    if !is_shared(config) {
+    if !is_wanted(config) {
         return Ok(None);
     }
     let Some(path) = default_file(config) else {
         warn!(
             "neither auth.secret_file nor fleet.state_file is set: what this proxy remembers of passdbs is of no use to its peers, \
-             nor after a restart"
+             nor after a restart; and the salts that SCRAM shows for names that nobody has change with each start, which tells \
+             them from others"
         );
         return Ok(None);
     };
@@ -54,7 +55,7 @@ pub(super) fn check_secret(config: &Config) -> Option<String> {
     let fault = match &config.auth.secret_file {
         Some(path) => Seals::read(path).err(),
         None => default_file(config)
-            .filter(|path| is_shared(config) && path.exists())
+            .filter(|path| is_wanted(config) && path.exists())
             .and_then(|path| Seals::read(&path).err()),
     };
     Some(format!("[auth] secret_file: {}", fault?))
@@ -65,9 +66,21 @@ pub(super) fn times(auth: &AuthConfig) -> Times {
     Times { positive: auth.cache_ttl, negative: auth.cache_negative_ttl, stale: auth.cache_stale }
 }
 
-/// Somebody else could read what is kept.
-fn is_shared(config: &Config) -> bool {
-    matches!(config.store, StoreConfig::Redis(_)) && config.passdb.iter().any(|passdb| passdb.is_cached())
+/// It has to outlast this process: others read what is kept, or what SCRAM shows of unknown users is made of it.
+fn is_wanted(config: &Config) -> bool {
+    let is_shared = matches!(config.store, StoreConfig::Redis(_));
+    (is_shared && config.passdb.iter().any(PassdbConfig::is_cached)) || may_offer_scram(config)
+}
+
+/// As far as the configuration tells.
+fn may_offer_scram(config: &Config) -> bool {
+    let named = &config.auth.mechanisms.0;
+    let lets_us_in = |backend: &BackendConfig| backend.master.is_some() || backend.login_external;
+    let is_offered = match named.is_empty() {
+        true => !config.backends.is_empty() && config.backends.values().all(lets_us_in),
+        false => named.iter().any(|mechanism| mechanism.scram().is_some()),
+    };
+    is_offered && config.passdb.iter().any(PassdbConfig::stores_passwords)
 }
 
 fn default_file(config: &Config) -> Option<PathBuf> {

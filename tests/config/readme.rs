@@ -1,6 +1,7 @@
 //! The README as its reader uses it: every configuration in it is right, and every setting that it names exists.
 
 use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::Command;
@@ -36,6 +37,8 @@ fn write_files(dir: &Path) {
     let made = rcgen::generate_simple_self_signed(["mail.example.org".to_owned()]).unwrap();
     std::fs::write(dir.join("mail.example.org.pem"), made.cert.pem()).unwrap();
     std::fs::write(dir.join("mail.example.org.key"), made.signing_key.serialize_pem()).unwrap();
+    std::fs::write(dir.join("secret"), "a line of at least thirty-two bytes\n").unwrap();
+    std::fs::set_permissions(dir.join("secret"), std::fs::Permissions::from_mode(0o600)).unwrap();
 }
 
 #[test]
@@ -48,7 +51,7 @@ fn config_check_finds_no_fault_in_any_snippet() {
     // A Dovecot's, as far as `config check` looks at it.
     let sockets = ["auth-client", "auth-userdb"].map(|name| UnixListener::bind(dir.path().join(name)).unwrap());
     for snippet in snippets {
-        std::fs::write(&file, whole(&snippet.replace("/run/dovecot/", ""))).unwrap();
+        std::fs::write(&file, whole(&snippet.replace("/run/dovecot/", "").replace("/var/lib/homing/", ""))).unwrap();
         let check =
             Command::new(env!("CARGO_BIN_EXE_homing")).args(["config", "check", "-c"]).arg(&file).output().unwrap();
         assert!(check.status.success(), "{snippet}\n{}", String::from_utf8_lossy(&check.stderr));
