@@ -10,7 +10,7 @@ use tracing::{info, warn};
 use crate::auth::cache::Times;
 use crate::auth::cache::seal::{Seals, SharedSeals};
 use crate::auth::penalty::{Penalties, PenaltyRules, Seats};
-use crate::config::{AuthConfig, Config, PassdbConfig, StoreConfig};
+use crate::config::{AuthConfig, BackendConfig, Config, PassdbConfig, StoreConfig};
 use crate::model::Incarnation;
 use crate::session::Guards;
 use crate::store::notes::Notes;
@@ -18,7 +18,7 @@ use crate::store::notes::Notes;
 /// The file's name, if the configuration does not say: in the directory of `fleet.state_file`, which is homing's own.
 const SECRET: &str = "secret";
 
-/// The secrets of a file or, if no other process can read what is noted anyway, one that only this process has.
+/// The secrets of a file or, if no other process needs them anyway, one that only this process has.
 pub(super) fn open_seals(config: &Config) -> anyhow::Result<SharedSeals> {
     let seals = match seals(config)? {
         Some(seals) => seals,
@@ -54,13 +54,14 @@ pub(super) fn seals(config: &Config) -> anyhow::Result<Option<Seals>> {
     if let Some(path) = &config.auth.secret_file {
         return Ok(Some(Seals::read(path).map_err(|fault| anyhow::anyhow!("[auth] secret_file: {fault}"))?));
     }
-    if !is_shared(config) {
+    if !is_wanted(config) {
         return Ok(None);
     }
     let Some(path) = default_file(config) else {
         warn!(
             "neither auth.secret_file nor fleet.state_file is set: what this proxy notes of logins, such as failures and what \
-             passdbs say, is of no use to its peers, nor after a restart"
+             passdbs say, is of no use to its peers, nor after a restart; and the salts that SCRAM shows for names that nobody \
+             has change with each start, which tells them from others"
         );
         return Ok(None);
     };
@@ -80,7 +81,7 @@ pub(super) fn check_secret(config: &Config) -> Option<String> {
     let fault = match &config.auth.secret_file {
         Some(path) => Seals::read(path).err(),
         None => default_file(config)
-            .filter(|path| is_shared(config) && path.exists())
+            .filter(|path| is_wanted(config) && path.exists())
             .and_then(|path| Seals::read(&path).err()),
     };
     Some(format!("[auth] secret_file: {}", fault?))
@@ -96,6 +97,22 @@ fn is_shared(config: &Config) -> bool {
     let Config { auth, limits, passdb, .. } = config;
     let is_guarded = !auth.penalty_max.is_zero() || limits.logins_per_minute > 0 || limits.user_ip_connections > 0;
     matches!(config.store, StoreConfig::Redis(_)) && (is_guarded || passdb.iter().any(PassdbConfig::is_cached))
+}
+
+/// It has to outlast this process: others read what is kept, or what SCRAM shows of unknown users is made of it.
+fn is_wanted(config: &Config) -> bool {
+    is_shared(config) || may_offer_scram(config)
+}
+
+/// As far as the configuration tells.
+fn may_offer_scram(config: &Config) -> bool {
+    let named = &config.auth.mechanisms.0;
+    let lets_us_in = |backend: &BackendConfig| backend.master.is_some() || backend.login_external;
+    let is_offered = match named.is_empty() {
+        true => !config.backends.is_empty() && config.backends.values().all(lets_us_in),
+        false => named.iter().any(|mechanism| mechanism.scram().is_some()),
+    };
+    is_offered && config.passdb.iter().any(PassdbConfig::stores_passwords)
 }
 
 fn default_file(config: &Config) -> Option<PathBuf> {

@@ -130,6 +130,12 @@ impl Chain {
         }
     }
 
+    /// Those sources of users, with what they remember, and no masters.
+    #[cfg(test)]
+    pub(super) fn of_links(users: Links) -> Self {
+        Self { cache: users.cache().cloned(), users, ..Self::new(Vec::new(), Vec::new()) }
+    }
+
     /// How each source fares, those of users before those of master users.
     pub fn stats(&self) -> Vec<SourceStats> {
         self.users.stats(false).chain(self.masters.stats(true)).collect()

@@ -60,6 +60,11 @@ impl Links {
         Self { cache: Some(cache.clone()), ..self }
     }
 
+    #[cfg(test)]
+    pub(super) fn cache(&self) -> Option<&Arc<Cache>> {
+        self.cache.as_ref()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.links.is_empty()
     }

@@ -27,7 +27,7 @@ use std::sync::Arc;
 pub use buffer::{Input, Output};
 pub use worded::refusal_in_words;
 
-use crate::model::{Credentials, Refusal, Secret};
+use crate::model::{Credentials, Mechanism, Refusal, Secret};
 use sasl::{KeysWanted, ScramGift};
 
 /// One side of a conversation.
@@ -257,6 +257,12 @@ impl FrontendSettings {
     /// Nobody on the way can read along, or the operator does not mind.
     fn takes_passwords(&self) -> bool {
         self.secured || self.plaintext_login
+    }
+
+    /// The protocol's own commands for passwords may be said: they are as good as PLAIN.
+    fn takes_commands(&self) -> bool {
+        let by_password = [Mechanism::Plain, Mechanism::Login];
+        self.takes_passwords() && by_password.into_iter().any(|mechanism| self.sasl.offers(mechanism))
     }
 
     /// STARTTLS may be said.

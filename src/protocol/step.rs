@@ -52,6 +52,11 @@ impl Unsaid {
         Self { pieces: pieces.into(), cancelled: false }
     }
 
+    /// Nothing of it is to be said any more.
+    pub(super) fn forget(&mut self) {
+        self.pieces.clear();
+    }
+
     /// Answers a prompt. A server that wants more than the login has is told so, by `cancel`, and its refusal follows.
     pub(super) fn go_on(&mut self, cancel: &str, out: &mut Output) -> Result<(), Violation> {
         match self.pieces.pop_front() {

@@ -235,7 +235,7 @@ fault! {
         "backend.mail1.login_external", 6, "second way", "remove it";
     a_login_by_certificate_without_tls_for_one_protocol: format!("{BACKEND}tls = \"implicit\"\ntls_certificate = \"ca.pem\"\ntls_key = \"ca.pem\"\nlogin_external = true\npop3_tls = \"none\"") =>
         "backend.mail1.login_external", 6, "no use without TLS", "starttls";
-    too_few_rounds_of_scram: "[auth]\nscram_rounds = 1000" => "auth.scram_rounds", 2, "4096", "1000000";
+    too_few_rounds_of_scram: "[auth]\nscram_rounds = 1000" => "auth.scram_rounds", 2, "must be at least 4096", "write 4096 or more";
     a_name_to_verify_without_tls: format!("{BACKEND}tls_name = \"m\"") => "backend.mail1.tls_name", 3, "no use with tls \"none\"", "starttls";
     a_backend_with_the_port_in_its_host: "[backend.mail1]\nhost = \"mail1:143\"" => "backend.mail1.host", 2, "not a host name", "key of its own";
     a_backend_with_an_impossible_name: "[backend.\"mail 1\"]\nhost = \"mail1\"" => "backend.\"mail 1\"", 1, "is not a name", "letters, digits";

@@ -18,7 +18,7 @@ pub(crate) enum Side {
 impl Side {
     /// As a header says: `frontend:` with `starttls`, `secured`, `plaintext`, `banner=`, `line=`, `literal=`,
     /// `commands=`, `errors=`, `failures=`, `host=`, `offers=line,line`; `backend:` with `user=`, `master=`, `password=`, `starttls`, `pipelining`,
-    /// `noauth`, `utf8`, `forward=name/value`, `announce`, `client=` (its address), `tls` (of the client), `sni=`, `helo=`,
+    /// `noauth`, `token`, `certificate`, `utf8`, `forward=name/value`, `announce`, `client=` (its address), `tls` (of the client), `sni=`, `helo=`,
     /// `id=field/value`, and the errands `look` and `try`.
     pub(crate) fn new(protocol: Protocol, header: &str) -> Self {
         let settings = Settings(header);
@@ -217,7 +217,11 @@ impl Settings<'_> {
             user: self.text("user").unwrap_or_else(|| "anna".to_owned()),
             master: self.text("master"),
             password: Secret::new(self.value("password").map_or(b"secret".to_vec(), unescaped)),
-            means: if self.has("token") { Means::Token } else { Means::Password },
+            means: match (self.has("token"), self.has("certificate")) {
+                (true, _) => Means::Token,
+                (_, true) => Means::Certificate,
+                _ => Means::Password,
+            },
             announce: self.has("announce").then(|| self.announcement()),
             starttls: self.has("starttls"),
             pipelining: self.has("pipelining"),

@@ -1,10 +1,13 @@
 //! What SCRAM needs of users: asked of the sources, kept by the fleet, and made up for whoever has nothing of the kind.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{Answer, Kind, Links, Memory, Origin, Question};
 use crate::auth::keys::MadeUp;
 use crate::model::{Refusal, ScramHash, ScramKeys};
+
+/// What a database of the same site takes at most.
+const LONGEST_PACE: Duration = Duration::from_millis(200);
 
 impl Links {
     /// What a SCRAM exchange with that user needs; keys that no password fits, and always the same, for somebody who has none.
@@ -44,8 +47,13 @@ impl Links {
         made_up.nobodys(name, hash, usual.unwrap_or(made_up.rounds))
     }
 
-    /// Who is remembered is answered no sooner than who is not: else it would show who has been there lately.
+    /// Who is remembered is answered no sooner than who is not: else it would show who has been there lately. A source that
+    /// takes very long must not slow down those who do not need it.
     async fn keep_pace(&self, is_asked: bool, begun: Instant) {
-        if is_asked { self.pace.note(begun.elapsed()) } else { self.pace.keep().await }
+        if is_asked {
+            self.pace.note(begun.elapsed());
+        } else {
+            let _ = tokio::time::timeout(LONGEST_PACE, self.pace.keep()).await; // or enough of it
+        }
     }
 }

@@ -3,11 +3,12 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 
 use super::*;
 use crate::auth::cache::Times;
-use crate::auth::cache::seal::{MIN_SECRET, Seals};
+use crate::auth::cache::seal::{MIN_SECRET, Seals, SharedSeals};
 use crate::auth::hasher::Hasher;
 use crate::auth::verifier::Verifier;
 use crate::auth::{Circumstances, Denial, Fields, Source, Verdict};
@@ -15,6 +16,8 @@ use crate::model::{Credentials, Mechanism, Proof, Protocol, Secret, SessionId, U
 use crate::store::memory::Memory as InProcess;
 use crate::store::notes::{Note, Noted, Notes};
 use crate::store::{Rules, StoreError};
+
+mod scram;
 
 const TIMES: Times =
     Times { positive: Duration::from_secs(600), negative: Duration::from_secs(60), stale: Duration::from_secs(600) };
@@ -98,15 +101,14 @@ fn notes() -> Arc<Counted> {
     Arc::new(Counted { notes, exchanges: AtomicUsize::new(0), away: AtomicBool::new(false) })
 }
 
+fn shared(seals: Seals) -> SharedSeals {
+    Arc::new(ArcSwap::from_pointee(seals))
+}
+
 /// Of one proxy of many.
 fn proxy(notes: &Arc<Counted>, links: Vec<Link>) -> Links {
     let seals = Seals::new(&Secret::new(vec![7; MIN_SECRET]), None).unwrap();
-    Links::new(links).with_cache(&Arc::new(Cache::new(
-        notes.clone(),
-        3,
-        Arc::new(arc_swap::ArcSwap::from_pointee(seals)),
-        TIMES,
-    )))
+    Links::new(links).with_cache(&Arc::new(Cache::new(notes.clone(), 3, shared(seals), TIMES)))
 }
 
 async fn ask_from(client: &str, links: &Links, user: &str, password: &str) -> Told {
@@ -251,14 +253,7 @@ async fn what_a_token_grants_is_remembered_only_of_sources_that_know_when_it_end
         let bob = One::new("bob", "b");
         let links = proxy(&notes(), vec![bob.cached(), link.kept_by(Some("tokens".to_owned()))]);
         let token = Secret::new(b"token".to_vec());
-        let about = About {
-            user: "ann",
-            service: Protocol::Imap,
-            client: [192, 0, 2, 7].into(),
-            kind: Kind::Token,
-            proof: Some(&token),
-            anew: false,
-        };
+        let about = About { user: "ann", service: Protocol::Imap, kind: Kind::Token, proof: Some(&token), anew: false };
         let recalled = links.to_recall(&about).map(|recall| recall.notes().len());
         assert_eq!(recalled, dates.then_some(1), "of others there is nothing to recall");
         let proof = Proof::Token(token.duplicate());

@@ -97,6 +97,15 @@ impl PassdbConfig {
         }
     }
 
+    /// It gives what it has stored, of which SCRAM can be served.
+    pub fn stores_passwords(&self) -> bool {
+        match self {
+            Self::File(_) | Self::Sql(_) => true,
+            Self::Ldap(ldap) => ldap.keys.method != LdapMethod::Bind,
+            Self::Dovecot(..) | Self::Http(..) | Self::Oauth2(_) | Self::Backend => false,
+        }
+    }
+
     /// One of each kind, for the file of defaults.
     pub(super) fn kinds() -> impl Iterator<Item = Self> {
         [Kind::File, Kind::Ldap, Kind::Sql, Kind::Dovecot, Kind::Http, Kind::Oauth2, Kind::Backend]

@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use rustls::crypto::aws_lc_rs::Ticketer;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, ProducesTickets, WebPkiClientVerifier};
-use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion, version};
+use rustls::{HandshakeKind, RootCertStore, ServerConfig, ServerConnection, SupportedProtocolVersion, version};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
@@ -71,7 +71,7 @@ impl ServerTls {
         let facts = TlsFacts {
             client_name: client.and_then(|der| binding::client_name(der, setup.client_name)),
             exporter: binding::exporter(connection),
-            end_point: setup.certificates.only(connection.server_name()).and_then(binding::end_point),
+            end_point: setup.shown(connection).and_then(binding::end_point),
             ..TlsFacts::of(connection, connection.server_name())
         };
         Ok((Stream::Tls(Box::new(tls.into())), facts))
@@ -103,6 +103,13 @@ impl Setup {
             client_name: config.client_name,
             certificates,
         })
+    }
+
+    /// The certificate that the client has seen, if that is known. Not of a session that is resumed: the client means the
+    /// one that it saw then, which may have been replaced since.
+    fn shown(&self, connection: &ServerConnection) -> Option<&[u8]> {
+        let is_resumed = connection.handshake_kind() == Some(HandshakeKind::Resumed);
+        self.certificates.only(connection.server_name()).filter(|_| !is_resumed)
     }
 
     fn for_listener(&self, alpn: &[String]) -> Arc<ServerConfig> {

@@ -5,12 +5,12 @@
 
 use zeroize::Zeroizing;
 
-use super::command::{self, Body, Fault, Faulty, Head, Own, Tag};
+use super::command::{self, Body, Fault, Faulty, Head, Own, Tag, Verb};
 use super::{id, reply};
 use crate::protocol::buffer::append;
 use crate::protocol::line::{self, Literal};
 use crate::protocol::talk::{Dialect, Outcome, State, Step, Talk, Told};
-use crate::protocol::{Bounds, FrontendSettings, Input, Output, Violation};
+use crate::protocol::{Bounds, FrontendSettings, Input, Output, Violation, sasl};
 
 /// A conversation with a mail client.
 pub struct Frontend(Talk<Place, Tag>);
@@ -80,7 +80,11 @@ impl Frontend {
 
     /// RFC 9051 6.2.2, 6.2.3: no login while LOGINDISABLED.
     fn permit(&self, head: &Head<'_>) -> Result<(), Fault> {
-        if head.verb.is_login() && !self.0.settings.takes_passwords() { Err(Fault::TlsRequired) } else { Ok(()) }
+        match head.verb {
+            verb if verb.is_login() && !self.0.settings.takes_passwords() => Err(Fault::TlsRequired),
+            Verb::Login if !self.0.settings.takes_commands() => Err(sasl::Fault::UnknownMechanism.into()),
+            _ => Ok(()),
+        }
     }
 
     /// A line has announced a literal: is it wanted? If not, a client that waits for our `+` is refused at once and

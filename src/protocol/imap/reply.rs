@@ -21,7 +21,8 @@ fn capabilities(settings: &FrontendSettings) -> String {
             list.push_str(" AUTH=");
             list.push_str(mechanism);
         }
-    } else {
+    }
+    if !settings.takes_commands() {
         list.push_str(" LOGINDISABLED");
     }
     list

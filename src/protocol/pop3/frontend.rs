@@ -5,7 +5,7 @@ use super::reply;
 use super::response::UTF8;
 use crate::model::{Credentials, Mechanism, Proof, Secret};
 use crate::protocol::talk::{Dialect, Outcome, Step, Talk, Told};
-use crate::protocol::{FrontendSettings, Input, Output};
+use crate::protocol::{FrontendSettings, Input, Output, sasl};
 
 /// A conversation with a mail client.
 pub struct Frontend {
@@ -82,7 +82,11 @@ impl Dialect for Frontend {
         tally.command(&settings.bounds)?;
         let understood = command::parse(&input.filled()[..length], settings.takes_passwords());
         input.consume(length);
+        let by_command = settings.takes_commands();
         match understood {
+            Ok(Command::User(_) | Command::Pass(_)) if !by_command => {
+                self.wrong(None, sasl::Fault::UnknownMechanism.into(), out)
+            }
             Ok(command) => self.perform(command, input, out),
             Err(fault) => self.wrong(None, fault, out),
         }

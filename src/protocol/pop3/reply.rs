@@ -93,8 +93,10 @@ pub(super) fn capabilities(settings: &FrontendSettings, out: &mut Output) {
     if settings.offers_tls() {
         item("STLS", out);
     }
-    if settings.takes_passwords() {
+    if settings.takes_commands() {
         item("USER", out);
+    }
+    if settings.takes_passwords() {
         item(&format!("SASL {}", settings.sasl.list()), out);
     }
     out.put(".\r\n");

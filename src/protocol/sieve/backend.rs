@@ -173,6 +173,9 @@ impl Backend {
     fn during_login(&self, mut login: LoggingIn, response: Response<'_>, out: &mut Output) -> Outcome {
         match response {
             Response::Strings(text, None) if !login.listing && login.is_prompt(&text) => {
+                if !text.is_empty() {
+                    login.unsaid.forget(); // the token has been understood, and refused
+                }
                 login.unsaid.go_on(&format!("\"{}\"\r\n", login.last), out)?;
                 Ok(Step::Next(State::Login(login)))
             }
