@@ -254,7 +254,7 @@ async fn what_a_token_grants_is_remembered_only_of_sources_that_know_when_it_end
             Credentials { user: "ann".to_owned(), authzid: None, proof, mechanism: Mechanism::OAuthBearer };
         let session = SessionId::random();
         for _ in 0..3 {
-            assert!(links.ask(&crate::auth::tests::question(&credentials, &session)).await.outcome.is_ok());
+            assert!(links.ask(&crate::auth::tests::question(&credentials, &session), None).await.outcome.is_ok());
             tokio::task::yield_now().await; // notes are written by tasks of their own
         }
         assert_eq!(source.asked.load(Ordering::Relaxed), times);
