@@ -41,7 +41,8 @@ impl Questions {
         let user = whose(attempt, seals);
         let client = attempt.client.map(|address| network(address, rules.ipv6_prefix));
         let user_name = seals.name(Purpose::User, &[user.as_bytes()]);
-        let known = client.as_ref().filter(|_| !rules.known.is_zero());
+        // Tokens come and go: one that stands for itself is known nowhere, or each would be noted for as long as a user.
+        let known = client.as_ref().filter(|_| !attempt.user.is_empty() && !rules.known.is_zero());
         let known = known.map_or_else(Vec::new, |client| known_at(seals, &user, client));
         let mut of_user = vec![Note::Traces(user_name)];
         of_user.extend(known.iter().map(|(name, _)| Note::Traces(*name)));

@@ -82,15 +82,10 @@ impl Board {
         for ((shard, notes), answer) in parts.iter().zip(answers) {
             whole.push(match answer {
                 Some(answer) => answer,
-                None => self.note_here(*shard, notes).await,
+                None => self.here.exchange(*shard, notes).await,
             });
         }
         whole
-    }
-
-    /// In this process alone.
-    pub(super) async fn note_here(&self, shard: u16, notes: &[Note]) -> Vec<Noted> {
-        self.here.exchange(shard, notes).await
     }
 
     /// The notes of this process, as they are at the moment.

@@ -210,7 +210,7 @@ impl Penalties {
     /// Notes a failure, at the user and at the address, before the client hears of it: so that it cannot try again before.
     ///
     /// An address with as many failures as are kept leaves nothing more at users: it waits as long as can be already, and else it
-    /// could fill the store with names. What is new beyond the budget is noted here.
+    /// could fill the store with names. What is new beyond the budget of the minute is not noted.
     pub async fn failed(&self, attempt: &Attempt<'_>, standing: &Standing) {
         let rules = self.rules.load_full();
         if rules.max.is_zero() {
@@ -227,16 +227,9 @@ impl Penalties {
         let (had, had_there) = standing.failures;
         let user = (had_there < MOST as usize).then_some((user, had, &self.budgets[0]));
         let address = address.map(|part| (part, had_there, &self.budgets[1]));
-        let (fleet, here): (Vec<_>, Vec<_>) = user
-            .into_iter()
-            .chain(address)
-            .map(|(part, had, budget)| (part, had > 0 || budget.allows(rules.forget)))
-            .partition(|(_, is_affordable)| *is_affordable);
-        let fleet: Vec<Part> = fleet.into_iter().map(|(part, _)| part).collect();
-        self.board.exchange(&fleet).await;
-        for ((shard, notes), _) in &here {
-            self.board.note_here(*shard, notes).await;
-        }
+        let is_affordable = |had: usize, budget: &Budget| had > 0 || budget.allows(rules.forget);
+        let noted = user.into_iter().chain(address).filter(|(_, had, budget)| is_affordable(*had, budget));
+        self.board.exchange(&noted.map(|(part, ..)| part).collect::<Vec<_>>()).await;
     }
 
     /// Takes away what this user failed at this address, and makes the address known; without waiting, and only if there

@@ -228,6 +228,17 @@ async fn an_exchange_that_fails_counts_each_time_and_a_token_that_does_once() {
     }
 }
 
+#[tokio::test]
+async fn a_token_without_a_name_leaves_nothing_when_it_is_good() {
+    let asked = Arc::new(Asked(Memory::embedded(Rules::default()), AtomicU64::new(0)));
+    let proxy = Penalties::new(asked.clone(), 1, seals(), rules());
+    let token = Proof::Token(Secret::new(b"good".to_vec()));
+    let attempt = Attempt { user: "", client: Some(address(1)), proof: &token };
+    proxy.succeeded(&attempt, &look(&proxy, &attempt).await);
+    tokio::task::yield_now().await;
+    assert_eq!(asked.1.load(Ordering::Relaxed), 1, "the look");
+}
+
 #[test]
 fn only_so_many_wait_at_an_address_at_once() {
     let proxy = proxy(&Memory::embedded(Rules::default()), rules());
