@@ -90,7 +90,7 @@ impl Seals {
 fn make(path: &Path) -> Result<bool, SecretFault> {
     let mut bytes = Zeroizing::new([0; MADE]);
     aws_lc_rs::rand::fill(&mut *bytes).map_err(|_| SecretFault::NoRandom(path.to_owned()))?;
-    let mut line = Zeroizing::new(STANDARD_NO_PAD.encode(&*bytes));
+    let mut line = Zeroizing::new(STANDARD_NO_PAD.encode(bytes.as_slice()));
     line.push('\n');
     let broken = |error| SecretFault::File(path.to_owned(), error, "made");
     let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."));
