@@ -75,7 +75,7 @@ impl Coast {
         let passdb = passdb(&users);
         let mut backends = Vec::new();
         let mut config = format!(
-            "{SLOW}[auth]\ncache_ttl = \"1h\"\n{}timeout = \"30s\"\nfailures = 5\npause = \"300ms\"\nparallel = {PARALLEL}\n",
+            "{SLOW}[auth]\ncache_ttl = \"1h\"\n{}timeout = \"1min\"\nfailures = 5\npause = \"300ms\"\nparallel = {PARALLEL}\n",
             passdb.config
         );
         for number in 1..=3 {
