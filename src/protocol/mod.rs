@@ -105,6 +105,10 @@ pub trait Frontend: Machine<Wish = ClientWish> {
     /// How many more proxies may follow, if the client is a proxy that says so.
     fn proxy_ttl(&self) -> Option<u32>;
 
+    /// The address of whom the client says it speaks for, as a webmail does. Anybody can say that: it is for who believes the
+    /// client, and never passed on.
+    fn origin(&self) -> Option<std::net::IpAddr>;
+
     /// The name that the client gave in EHLO, where there is such a thing.
     fn helo(&self) -> Option<&str>;
 

@@ -1,6 +1,7 @@
 //! What conversations with mail clients have in common, whatever their words: TLS, the exchange of a login and the verdict
 //! on it, patience. Each protocol's `frontend.rs` is a [`Dialect`]; its `reply.rs` has the [`Words`].
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::fault::Fault;
@@ -62,6 +63,8 @@ pub(super) struct Told {
     pub(super) client_id: Vec<(String, Option<String>)>,
     /// How many more proxies may follow.
     pub(super) ttl: Option<u32>,
+    /// Whom it speaks for.
+    pub(super) origin: Option<IpAddr>,
     /// In EHLO or HELO.
     pub(super) helo: Option<String>,
     /// That it wants UTF-8.
@@ -396,6 +399,10 @@ impl<D: Dialect> Frontend for D {
 
     fn proxy_ttl(&self) -> Option<u32> {
         self.told().ttl
+    }
+
+    fn origin(&self) -> Option<IpAddr> {
+        self.told().origin
     }
 
     fn helo(&self) -> Option<&str> {

@@ -55,6 +55,8 @@ pub(super) struct Guest {
     pub(super) identity: Identity,
     /// It has asked for UTF-8 before its login (POP3).
     pub(super) utf8: bool,
+    /// Whom it says it speaks for (IMAP ID).
+    pub(super) origin: Option<IpAddr>,
     /// Its place among the connections of its address, where those are limited.
     pub(super) place: Option<Seat>,
 }
@@ -122,6 +124,7 @@ impl Door {
             server_name: None,
             identity: Identity::default(),
             utf8: false,
+            origin: None,
             place: None,
         }
     }
@@ -175,6 +178,7 @@ impl Door {
             server_name: header.authority,
             identity: Identity::default(),
             utf8: false,
+            origin: None,
             place,
         };
         if self.listener.tls == ListenerTls::Implicit { self.encrypt(guest, record).await } else { Ok(guest) }

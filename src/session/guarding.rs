@@ -12,7 +12,6 @@ use super::refusing::Failure;
 use crate::auth::penalty::{Attempt, Penalties, Seat, Seats, Standing};
 use crate::auth::{Chain, Recalled};
 use crate::model::{Credentials, Ending, Phase, Protocol, Refusal};
-use crate::protocol::Announcement;
 
 /// Who keeps passwords from being guessed, and one client from taking all there is.
 pub struct Guards {
@@ -39,14 +38,9 @@ impl Try<'_> {
     }
 }
 
-/// How an exempt client says whom it speaks for, in IMAP's ID.
-const ANNOUNCED: &str = "x-originating-ip";
-
 /// The address that counts for a guest; `None` if nobody can tell.
-pub(super) fn counted(services: &Services, guest: &Guest, announcement: &Announcement) -> Option<IpAddr> {
-    let announced = announcement.client_id.iter().find(|(name, _)| name.eq_ignore_ascii_case(ANNOUNCED));
-    let announced = announced.and_then(|(_, value)| value.as_deref()?.trim().parse::<IpAddr>().ok());
-    services.guards.penalties.counted(guest.client.ip(), announced.map(|address| address.to_canonical()))
+pub(super) fn counted(services: &Services, guest: &Guest) -> Option<IpAddr> {
+    services.guards.penalties.counted(guest.client.ip(), guest.origin)
 }
 
 /// Waits as long as failures demand. `over` resolves when the connection is. What the fleet remembers of the user is asked

@@ -149,6 +149,7 @@ async fn authenticate(
 ) -> Result<Box<Entry>, Option<End>> {
     let announcement = announce(&dialogue.guest, dialogue.frontend.as_ref());
     dialogue.guest.utf8 = dialogue.frontend.utf8();
+    dialogue.guest.origin = dialogue.frontend.origin();
     let outcome = match announcement {
         Ok(announcement) => try_to_enter(door, &dialogue.guest, credentials, &announcement, deadline, record).await,
         Err(refusal) => Err(refusal.into()),
@@ -201,7 +202,7 @@ async fn try_to_enter(
     });
     record.reached(Phase::Auth);
     let services = &door.services;
-    let client = guarding::counted(services, guest, announcement);
+    let client = guarding::counted(services, guest);
     let tried = Try { credentials, protocol: record.protocol, client, chain: services.passdb.load_full() };
     let (standing, recalled) = guarding::wait_out(services, &tried, over.as_mut()).await?;
     // Boxed: it is the largest of the states, and seldom the present one.

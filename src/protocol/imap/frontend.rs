@@ -135,6 +135,7 @@ impl Frontend {
             Body::Noop => reply::noop(&tag, out),
             Body::Id(mut pairs) => {
                 self.0.told.ttl = id::take_ttl(&mut pairs);
+                self.0.told.origin = id::take_origin(&mut pairs);
                 self.0.told.client_id = pairs;
                 reply::id(&tag, out);
             }

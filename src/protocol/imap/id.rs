@@ -1,6 +1,6 @@
 //! ID (RFC 2971): what a client says about itself, and what we say about the client to the backend.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::protocol::Announcement;
 
@@ -24,7 +24,7 @@ const ORIGIN: &str = "x-originating-ip";
 /// Keeps a client's pair, if it is worth keeping: within the RFC's bounds, text, and not one of the `x-` fields, by which
 /// proxies tell backends who the client is. Whoever could set those would appear in the log under any address. Kept
 /// are the TTL, for [`take_ttl`]: it ends loops of proxies, and can do harm to nobody but its sender; and the origin, which the
-/// session believes of exempt networks alone. [`list`] passes neither on.
+/// session believes of exempt networks alone, for [`take_origin`]. Neither is passed on.
 pub(super) fn keep(pairs: &mut Vec<Pair>, field: &[u8], value: Option<&[u8]>) {
     if pairs.len() == PAIRS || (is_reserved(field) && !is_kept(field)) {
         return;
@@ -56,6 +56,13 @@ pub(super) fn take_ttl(pairs: &mut Vec<Pair>) -> Option<u32> {
     pairs.remove(at).1?.parse().ok()
 }
 
+/// Takes the origin out of kept pairs. One that is no address is as good as none; of several the first counts.
+pub(super) fn take_origin(pairs: &mut Vec<Pair>) -> Option<IpAddr> {
+    let origins: Vec<Pair> = pairs.extract_if(.., |(field, _)| field.eq_ignore_ascii_case(ORIGIN)).collect();
+    let address = origins.into_iter().next()?.1?.trim().parse::<IpAddr>().ok()?;
+    Some(address.to_canonical())
+}
+
 /// The list for the backend: who the client is, in the fields that Dovecot knows, then what it said about itself.
 pub(super) fn list(announcement: &Announcement) -> String {
     let mut list = List { text: String::from("("), pairs: 0 };
@@ -75,7 +82,7 @@ fn proxy_fields(announcement: &Announcement) -> Vec<(&'static str, String)> {
     let address = |of: SocketAddr| of.ip().to_canonical().to_string();
     let mut fields = vec![
         ("x-session-id", announcement.session.to_string()),
-        ("x-originating-ip", address(announcement.client)),
+        (ORIGIN, address(announcement.client)),
         ("x-originating-port", announcement.client.port().to_string()),
         ("x-connected-ip", address(announcement.local)),
         ("x-connected-port", announcement.local.port().to_string()),
