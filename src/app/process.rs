@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use rustix::mm::{MlockAllFlags, mlockall};
 use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
 use super::proxy::rules;
 use super::{Proxy, Stores};
@@ -21,6 +22,7 @@ use crate::telemetry::LogHandle;
 /// Runs a proxy until SIGTERM or SIGINT. `path`: the file that SIGHUP and `homing reload` read again, if there is one.
 pub async fn serve(config: Config, path: Option<PathBuf>, log: LogHandle) -> Result<()> {
     raise_limits();
+    lock_memory();
     for warning in config.warnings() {
         warn!("{warning}");
     }
@@ -91,6 +93,20 @@ pub fn open_store(config: &Config) -> Stores {
 /// of the same user. To be called before anything secret is read.
 pub fn close_to_others() -> io::Result<()> {
     Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
+}
+
+/// Keeps memory, and so what is secret in it, out of swap, where any amount of it may be locked: with less, allocations would
+/// fail one day.
+fn lock_memory() {
+    if getrlimit(Resource::Memlock).current.is_some() {
+        return;
+    }
+    // Pages that are reserved and never used stay where they are: nowhere.
+    let all = MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT;
+    match mlockall(all) {
+        Ok(()) => info!("memory is locked: nothing of it gets into swap"),
+        Err(error) => warn!(%error, "memory cannot be locked, though its limit would let us"),
+    }
 }
 
 /// As many sockets as the system lets us have.

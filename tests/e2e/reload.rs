@@ -13,8 +13,7 @@ use crate::harness::{Dovecot, Fleet, Result, eventually};
 async fn a_faulty_file_leaves_the_old_one_in_force_and_is_told_why() -> Result {
     let fleet = Fleet::plan().start().await?;
     let mut live = fleet.proxy().log_in(&fleet.users[0]).await?;
-    let good = fleet.proxy().read_config()?;
-    fleet.proxy().write_config(&format!("{good}\n[limits]\nconnections = -1\nno_such_key = 2\n"))?;
+    fleet.reconfigure(|config| merge(config, "[limits]\nconnections = -1\nno_such_key = 2".parse().unwrap()))?;
 
     let output = fleet.proxy().admin(&["reload"]).await?;
     let said = String::from_utf8_lossy(&output.stderr).into_owned();

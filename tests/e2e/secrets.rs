@@ -313,6 +313,32 @@ async fn i9_a_proxy_forgets_passwords_once_they_are_used() -> Result {
     Ok(())
 }
 
+fn locked(process: u32) -> Result<bool> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmLck:")).context("no VmLck")?;
+    Ok(line.trim() != "0 kB")
+}
+
+#[tokio::test]
+async fn i9_nothing_of_a_proxy_gets_into_swap_if_it_may_lock_as_much_as_it_likes() -> Result {
+    let mut fleet = Fleet::plan().backends(1).start_without_proxies().await?;
+    let raise = ["prlimit", "--memlock=unlimited:unlimited"];
+    let is_possible = std::process::Command::new(raise[0]).args(&raise[1..]).arg("true").status()?.success();
+    if !is_possible {
+        println!("this user may not raise the limit");
+        return Ok(());
+    }
+    for (runner, is_locked) in [(&raise[..], true), (&["prlimit", "--memlock=1048576:1048576"], false)] {
+        let proxy = &mut fleet.proxies[0];
+        proxy.runner = runner.iter().map(|word| (*word).to_owned()).collect();
+        proxy.start().await?;
+        ensure!(locked(proxy.id()?)? == is_locked);
+        fleet.proxies[0].log_in(&fleet.users[0]).await?;
+        fleet.proxies[0].kill();
+    }
+    Ok(())
+}
+
 /// The library for TLS keeps a client's last record, decrypted, until the next one comes in its place.
 #[tokio::test]
 async fn i9_a_password_that_came_under_tls_is_gone_when_the_client_has_gone_on() -> Result {

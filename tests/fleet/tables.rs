@@ -38,9 +38,12 @@ async fn proxies_whose_files_differ_agree_on_one_table_and_leave_it_in_peace() {
         let stage = Stage::new(stage::rules());
         let start = |name, backends| Proxy::start(&stage, name, rows(backends), None);
         let (one, two, three) = tokio::join!(start("p1", "a b"), start("p2", "b c"), start("p3", "b"));
-        let version = agreed(&stage, &[&one, &two, &three], "a b c").await;
+        // Each puts the table once at its start, whatever is in it.
         for proxy in [&one, &two, &three] {
             proxy.fleet.ready().await;
+        }
+        let version = agreed(&stage, &[&one, &two, &three], "a b c").await;
+        for proxy in [&one, &two, &three] {
             proxy.road.beats(4).await;
         }
         assert_eq!(stage.census().await.table_version, version, "the table is pushed to and fro");

@@ -30,7 +30,7 @@ pub struct Proxy {
     pub doors: BTreeMap<Protocol, SocketAddr>,
     /// Admin socket.
     pub socket: PathBuf,
-    runner: Vec<String>,
+    pub runner: Vec<String>,
     config: PathBuf,
     log: PathBuf,
     daemon: Option<Daemon>,
