@@ -95,7 +95,8 @@ pub(super) fn times(auth: &AuthConfig) -> Times {
 /// Somebody else could read what is kept.
 fn is_shared(config: &Config) -> bool {
     let Config { auth, limits, passdb, .. } = config;
-    let is_guarded = !auth.penalty_max.is_zero() || limits.logins_per_minute > 0 || limits.user_ip_connections > 0;
+    let is_limited = [limits.logins_per_minute, limits.user_ip_connections, limits.address_connections] != [0; 3];
+    let is_guarded = is_limited || !auth.penalty_max.is_zero();
     matches!(config.store, StoreConfig::Redis(_)) && (is_guarded || passdb.iter().any(PassdbConfig::is_cached))
 }
 
@@ -107,7 +108,8 @@ fn is_wanted(config: &Config) -> bool {
 /// As far as the configuration tells.
 fn may_offer_scram(config: &Config) -> bool {
     let named = &config.auth.mechanisms.0;
-    let lets_us_in = |backend: &BackendConfig| backend.master.is_some() || backend.login_external;
+    let lets_us_in =
+        |backend: &BackendConfig| backend.master.is_some() || backend.login_external || backend.submission_noauth;
     let is_offered = match named.is_empty() {
         true => !config.backends.is_empty() && config.backends.values().all(lets_us_in),
         false => named.iter().any(|mechanism| mechanism.scram().is_some()),

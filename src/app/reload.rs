@@ -74,6 +74,7 @@ impl Proxy {
                 ..config.moves.clone()
             },
             auth: new.auth,
+            auth_policy: new.auth_policy,
             passdb: new.passdb,
             health: new.health,
             sieve: new.sieve,

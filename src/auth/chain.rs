@@ -205,7 +205,7 @@ impl Chain {
     pub fn to_recall(&self, credentials: &Credentials, service: Protocol) -> Option<Recall> {
         let Roles { user, master } = self.roles(credentials);
         let (links, user) = master.map_or((&self.users, user), |master| (&self.masters, master));
-        let (kind, proof) = (Kind::of(&credentials.proof)?, credentials.secret());
+        let (kind, proof) = (Kind::of(credentials)?, credentials.secret());
         let about = About { user, service, kind, proof, anew: false };
         if is_acceptable(user) { links.to_recall(&about) } else { None }
     }
@@ -221,6 +221,11 @@ impl Chain {
         let by_token = user.is_empty() && question.credentials.token().is_some();
         if !(is_acceptable(user) || by_token) || !master.is_none_or(is_acceptable) {
             return Told::refused(Refusal::BadCredentials);
+        }
+        let own = question.credentials;
+        let names_two = self.separator.is_some_and(|separator| own.user.contains(separator));
+        if own.mechanism == Mechanism::External && names_two {
+            return Told::refused(Refusal::BadCredentials); // who chooses a certificate's name does not choose to be a master
         }
         if let Proof::Failed(keys) = &question.credentials.proof {
             return Told::refused(self.recheck(question, keys).await);

@@ -97,7 +97,7 @@ impl Links {
     /// The first that knows the user decides. `recalled` is what the fleet has said, if it was asked before.
     pub(super) async fn ask(&self, question: &Question<'_>, recalled: Option<Recalled>) -> Told {
         let client = question.client;
-        let kind = Kind::of(&question.credentials.proof);
+        let kind = Kind::of(question.credentials);
         let is_token = question.credentials.token().is_some();
         let mut memory = Memory { recalled, ..Memory::of(question, kind.unwrap_or(Kind::Login)) };
         let is_asked = |link: &&Link| !is_token || link.source().takes_tokens(question.credentials.mechanism);

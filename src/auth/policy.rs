@@ -180,7 +180,10 @@ impl Policy {
             Ok(word) => word,
             Err(why) => {
                 self.complaints.add(&self.place, &why, session);
-                if self.config.reject_on_fail { Word::Unwelcome(None) } else { Word::Welcome }
+                if self.config.reject_on_fail && !self.config.log_only {
+                    return Err(Refusal::PassdbUnavailable.into()); // nobody has guessed anything
+                }
+                Word::Welcome
             }
         };
         if self.config.log_only {

@@ -28,6 +28,8 @@ pub(super) struct Record {
     pub(super) refusal: Option<Refusal>,
     /// How many logins were tried.
     pub(super) attempt: u32,
+    /// A passdb has found the password, or what there was in its place, right in this login.
+    pub(super) proven: bool,
     began: Instant,
     phase: Phase,
     told: bool,
@@ -65,6 +67,7 @@ impl Record {
             mailed: None,
             refusal: None,
             attempt: 0,
+            proven: false,
             began: Instant::now(),
             phase: Phase::Header,
             told: false,

@@ -75,6 +75,7 @@ pub(super) async fn enter(
         grant = check(guest, tried, recalled, announcement, record) => grant?,
     };
     let unproven = grant.unproven;
+    record.proven = !unproven;
     let settle = |success: bool, record: &Record| {
         if unproven {
             tried.chain.settle(&question(guest, tried.credentials, &announcement.client_id, record), success);
@@ -142,7 +143,7 @@ async fn enter_home(
     };
     record.reached(Phase::Connect);
     must_be_proven(&server, grant, guest, record.protocol)?;
-    let (master, password, means) = backend_identity(&server, grant, tried.credentials, guest)?;
+    let (master, password, means) = backend_identity(&server, grant, tried.credentials, guest, record.protocol)?;
     let request = Request {
         protocol: record.protocol,
         user: grant.home_name(),
@@ -254,6 +255,7 @@ async fn check(
 ) -> Result<Grant, Failure> {
     record.reached(Phase::Auth);
     record.attempt += 1;
+    record.proven = false;
     let question = question(guest, tried.credentials, &announcement.client_id, record);
     let refused = match tried.chain.authenticate_knowing(&question, recalled).await {
         Ok(grant) => return Ok(grant),
@@ -374,6 +376,7 @@ fn backend_identity(
     grant: &Grant,
     credentials: &Credentials,
     guest: &Guest,
+    protocol: Protocol,
 ) -> Result<(Option<String>, Secret, Means), Refusal> {
     let fields = &grant.fields;
     if let Some(password) = &fields.pass {
@@ -384,6 +387,10 @@ fn backend_identity(
     }
     if server.external && !grant.unproven && fields.master.is_none() {
         return Ok((None, Secret::default(), Means::Certificate));
+    }
+    let takes_our_word = fields.no_auth || server.road(protocol).is_some_and(|road| road.noauth);
+    if protocol == Protocol::Submission && takes_our_word && !grant.unproven {
+        return Ok((None, Secret::default(), Means::Password)); // XCLIENT says who it is
     }
     let own = match &credentials.proof {
         Proof::Password(password) => Some((password, Means::Password)),

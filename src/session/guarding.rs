@@ -8,10 +8,11 @@ use tokio::time::sleep;
 
 use super::Services;
 use super::door::Guest;
+use super::ending::Record;
 use super::refusing::Failure;
 use crate::auth::penalty::{Attempt, Penalties, Seat, Seats, Standing};
 use crate::auth::{Chain, Recalled};
-use crate::model::{Credentials, Ending, Phase, Protocol, Refusal};
+use crate::model::{Credentials, Ending, Proof, Protocol, Refusal};
 
 /// Who keeps passwords from being guessed, and one client from taking all there is.
 pub struct Guards {
@@ -82,14 +83,18 @@ pub(super) async fn settle<T>(
     tried: &Try<'_>,
     standing: &Standing,
     outcome: &Result<T, Failure>,
-    phase: Phase,
+    record: &Record,
 ) {
-    match outcome {
-        Ok(_) => services.guards.penalties.succeeded(&tried.attempt(), standing),
-        Err(failure) if failure.refusal(phase) == Some(Refusal::BadCredentials) => {
-            services.guards.penalties.failed(&tried.attempt(), standing).await;
-        }
-        Err(_) => {}
+    let is_guess = match outcome {
+        Ok(_) => return services.guards.penalties.succeeded(&tried.attempt(), standing),
+        // Who was right here and is refused there has guessed nothing: the fleet is not welcome at that server.
+        Err(Failure::Backend(_)) if record.proven => false,
+        // Whoever hangs up once the proof has failed has learnt that.
+        Err(Failure::Over(_)) if matches!(tried.credentials.proof, Proof::Failed(_)) => true,
+        Err(failure) => failure.refusal(record.phase()) == Some(Refusal::BadCredentials),
+    };
+    if is_guess {
+        services.guards.penalties.failed(&tried.attempt(), standing).await;
     }
 }
 

@@ -15,6 +15,7 @@ use super::entry::{Entry, announce, enter, scram_keys};
 use super::guarding::{self, Try};
 use super::refusing::Failure;
 use super::{Counted, Services};
+use crate::auth::penalty::Standing;
 use crate::model::{Credentials, Ending, Phase, Proof};
 use crate::net::{DriveError, canonical, drive, flush};
 use crate::protocol::sasl::KeysWanted;
@@ -31,6 +32,8 @@ struct Dialogue {
     frontend: Box<dyn Frontend>,
     input: Input,
     out: Output,
+    /// How a SCRAM exchange stands that is under way: it has waited for what failed before when it was given its keys.
+    waited: Option<Standing>,
 }
 
 /// Serves one client from accept until its relay has started, or until it is gone.
@@ -99,7 +102,7 @@ impl Dialogue {
         let mut frontend = door.frontend(&guest)?;
         let mut out = Output::new();
         frontend.greet(&mut out);
-        Some(Self { guest, frontend, input: Input::with_capacity(door.services.limits.load().line), out })
+        Some(Self { guest, frontend, input: Input::with_capacity(door.services.limits.load().line), out, waited: None })
     }
 
     /// Sends what is to be said, to whoever still listens: false if it could not be sent in time.
@@ -116,7 +119,7 @@ impl Dialogue {
 
 /// Runs the dialogue until the client wants something done.
 async fn next_wish(door: &Door, dialogue: &mut Dialogue, deadline: Instant) -> Result<ClientWish, End> {
-    let Dialogue { guest, frontend, input, out } = dialogue;
+    let Dialogue { guest, frontend, input, out, .. } = dialogue;
     let why = tokio::select! {
         outcome = drive(frontend.as_mut(), &mut guest.stream, input, out) => return outcome.map_err(end_of),
         why = door.over(deadline) => why,
@@ -150,8 +153,11 @@ async fn authenticate(
     let announcement = announce(&dialogue.guest, dialogue.frontend.as_ref());
     dialogue.guest.utf8 = dialogue.frontend.utf8();
     dialogue.guest.origin = dialogue.frontend.origin();
+    let waited = dialogue.waited.take().filter(|_| credentials.mechanism.scram().is_some());
     let outcome = match announcement {
-        Ok(announcement) => try_to_enter(door, &dialogue.guest, credentials, &announcement, deadline, record).await,
+        Ok(announcement) => {
+            try_to_enter(door, &dialogue.guest, credentials, &announcement, waited, deadline, record).await
+        }
         Err(refusal) => Err(refusal.into()),
     };
     match outcome {
@@ -160,7 +166,8 @@ async fn authenticate(
     }
 }
 
-/// Looks up what a SCRAM exchange needs, and goes on with it. Gives the end, unless the dialogue goes on.
+/// Looks up what a SCRAM exchange needs, and goes on with it. Gives the end, unless the dialogue goes on. What failed before is
+/// waited for here: with the keys the exchange itself tells whether the password is right, before anybody else is asked.
 async fn give_keys(
     door: &Door,
     dialogue: &mut Dialogue,
@@ -171,13 +178,33 @@ async fn give_keys(
     let KeysWanted { user, authzid, mechanism, hash } = wanted;
     // As if it were proven: what is known of whoever that would be.
     let credentials = Credentials { user, authzid, proof: Proof::Proven, mechanism };
-    let keys = tokio::select! {
-        biased;
-        why = door.over(deadline) => Err(Failure::Over(why)),
-        keys = scram_keys(&door.services, &dialogue.guest, &credentials, hash, record) => keys.map_err(Failure::from),
+    dialogue.guest.origin = dialogue.frontend.origin();
+    let keys = {
+        let (services, guest) = (&door.services, &dialogue.guest);
+        let mut over = pin!(async {
+            tokio::select! {
+                why = door.over(deadline) => why,
+                () = guest.stream.broken() => Ending::ClientLost,
+            }
+        });
+        let client = guarding::counted(services, guest);
+        let chain = services.passdb.load_full();
+        let tried = Try { credentials: &credentials, protocol: record.protocol, client, chain };
+        record.reached(Phase::Auth);
+        match guarding::wait_out(services, &tried, over.as_mut()).await {
+            Err(failure) => Err(failure),
+            Ok((standing, _)) => tokio::select! {
+                biased;
+                why = over => Err(Failure::Over(why)),
+                keys = scram_keys(services, guest, &credentials, hash, record) => {
+                    keys.map(|gift| (gift, standing)).map_err(Failure::from)
+                }
+            },
+        }
     };
     match keys {
-        Ok(gift) => {
+        Ok((gift, standing)) => {
+            dialogue.waited = Some(standing);
             dialogue.frontend.give_keys(gift, &mut dialogue.out);
             None
         }
@@ -191,6 +218,7 @@ async fn try_to_enter(
     guest: &Guest,
     credentials: &Credentials,
     announcement: &Announcement,
+    waited: Option<Standing>,
     deadline: Instant,
     record: &mut Record,
 ) -> Result<Entry, Failure> {
@@ -204,10 +232,13 @@ async fn try_to_enter(
     let services = &door.services;
     let client = guarding::counted(services, guest);
     let tried = Try { credentials, protocol: record.protocol, client, chain: services.passdb.load_full() };
-    let (standing, recalled) = guarding::wait_out(services, &tried, over.as_mut()).await?;
+    let (standing, recalled) = match waited {
+        Some(standing) => (standing, None),
+        None => guarding::wait_out(services, &tried, over.as_mut()).await?,
+    };
     // Boxed: it is the largest of the states, and seldom the present one.
     let outcome = Box::pin(enter(services, guest, &tried, recalled, announcement, over, record)).await;
-    guarding::settle(services, &tried, &standing, &outcome, record.phase()).await;
+    guarding::settle(services, &tried, &standing, &outcome, record).await;
     outcome
 }
 

@@ -23,7 +23,7 @@ use self::record::{Record, Said};
 use self::seal::{Purpose, Seals, SharedSeals};
 use super::keys::MadeUp;
 use super::link::Answer;
-use crate::model::{Proof, Protocol, ScramHash, Secret};
+use crate::model::{Credentials, Mechanism, Proof, Protocol, ScramHash, Secret};
 use crate::store::notes::{MAX_NOTE, Name, Note, Noted, Notes};
 
 pub use record::Times;
@@ -53,6 +53,8 @@ pub(super) enum Kind {
     Token,
     /// What is known of somebody who has shown otherwise who it is?
     Proven,
+    /// What is known of somebody whom a certificate names? Some sources answer that alone.
+    External,
     /// What does SCRAM need with that hash?
     Keys(ScramHash),
     /// What is known of somebody who does not log in?
@@ -64,19 +66,21 @@ const TOKENS: usize = 8;
 
 impl Kind {
     /// Of a login with that proof; `None` for one that has failed already.
-    pub(super) fn of(proof: &Proof) -> Option<Self> {
-        match proof {
+    pub(super) fn of(credentials: &Credentials) -> Option<Self> {
+        match &credentials.proof {
             Proof::Password(_) => Some(Self::Login),
             Proof::Token(_) => Some(Self::Token),
+            Proof::Proven if credentials.mechanism == Mechanism::External => Some(Self::External),
             Proof::Proven => Some(Self::Proven),
             Proof::Failed(_) => None,
         }
     }
 
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Login,
         Self::Token,
         Self::Proven,
+        Self::External,
         Self::Keys(ScramHash::Sha1),
         Self::Keys(ScramHash::Sha256),
         Self::Lookup,
@@ -87,6 +91,7 @@ impl Kind {
             Self::Login => b"login",
             Self::Token => b"token",
             Self::Proven => b"proven",
+            Self::External => b"external",
             Self::Keys(ScramHash::Sha1) => b"keys of SHA-1",
             Self::Keys(ScramHash::Sha256) => b"keys of SHA-256",
             Self::Lookup => b"lookup",

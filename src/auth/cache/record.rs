@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 use std::num::NonZeroU32;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -100,8 +100,14 @@ struct Kept {
     until: Option<u64>,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Serialize, Deserialize)]
 struct Wiped(Vec<u8>);
+
+impl std::fmt::Debug for Wiped {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("[secret]")
+    }
+}
 
 impl Drop for Wiped {
     fn drop(&mut self) {
@@ -181,6 +187,12 @@ impl Record {
     ) -> Result<bool, NotSealed> {
         match answer {
             Answer::Granted(grant) if grant.unproven => return Ok(false),
+            // Of a token that does not say when it ends nobody knows how long it may be kept.
+            Answer::Granted(grant) if room > 1 && grant.fields.until.is_none() => return Ok(false),
+            // The next login is to wait, too.
+            Answer::Granted(grant) if grant.fields.delay_until.is_some_and(|until| until > SystemTime::now()) => {
+                return Ok(false);
+            }
             Answer::Granted(grant) => {
                 let proof_mark = proof.map(|proof| Mark::new(proof, seals, now)).transpose()?;
                 self.good.retain(|good| !is_for(&good.proof, proof, seals));
@@ -193,8 +205,12 @@ impl Record {
                 self.unknown = None;
             }
             Answer::Denied(Denial::Password) => {
-                // Who has no keys any more has another password.
-                let Some(proof) = proof else { return Ok(self.keys.take().is_some()) };
+                // Who has no keys any more has another password; who was proven otherwise, and is refused, is locked.
+                let Some(proof) = proof else {
+                    let had = self.keys.take().is_some() || !self.good.is_empty();
+                    self.good.clear();
+                    return Ok(had);
+                };
                 // It was right once: then it was changed.
                 self.good.retain(|good| !is_for(&good.proof, Some(proof), seals));
                 self.unknown = None;
@@ -354,7 +370,8 @@ impl Answer {
             Self::Granted(grant) => {
                 let copy = Kept::of(grant).to_grant();
                 let (unproven, master) = (grant.unproven, grant.master.clone());
-                Self::Granted(Box::new(Grant { unproven, master, ..copy }))
+                let fields = Fields { delay_until: grant.fields.delay_until, ..copy.fields };
+                Self::Granted(Box::new(Grant { user: copy.user, unproven, master, fields }))
             }
             Self::Denied(denial) => Self::Denied(denial.clone()),
             Self::Keys(keys) => Self::Keys(keys.clone()),

@@ -3,7 +3,7 @@
 //! Each proxy notes how many it has itself; what a proxy has that has no lease does not count, so a proxy that was killed
 //! takes its share along. A number that could not be told is told again.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -31,6 +31,8 @@ pub struct Seats {
     seals: SharedSeals,
     holder: Incarnation,
     taken: Mutex<HashMap<Place, u32>>,
+    /// Of which somebody is about to tell the store.
+    telling: Mutex<HashSet<Place>>,
 }
 
 /// A user at an address, or an address, and in which shard that is noted.
@@ -45,7 +47,13 @@ pub struct Seat {
 impl Seats {
     /// Of that proxy. `fleet` and `seals` are as the penalties have them.
     pub fn new(fleet: Arc<dyn Notes>, shards: u16, seals: SharedSeals, holder: Incarnation) -> Arc<Self> {
-        Arc::new(Self { board: Board::new(fleet, shards), seals, holder, taken: Mutex::default() })
+        Arc::new(Self {
+            board: Board::new(fleet, shards),
+            seals,
+            holder,
+            taken: Mutex::default(),
+            telling: Mutex::default(),
+        })
     }
 
     /// A seat for one more session; `None` if there are `most` already.
@@ -76,14 +84,27 @@ impl Seats {
         };
         // From here on it is given back, whatever happens.
         let seat = Seat { seats: self.clone(), place };
-        let (answers, _) = self.board.exchange(&[(place.0, vec![self.note(place, count, most)])]).await;
+        let (answers, alone) = self.board.exchange(&[(place.0, vec![self.note(place, count, most)])]).await;
         let fits = !matches!(answers.iter().flatten().next(), Some(Noted::Occupied { fits: false, .. }));
-        if fits && self.count(place) != count {
-            // Others came or went meanwhile, and the store may have heard of them first.
-            let seats = self.clone();
-            tokio::spawn(async move { seats.tell(place).await });
+        if fits && (alone || self.count(place) != count) {
+            // Others came or went meanwhile, and the store may have heard of them first; or it has not heard at all.
+            self.tell_later(place);
         }
         fits.then_some(seat)
+    }
+
+    /// By one task for each place, however many come and go.
+    fn tell_later(self: &Arc<Self>, place: Place) {
+        // Without a runtime the process goes down, and its lease with it.
+        let Ok(runtime) = Handle::try_current() else { return };
+        if self.telling().insert(place) {
+            let seats = self.clone();
+            runtime.spawn(async move { seats.tell(place).await });
+        }
+    }
+
+    fn telling(&self) -> MutexGuard<'_, HashSet<Place>> {
+        self.telling.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn note(&self, (_, name): Place, count: u32, most: u32) -> Note {
@@ -101,18 +122,25 @@ impl Seats {
     /// Tells how many there are now, until the store has heard it. Two who tell at once may be heard in either order: so whoever
     /// has told a number that is not true any more tells again.
     async fn tell(&self, place: Place) {
-        let (mut pause, mut tries) = (AGAIN, 0);
-        while tries < TRIES {
+        let mut pause = AGAIN;
+        for _ in 0..TRIES {
+            // Whoever comes or goes from here on has it told by a task of its own, or sees that the number differs.
+            self.telling().remove(&place);
             let count = self.count(place);
-            let (_, alone) = self.board.exchange(&[(place.0, vec![self.note(place, count, 0)])]).await;
-            if alone {
-                tries += 1;
-                sleep(pause).await;
-                pause *= 2;
-            } else if self.count(place) == count {
+            let told = self.board.ask_fleet(&[(place.0, vec![self.note(place, count, 0)])]).await;
+            let is_told = told.iter().all(Option::is_some);
+            if is_told && self.count(place) == count {
                 return;
             }
+            if !self.telling().insert(place) {
+                return; // another does so
+            }
+            if !is_told {
+                sleep(pause).await;
+                pause *= 2;
+            }
         }
+        self.telling().remove(&place);
     }
 }
 
@@ -128,9 +156,6 @@ impl Drop for Seat {
                 taken.remove(&place)
             };
         }
-        // Without a runtime the process goes down, and its lease with it.
-        if let Ok(runtime) = Handle::try_current() {
-            runtime.spawn(async move { seats.tell(place).await });
-        }
+        seats.tell_later(place);
     }
 }

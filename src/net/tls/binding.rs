@@ -5,7 +5,6 @@ use rustls::{ProtocolVersion, ServerConnection};
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::common_name;
 use crate::config::ClientName;
 
 /// RFC 9266. With TLS 1.2 it would be unique only under conditions that are not ours to see.
@@ -36,10 +35,16 @@ pub(super) fn end_point(certificate: &[u8]) -> Option<Vec<u8>> {
 
 /// The user's name in a client's certificate. Of several, none: which one is meant is not for us to guess.
 pub(super) fn client_name(certificate: &[u8], which: ClientName) -> Option<String> {
-    if which == ClientName::Cn {
-        return common_name(certificate);
-    }
     let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+    // A session that is resumed shows the certificate of its first handshake, which may be over by now.
+    if !parsed.validity().is_valid() {
+        return None;
+    }
+    if which == ClientName::Cn {
+        let mut names = parsed.subject().iter_common_name();
+        let name = names.next()?.as_str().ok()?.to_owned();
+        return names.next().is_none().then_some(name);
+    }
     let names = parsed.subject_alternative_name().ok()??;
     let mut fitting = names.value.general_names.iter().filter_map(|name| match (which, name) {
         (ClientName::Email, GeneralName::RFC822Name(name)) | (ClientName::Dns, GeneralName::DNSName(name)) => {

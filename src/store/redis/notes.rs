@@ -1,12 +1,14 @@
 //! Notes in Redis: plain keys with a time to live, over one connection per shard that all tasks share.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, RedisResult, Value};
+use tracing::warn;
 
 use super::doors::{ask_within, no_answer};
 use super::keys::Keys;
@@ -20,41 +22,93 @@ use crate::store::notes::{MAX_NOTE, Name, Note, Noted, Notes, Trace};
 
 /// After a failure nobody tries again for so long: a login that goes without notes is better than one that waits.
 const PAUSE: Duration = Duration::from_secs(1);
+/// Between two complaints of the same.
+const SILENCE: Duration = Duration::from_secs(60);
 /// Keys looked at in one step of a scan.
 const STEP: usize = 1000;
 
 /// The lines to all shards.
 #[derive(Default)]
-pub(super) struct NoteLines(Mutex<BTreeMap<u16, Line>>);
+pub(super) struct NoteLines {
+    lines: Mutex<BTreeMap<u16, Line>>,
+    /// Held by the one who opens a line, while all others wait for that.
+    opening: Mutex<BTreeMap<u16, Arc<tokio::sync::Mutex<()>>>>,
+    opened: AtomicU64,
+    complained: Mutex<Option<Instant>>,
+}
 
 enum Line {
-    Up(StoreAddress, MultiplexedConnection),
+    Up(OpenLine),
     Down(Instant, StoreError),
 }
 
+#[derive(Clone)]
+struct OpenLine {
+    /// No two ever opened have the same.
+    number: u64,
+    at: StoreAddress,
+    connection: MultiplexedConnection,
+}
+
 impl NoteLines {
-    fn known(&self, shard: u16) -> Option<Result<(StoreAddress, MultiplexedConnection), StoreError>> {
-        match self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&shard)? {
-            Line::Up(at, connection) => Some(Ok((at.clone(), connection.clone()))),
+    fn known(&self, shard: u16) -> Option<Result<OpenLine, StoreError>> {
+        match self.lines().get(&shard)? {
+            Line::Up(line) => Some(Ok(line.clone())),
             Line::Down(since, why) if since.elapsed() < PAUSE => Some(Err(why.clone())),
             Line::Down(..) => None,
         }
     }
 
-    fn set(&self, shard: u16, line: Line) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(shard, line);
+    fn lines(&self) -> MutexGuard<'_, BTreeMap<u16, Line>> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn is_down(&self, shard: u16, why: StoreError) -> StoreError {
-        self.set(shard, Line::Down(Instant::now(), why.clone()));
+    fn turn(&self, shard: u16) -> Arc<tokio::sync::Mutex<()>> {
+        let mut opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(opening.entry(shard).or_default())
+    }
+
+    fn is_up(&self, shard: u16, at: StoreAddress, connection: MultiplexedConnection) -> OpenLine {
+        let line = OpenLine { number: self.opened.fetch_add(1, Ordering::Relaxed), at, connection };
+        self.lines().insert(shard, Line::Up(line.clone()));
+        line
+    }
+
+    /// `number`: of the line that failed; `None` if none could be opened. A late answer says nothing of a line that is newer.
+    fn is_down(&self, shard: u16, number: Option<u64>, why: StoreError) -> StoreError {
+        let is_present = match self.lines().get(&shard) {
+            Some(Line::Up(line)) => Some(line.number) == number,
+            _ => number.is_none(),
+        };
+        if is_present {
+            self.lines().insert(shard, Line::Down(Instant::now(), why.clone()));
+            self.complain(shard, &why);
+        }
         why
+    }
+
+    /// Seldom: it is tried again all the time.
+    fn complain(&self, shard: u16, why: &StoreError) {
+        let mut last = self.complained.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.is_none_or(|last| last.elapsed() >= SILENCE) {
+            *last = Some(Instant::now());
+            warn!(
+                shard, error = %why,
+                "the store cannot be asked what the fleet notes of logins: passdbs are asked instead, and this proxy counts failures alone"
+            );
+        }
     }
 }
 
 impl Redis {
-    async fn note_line(&self, shard: u16) -> Result<(StoreAddress, MultiplexedConnection), StoreError> {
+    async fn note_line(&self, shard: u16) -> Result<OpenLine, StoreError> {
         if let Some(line) = self.notes.known(shard) {
             return line;
+        }
+        let turn = self.notes.turn(shard);
+        let _turn = turn.lock().await;
+        if let Some(line) = self.notes.known(shard) {
+            return line; // another has opened it, or failed to, meanwhile
         }
         let keys = self.keys(shard);
         let opened = async {
@@ -68,11 +122,8 @@ impl Redis {
             Ok((at, connection))
         };
         match opened.await {
-            Ok((at, connection)) => {
-                self.notes.set(shard, Line::Up(at.clone(), connection.clone()));
-                Ok((at, connection))
-            }
-            Err(error) => Err(self.notes.is_down(shard, error)),
+            Ok((at, connection)) => Ok(self.notes.is_up(shard, at, connection)),
+            Err(error) => Err(self.notes.is_down(shard, None, error)),
         }
     }
 
@@ -83,13 +134,13 @@ impl Redis {
         pipeline: &redis::Pipeline,
         read: impl FnOnce(Vec<Value>) -> RedisResult<T>,
     ) -> Result<T, StoreError> {
-        let (at, mut connection) = self.note_line(shard).await?;
+        let OpenLine { number, at, mut connection } = self.note_line(shard).await?;
         let answers = ask_within(self.doors.patience(), &at, &mut connection, pipeline).await;
         let outcome = answers.and_then(|answers| {
             let values: RedisResult<Vec<_>> = answers.into_iter().map(none_if_no_note).collect();
             values.and_then(read).map_err(|error| no_answer(&at, &error))
         });
-        outcome.map_err(|error| self.notes.is_down(shard, error))
+        outcome.map_err(|error| self.notes.is_down(shard, Some(number), error))
     }
 }
 

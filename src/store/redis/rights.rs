@@ -25,6 +25,7 @@ const COMMANDS: &[&str] = &[
     "DEL KEY",
     "EXISTS KEY",
     "GET KEY",
+    "GETRANGE KEY 0 1",
     "HDEL KEY field",
     "HEXISTS KEY field",
     "HGET KEY field",

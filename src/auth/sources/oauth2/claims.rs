@@ -113,7 +113,12 @@ impl Demands {
             return Err(Flaw::Kind);
         }
         // Whoever may write any address into an account of the issuer's could otherwise be anybody here.
-        if self.user_claim == "email" && matches!(claims.get("email_verified"), Some(Value::Bool(false))) {
+        let is_unverified = match claims.get("email_verified") {
+            Some(Value::Bool(verified)) => !verified,
+            Some(Value::String(text)) => text.eq_ignore_ascii_case("false"),
+            _ => false,
+        };
+        if self.user_claim == "email" && is_unverified {
             return Err(Flaw::Unverified);
         }
         Ok(())

@@ -175,6 +175,10 @@ impl Source for Oauth2Source {
         }
     }
 
+    fn takes_passwords(&self) -> bool {
+        false
+    }
+
     fn takes_tokens(&self, _: Mechanism) -> bool {
         true
     }

@@ -81,7 +81,10 @@ impl Ring {
                 return Ok(found);
             }
         }
-        let failed = self.catch_up(asked).await;
+        // Sooner than the question itself is given up, for that the source would be taken for one that is away.
+        let most = self.pace.timeout.mul_f32(0.8);
+        let late = || Some("its keys could not be read in time".to_owned());
+        let failed = timeout(most, self.catch_up(asked)).await.unwrap_or_else(|_| late());
         let Some(known) = self.usable() else {
             return Err(NoKey::Nothing(failed.unwrap_or_else(|| "its keys are too old".to_owned())));
         };
