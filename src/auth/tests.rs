@@ -357,3 +357,22 @@ mod extra {
         assert!(!parse("allow_nets=").fields.admits("203.0.113.1".parse().unwrap()), "none is none");
     }
 }
+
+#[tokio::test]
+async fn a_certificate_does_not_make_a_master_of_a_user() {
+    let file = |text: &str| {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        file
+    };
+    let (users, masters) = (file("ann:{PLAIN}a\n"), file("boss:{PLAIN}b\n"));
+    let passdb = |file: &tempfile::NamedTempFile, master| {
+        PassdbConfig::File(FilePassdb { path: file.path().to_owned(), master, ..FilePassdb::default() })
+    };
+    let chain = Chain::open(&[passdb(&users, false), passdb(&masters, true)], &AuthConfig::default(), 1).await;
+    let session = SessionId::random();
+    for (user, authzid, is_in) in [("ann*boss", None, false), ("boss", Some("ann".to_owned()), true)] {
+        let own = Credentials { user: user.to_owned(), authzid, proof: Proof::Proven, mechanism: Mechanism::External };
+        assert_eq!(chain.authenticate(&question(&own, &session)).await.is_ok(), is_in, "{user}");
+    }
+}

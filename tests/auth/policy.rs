@@ -223,7 +223,11 @@ async fn while_the_server_is_away_logins_go_on_after_a_bounded_wait() {
             let begun = Instant::now();
             assert!(open.ask("ann@x.org", "secret-ann").await.is_ok());
             assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
-            assert_eq!(closed.refuses("ann@x.org", "secret-ann").await, Refusal::PassdbUnavailable, "nobody has guessed anything");
+            assert_eq!(
+                closed.refuses("ann@x.org", "secret-ann").await,
+                Refusal::PassdbUnavailable,
+                "nobody has guessed anything"
+            );
         }
         if hangs {
             server.hang(false)

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use proptest::prelude::*;
@@ -435,4 +435,53 @@ async fn a_password_that_is_taken_no_more_is_forgotten_though_wrong_ones_are_not
     for cache in [&both, &old] {
         assert!(matches!(ask(cache, "right", &asked, Answer::Unavailable).await, Answer::Unavailable));
     }
+}
+
+#[tokio::test]
+async fn who_is_to_wait_waits_each_time() {
+    let (notes, asked) = (Memory::embedded(Rules::default()), Asked::default());
+    let cache = cache_over(&notes, 1);
+    let late = SystemTime::now() + Duration::from_secs(600);
+    for _ in 0..2 {
+        let Answer::Granted(mut slow) = granted() else { panic!("not granted") };
+        slow.fields.delay_until = Some(late);
+        let Answer::Granted(said) = ask(&cache, "right", &asked, Answer::Granted(slow)).await else {
+            panic!("refused")
+        };
+        assert_eq!(said.fields.delay_until, Some(late));
+    }
+    assert_eq!(asked.times(), 2);
+}
+
+#[tokio::test]
+async fn who_was_proven_otherwise_and_is_locked_is_not_let_in_by_an_old_answer() {
+    let (notes, asked) = (Memory::embedded(Rules::default()), Asked::default());
+    let old = Times { positive: Duration::ZERO, ..TIMES };
+    let cache = Cache::new(Arc::new(notes.clone()), 1, shared(seals(1, None)), old);
+    let by_certificate = async |says| {
+        let about = About { kind: Kind::External, ..about(None) };
+        let mut recalled = cache.recall(&["file"], &about).await;
+        let verdict = cache.answer(&mut recalled, 0, &about, asked.says(says)).await.0;
+        tokio::task::yield_now().await;
+        verdict
+    };
+    by_certificate(granted()).await;
+    assert!(
+        matches!(by_certificate(Answer::Unavailable).await, Answer::Granted(_)),
+        "as long as nobody says otherwise"
+    );
+    by_certificate(Answer::Denied(Denial::Password)).await;
+    assert!(matches!(by_certificate(Answer::Unavailable).await, Answer::Unavailable));
+}
+
+#[tokio::test]
+async fn a_token_that_does_not_say_when_it_ends_is_asked_about_each_time() {
+    let (notes, asked) = (Memory::embedded(Rules::default()), Asked::default());
+    let cache = cache_over(&notes, 1);
+    for _ in 0..2 {
+        let Answer::Granted(mut endless) = granted() else { panic!("not granted") };
+        endless.fields.until = None;
+        ask_by_token(&cache, "ann", "token", &asked, Answer::Granted(endless)).await;
+    }
+    assert_eq!(asked.times(), 2);
 }

@@ -1,7 +1,8 @@
 """A mail client that knows SASL and nothing else: logs in once, and prints as JSON what it saw.
 
 One argument, JSON: protocol, host, port, tls ("none", "starttls", "implicit"), mechanism, user, and as the mechanism
-needs: authzid, password, token, flag ("n", "y" or "p=NAME" of SCRAM), certificate and key.
+needs: authzid, password, token, flag ("n", "y" or "p=NAME" of SCRAM), certificate and key; leaves: it hangs up behind its
+first answer.
 """
 import base64, hashlib, hmac, json, os, re, socket, ssl, sys
 
@@ -181,6 +182,8 @@ def run():
     status, text = line.heard()
     while status == "more":
         line.answer(talk.send(text))
+        if o.get("leaves"):
+            return line.s.close()
         status, text = line.heard()
     shown = re.match(r'OK \(SASL "([^"]*)"', text)
     if status == "ok" and shown:

@@ -274,3 +274,23 @@ async fn a_storm_of_scram_logins_does_not_reach_the_database_and_a_changed_passw
     ensure!(shown[0] == shown[1] && shown[1] == shown[2], "{shown:?}");
     Ok(())
 }
+
+#[tokio::test]
+async fn a_guess_counts_though_the_client_hangs_up_before_it_is_refused() -> Result {
+    let site = site(in_clear, "[auth]\npenalty_max = \"1s\"\n").await?;
+    let guess = |number: u32| {
+        let word = format!("guess {number}");
+        with(with(by(&site.fleet.users[0]), "password", &word), "leaves", "yes")
+    };
+    for number in 1..=3 {
+        site.log_in(Protocol::Imap, "implicit", "SCRAM-SHA-256", guess(number)).await?;
+        eventually("it has counted", Duration::from_secs(30), async || {
+            let output = site.fleet.proxy().admin(&["auth", "stats", "--json"]).await?;
+            let stats: Value = serde_json::from_slice(&output.stdout)?;
+            ensure!(stats["penalties"]["failed"] == number, "{}", stats["penalties"]);
+            Ok(())
+        })
+        .await?;
+    }
+    Ok(())
+}
